@@ -1,0 +1,119 @@
+package cdc
+
+import (
+	"time"
+
+	"postman/position"
+	"postman/value"
+)
+
+// Op is what was done to a row, or a message that a transaction carried.
+type Op uint8
+
+// The operations.
+const (
+	Insert Op = iota
+	Update
+	Delete
+	Truncate
+	Emit // pg_logical_emit_message
+)
+
+// String is the operation's name in rules: insert, update, delete, truncate; message.
+func (o Op) String() string {
+	return [...]string{"insert", "update", "delete", "truncate", "message"}[o]
+}
+
+// Identity is a table's REPLICA IDENTITY: which columns of the old row the stream carries.
+type Identity byte
+
+// The replica identities, by their letters in pg_class.relreplident.
+const (
+	IdentityDefault Identity = 'd' // the primary key, and only when it changed or the row was deleted
+	IdentityFull    Identity = 'f' // the whole old row
+	IdentityIndex   Identity = 'i' // the columns of an index, likewise only when one of them changed
+	IdentityNothing Identity = 'n'
+)
+
+// TableName is a schema-qualified table name, exact in case.
+type TableName struct{ Schema, Name string }
+
+// String is schema.name, with public left out.
+func (n TableName) String() string {
+	if n.Schema == "public" {
+		return n.Name
+	}
+	return n.Schema + "." + n.Name
+}
+
+// Table is a table as the catalog or a Relation message describes it. Tables are immutable: a change of the
+// schema makes a new one.
+type Table struct {
+	TableName
+	OID      uint32
+	Identity Identity
+	Columns  []Column
+}
+
+// Column is a column of a table, in the stream's order.
+type Column struct {
+	value.Column
+	Key     bool     // belongs to the replica identity
+	PK      bool     // belongs to the primary key (from the catalog; unknown to the stream)
+	NotNull bool     // from the catalog
+	Enum    []string // labels in order, when the type is an enum
+}
+
+// Column returns the index of the named column, or -1.
+func (t *Table) Column(name string) int {
+	for i := range t.Columns {
+		if t.Columns[i].Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// Tx is a transaction's envelope, as its Begin and Commit messages tell it.
+type Tx struct {
+	XID    uint32       // top-level, without its wraparound epoch
+	Commit position.LSN // where the commit record begins: the key
+	End    position.LSN // where it ends: the checkpoint. Zero until the commit was read.
+	Time   time.Time    // of the commit, by the server's clock
+}
+
+// Change is one change of a transaction. Its tuples alias the receive buffer: whoever keeps a change copies it.
+type Change struct {
+	Op      Op
+	Ordinal uint64 // counts the transaction's changes from 0
+	Table   *Table // nil for a message
+	New     Tuple  // insert, update
+	Old     Tuple  // update, delete; empty where the replica identity sends none
+	OldKey  bool   // Old holds the replica identity's columns only; its others are sent as NULL and mean nothing
+	Prefix  string // of a message
+	Content []byte // of a message
+}
+
+// Handler takes the stream in. All calls come from one goroutine, in the order of commits; a transaction's
+// changes lie between its Begin and its Commit. An error stops the stream.
+type Handler interface {
+	Begin(Tx) error
+	Change(*Change) error
+	Commit(Tx) error
+	// Relation announces how a table looks from here on, before its first change and after each change of its shape.
+	Relation(*Table) error
+	// Idle says that every transaction that committed before the LSN has been handed over and none is open.
+	Idle(position.LSN) error
+}
+
+// Catalog is what the database says of the tables that were asked for, at one moment.
+type Catalog struct {
+	Tables map[TableName]*Table
+	Names  []TableName // all tables that could be watched, for "did you mean"
+}
+
+// Need is what the rules need of a table: the operations to publish.
+type Need struct {
+	Table TableName
+	Ops   []Op
+}

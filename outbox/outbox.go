@@ -1,0 +1,237 @@
+// Package outbox is the durable queue between the decision that a mail is due and the relay's 250.
+//
+// What it promises:
+//
+//  1. A batch's matches and the checkpoint behind it are one transaction ([Store.Append]). What the caller was told
+//     is durable survives a kill -9 and a power cut.
+//  2. One (position, rule) is expanded once, and one (position, rule, address, resend) queued once, ever.
+//  3. Every match and every message ends in exactly one named final state, with its reason and its attempts.
+//  4. A message is `sending` durably before its final dot may be begun; a `sending` whose lease ran out, or whose
+//     process died, is uncertain and nothing else.
+//
+// It knows no WAL, no rules and no SMTP: rules are numbers and texts to it, changes are bytes.
+// Implementations pass the suite in outboxtest.
+package outbox
+
+import (
+	"crypto/sha256"
+	"strings"
+	"time"
+
+	"postman/position"
+)
+
+// Hash names a content-addressed text: the version of a rule, the shape of a table.
+type Hash [sha256.Size]byte
+
+// HashOf is the SHA-256 of a text.
+func HashOf(text []byte) Hash { return sha256.Sum256(text) }
+
+// Source is a replicated database, as the store knows it.
+type Source struct {
+	ID         uint32
+	SystemID   string // of the cluster, from IDENTIFY_SYSTEM
+	Database   string
+	Slot       string
+	Epoch      uint32
+	State      SourceState
+	Checkpoint position.LSN // the end of the last commit, or the idle position, that is covered by this store
+	Armed      string       // DATABASE_URL's host list for which live sending was armed, as written; empty: never
+}
+
+// SourceState says how far the setting up of a slot came.
+type SourceState uint8
+
+// The states of a source. The intent is stored before the slot is made, so that a slot is never taken for ours
+// that we did not make, nor ours for a stranger's.
+const (
+	SourceIntended SourceState = iota
+	SourceStreaming
+)
+
+// Tx is a committed transaction with at least one match, or a tick of a scheduled rule.
+type Tx struct {
+	LSN   position.LSN // of its commit record
+	End   position.LSN
+	XID   uint32
+	Time  time.Time // of the commit, or the tick
+	Muted string    // the reason that a postman.mute gave; empty: not muted
+}
+
+// NewMatch is a match on its way into the store.
+type NewMatch struct {
+	Ordinal  uint64
+	Rule     uint32 // as [Store.RuleID] allotted it
+	Version  Hash   // of the rule's text
+	Shape    Hash   // of the table's; zero for a message or a row of a query
+	Op       string
+	Change   []byte // opaque here: written by cdc, read by rules
+	State    MatchState
+	Reason   string
+	Due      time.Time
+	Expires  time.Time // zero: never
+	Priority Priority
+	Key      string // that `key` gave; empty: none
+	// HoldUncertain is the rule's `uncertain: hold`: a message whose fate is not known waits for an operator.
+	HoldUncertain bool
+}
+
+// Priority orders what is due: a lower number first.
+type Priority uint8
+
+// The priorities.
+const (
+	High Priority = iota
+	Normal
+	Bulk
+)
+
+// Transaction is a transaction's matches on their way into the store.
+type Transaction struct {
+	Tx
+	Matches []NewMatch
+	// Spilled says that earlier matches of the transaction were handed to [Store.Spill], and is their key.
+	Spilled *Spill
+	// Hold names the rules all of whose matches in this transaction are held, spilled ones included, and why.
+	Hold map[uint32]string
+}
+
+// Spill is the provisional key of the matches of a transaction whose commit has not been read yet.
+type Spill struct {
+	Source, Epoch uint32
+	XID           uint32
+}
+
+// Batch is one step of the stream: what [Store.Append] makes durable at once.
+type Batch struct {
+	Source, Epoch uint32
+	Transactions  []Transaction
+	Checkpoint    position.LSN // never moves back; an older one than is stored is an error
+	Texts         map[Hash][]byte
+	Gaps          []Gap
+}
+
+// Match is a match in the store.
+type Match struct {
+	ID            int64
+	Position      position.Position
+	Tx            Tx
+	Rule          uint32
+	RuleName      string
+	Version       Hash
+	Shape         Hash
+	Op            string
+	Change        []byte
+	State         MatchState
+	Reason        string
+	Due           time.Time
+	Expires       time.Time
+	Priority      Priority
+	Key           string
+	HoldUncertain bool
+	Attempts      int // expansions that did not come to an end
+	Created       time.Time
+}
+
+// NewMessage is a message on its way into the store.
+type NewMessage struct {
+	Address   string // as the recipient source gave it; may be no address at all
+	Resend    uint32
+	State     MessageState // Queued, Sending, or a final one
+	Reason    string
+	Due       time.Time
+	Recipient []byte   // the recipient's row, opaque here
+	CC        []string // on the match's first message only
+	MessageID string
+	Subject   string
+	Body      []byte    // the rendered mail, with Sending
+	Lease     time.Time // with Sending: until when the dot may be begun
+}
+
+// Message is a message in the store.
+type Message struct {
+	ID            int64
+	Match         int64
+	Position      position.Position
+	Rule          uint32
+	RuleName      string
+	Address       string
+	Resend        uint32
+	State         MessageState
+	Reason        string // of the state, for a person
+	Reply         string // the relay's last words
+	Due           time.Time
+	Expires       time.Time
+	Priority      Priority
+	HoldUncertain bool
+	Recipient     []byte
+	CC            []string
+	MessageID     string
+	Subject       string
+	Body          []byte // kept from the first attempt until it is sent; empty before and after
+	Attempts      int    // that the relay answered, or may have
+	Committed     time.Time
+	Created       time.Time
+	Finished      time.Time // zero while not final
+}
+
+// AddressKey is the part of a message's identity that stands for the recipient: the hash of the normalised
+// address. Two spellings that differ in case or in surrounding space are one recipient.
+func AddressKey(address string) [16]byte {
+	sum := sha256.Sum256([]byte(strings.ToLower(strings.TrimSpace(address))))
+	return [16]byte(sum[:16])
+}
+
+// Expansion is what became of a match when it was due.
+type Expansion struct {
+	Match    int64
+	State    MatchState // Expanded, Nobody, Failed, Expired, Held, or Pending to try again at Due
+	Reason   string
+	Due      time.Time // with Pending
+	Messages []NewMessage
+}
+
+// Start takes a queued, claimed message to sending.
+type Start struct {
+	Message   int64
+	MessageID string
+	Subject   string
+	Body      []byte
+	Lease     time.Time
+}
+
+// Outcome is what became of a message that was sending or claimed.
+type Outcome struct {
+	Message int64
+	State   MessageState // Sent, Dead, Uncertain, Failed, Expired, Held, NotSent, NoAddress …, or Queued to try again at Due
+	Reason  string
+	Reply   string
+	Due     time.Time
+	// Burned says that the attempt counts: the relay answered this message, or may have seen its dot.
+	Burned  bool
+	Attempt *Attempt // nil: nothing was said to a relay
+}
+
+// Attempt is one conversation about a message.
+type Attempt struct {
+	Relay    string
+	Started  time.Time
+	Took     time.Duration
+	Code     int    // 0: no reply
+	Enhanced string // 4.7.1; RFC 3463
+	Text     string // the reply, or the failure
+}
+
+// Gap is a stretch of the stream that was not covered.
+type Gap struct {
+	ID       int64
+	Source   uint32
+	Epoch    uint32
+	Rule     string       // empty: all rules
+	From, To position.LSN // To zero: still open
+	Lost     bool         // no journal can mend it
+	Reason   string
+	Mend     string // the command that mends it; empty when lost
+	Created  time.Time
+	Closed   time.Time
+}

@@ -1,0 +1,123 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"postman/position"
+)
+
+// Store is a durable outbox. All methods may be called from many goroutines; a method that returned nil has
+// made its effect durable. Writers commit in groups: the one way to be fast is to call at the same time.
+//
+// Claims: a claimed match or message is this process's to finish, by Expand, Start or Record; nobody else is given
+// it meanwhile. A claim dies with its process.
+type Store interface {
+	// ID is the store's own identity, made with it, and part of every Message-ID.
+	ID() string
+	Close() error
+
+	// Recover is called once, by the daemon, before anything else: it discards provisional matches and returns
+	// `sending` messages that a dead process left to `uncertain`, or to the queue where they do not hold.
+	Recover(ctx context.Context, now time.Time) (Recovered, error)
+
+	// Source returns the named source, or ErrNotFound.
+	Source(ctx context.Context, systemID, database, slot string) (Source, error)
+	// Sources lists all of them.
+	Sources(ctx context.Context) ([]Source, error)
+	// SaveSource adds a source (ID 0; it returns with its own) or changes its state, epoch, checkpoint and arming.
+	SaveSource(ctx context.Context, s Source) (Source, error)
+
+	// RuleID allots a number to a rule's name, for ever; with was, the renamed rule keeps its number.
+	RuleID(ctx context.Context, name, was string) (uint32, error)
+	// Text returns a text that a Batch brought, or ErrNotFound.
+	Text(ctx context.Context, h Hash) ([]byte, error)
+
+	// Append makes a batch durable and returns up to claim of its pending matches that are due, claimed.
+	// Transactions at or below the stored checkpoint, and matches that are known, are passed over.
+	Append(ctx context.Context, b Batch, claim int) ([]Match, error)
+	// Spill stores matches of a transaction whose commit has not been read. Nobody sees them until Append names
+	// the key; Recover discards them.
+	Spill(ctx context.Context, key Spill, matches []NewMatch, texts map[Hash][]byte) error
+
+	// ClaimMatches claims up to n pending matches that are due, by priority, then due time, then position.
+	ClaimMatches(ctx context.Context, now time.Time, n int) ([]Match, error)
+	// Expand ends, defers or holds a claimed match and queues its messages. A message that is known is passed
+	// over. It returns the messages that it stored as Sending, and releases the claim.
+	Expand(ctx context.Context, e Expansion) ([]Message, error)
+	// ClaimMessages claims up to n queued messages that are due, in the order of ClaimMatches.
+	ClaimMessages(ctx context.Context, now time.Time, n int) ([]Message, error)
+	// Start takes claimed messages to sending. No dot may be begun before it returned.
+	Start(ctx context.Context, starts []Start) error
+	// Record stores outcomes and releases the claims. Bodies of finished messages are dropped, those of dead ones kept.
+	Record(ctx context.Context, outcomes []Outcome) error
+	// Release gives up claims that came to nothing.
+	Release(matches, messages []int64)
+	// NextDue is when the next unclaimed match or message is due; zero: none.
+	NextDue(ctx context.Context) (time.Time, error)
+	// RecentMatches counts, for each rule, the commit times since then of matches that hold_over counts.
+	RecentMatches(ctx context.Context, since time.Time) (map[uint32][]time.Time, error)
+
+	// Matches and Messages list, newest first.
+	Matches(ctx context.Context, f Filter) ([]Match, error)
+	Messages(ctx context.Context, f Filter) ([]Message, error)
+	// Attempts lists a message's attempts, oldest first.
+	Attempts(ctx context.Context, message int64) ([]Attempt, error)
+	// Count counts matches and messages by state.
+	Count(ctx context.Context) (Counts, error)
+	// Act moves what the filter selects and the action applies to, and returns how many it moved.
+	Act(ctx context.Context, a Action, f Filter, reason string, now time.Time) (Acted, error)
+
+	// Gaps lists the gaps, newest first. CloseGap ends an open one.
+	Gaps(ctx context.Context) ([]Gap, error)
+	CloseGap(ctx context.Context, id int64, to position.LSN) error
+}
+
+// Sentinels that callers branch on.
+var (
+	ErrNotFound = errors.New("not found")
+	// ErrLocked: another process owns the store.
+	ErrLocked = errors.New("the store is in use by another postman")
+	// ErrCheckpoint: a batch's checkpoint lies before the stored one, or its epoch is not the source's.
+	ErrCheckpoint = errors.New("the checkpoint would move back")
+)
+
+// Recovered says what Recover found.
+type Recovered struct {
+	Discarded int // provisional matches
+	Requeued  int // sending messages that go out again, with the same Message-ID
+	Uncertain int // sending messages that wait for an operator
+}
+
+// Filter selects matches or messages. Zero fields select all.
+type Filter struct {
+	IDs           []int64
+	Match         int64 // messages of this match
+	Rule          string
+	MatchStates   []MatchState
+	MessageStates []MessageState
+	Address       string
+	Before        int64 // ids below, for paging
+	Limit         int
+}
+
+// Counts holds the number of matches and messages in each state.
+type Counts struct {
+	Matches  map[MatchState]int   `json:"matches"`
+	Messages map[MessageState]int `json:"messages"`
+}
+
+// Action is what an operator does to matches and messages.
+type Action string
+
+// The actions, and the states that they take from.
+const (
+	Retry   Action = "retry"   // dead, failed, uncertain messages and failed matches: back to the queue
+	Cancel  Action = "cancel"  // pending matches, queued messages: cancelled
+	Release Action = "release" // held: pending or queued
+	Discard Action = "discard" // held: discarded
+)
+
+// Acted says how many an action moved.
+type Acted struct{ Matches, Messages int }

@@ -1,0 +1,155 @@
+// Package rules decides which committed changes are worth a mail. Analysts write the rules in YAML.
+//
+// What it promises:
+//
+//  1. A rule file is refused whole, with every mistake at once, each with its place and the way out; or it is
+//     accepted, and then no rule can fail on a NULL, hang or crash the daemon.
+//  2. A [Set] is immutable and safe for many goroutines; it is swapped whole.
+//  3. Deciding does no I/O and reads no clock: the same change gives the same verdict, always.
+//
+// The meaning of an expression is documented in docs/rules.md. The expr library parses and checks types; the
+// evaluator is ours, since a rule must be total over NULL and over values that the stream does not carry.
+package rules
+
+import (
+	"time"
+
+	"postman/cdc"
+	"postman/position"
+	"postman/value"
+)
+
+// Rule is one rule, as written and checked. It is immutable.
+type Rule struct {
+	Name, About, Was string
+	Place            Place
+	On               On
+	When             *Expr // nil: every change
+	Load             []Load
+	To, CC           []Recipients
+	From, ReplyTo    *Recipients // an address or an expression
+	Template         string
+	Locale           string
+	Zone             *time.Location // nil: the configuration's
+	Class            Class
+	Priority         Priority
+	Expires          Duration
+	HoldUncertain    bool // uncertain: hold
+	HoldOver         HoldOver
+	MaxRecipients    int
+	Tests            []Test
+	Sensitive        []string // the file's list, as far as it names this rule's table or message
+
+	source []byte // see Source
+}
+
+// Source is the rule's own YAML, with what it takes from its file's top (sensitive): Revive reads it again. Its
+// hash is the rule's version.
+func (r *Rule) Source() []byte { return r.source }
+
+// Place is where something stands in a rule file, for messages. Line and Column count from 1; columns are characters.
+type Place struct {
+	File         string
+	Line, Column int
+}
+
+// On is what triggers a rule: changes of a table, or a transactional message.
+type On struct {
+	Table   cdc.TableName
+	Ops     []cdc.Op
+	Message string // the prefix behind "postman."; empty for a table
+}
+
+// Load is a query whose rows the template sees under a name.
+type Load struct {
+	Name string
+	All  bool // `name[]`: all rows; otherwise the first, or a row of NULLs
+	SQL  *SQL
+}
+
+// Recipients is one source of recipients; exactly one field is set.
+type Recipients struct {
+	Query   *SQL
+	Address string
+	Expr    *Expr
+}
+
+// SQL is a query with typed parameters in place of its @names.
+type SQL struct {
+	Text   string // with $1, $2 …, one for each distinct name
+	Params []Param
+	Place  Place
+}
+
+// Param is where a parameter's value comes from: @new.customer_id is {new, customer_id}; @tick is {tick, ""}.
+type Param struct{ Scope, Name string }
+
+// Class says which gates a mail passes.
+type Class string
+
+// The classes.
+const (
+	Transactional Class = "transactional" // skips consent, never suppression
+	Notice        Class = "notice"
+	Ad            Class = "ad"
+)
+
+// Priority says what may wait behind what.
+type Priority string
+
+// The priorities.
+const (
+	High   Priority = "high"
+	Normal Priority = "normal"
+	Bulk   Priority = "bulk"
+)
+
+// Duration is a span of time whose days are calendar days in the rule's zone.
+type Duration struct {
+	Days int
+	Time time.Duration
+}
+
+// HoldOver is how many matches of the rule pass before the rest is held for an operator.
+type HoldOver struct{ Transaction, Minute, Tick int }
+
+// Test is one case of a rule's `tests`. The values are the scalars' source text, nil for null.
+type Test struct {
+	Place Place
+	Op    string // insert, update, delete, message
+	New   map[string]*string
+	Old   map[string]*string
+	Match *bool
+}
+
+// Facts is all that a rule and its mail may know of a change.
+type Facts struct {
+	Position   position.Position
+	Op         string
+	Table      string
+	New, Old   value.Row // nil where there is none
+	Prefix     string    // of a message
+	Message    any       // a message's content, read as JSON
+	CommitTime time.Time
+	XID        uint32
+}
+
+// Verdict is what a rule says of a change.
+type Verdict struct {
+	Truth Truth
+	// Err is why the rule could not be tried on this change: a value that does not decode, a message that is no JSON.
+	// It is recorded as a failed match.
+	Err error
+	// Missing names the column that Undetermined is due to.
+	Missing string
+}
+
+// Truth is a truth value of Kleene's logic. Only True fires.
+type Truth uint8
+
+// The truth values.
+const (
+	False Truth = iota
+	True
+	Undetermined
+)
