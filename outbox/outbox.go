@@ -66,6 +66,9 @@ type NewMatch struct {
 	Shape    Hash   // of the table's; zero for a message or a row of a query
 	Op       string
 	Change   []byte // opaque here: written by cdc, read by rules
+	// Blanked is Change without its sensitive values; nil: it has none. It takes Change's place, and rendered bodies are
+	// dropped, once the match and all its messages are final; for dead, failed and uncertain ones once they expired.
+	Blanked []byte
 	State    MatchState
 	Reason   string
 	Due      time.Time
@@ -222,13 +225,15 @@ type Attempt struct {
 	Text     string // the reply, or the failure
 }
 
-// Gap is a stretch of the stream that was not covered.
+// Gap is a stretch of the stream that was not covered. A gap that a batch brings extends the open one of the same source,
+// epoch, rule and reason, if there is one: To moves on and Count grows.
 type Gap struct {
 	ID       int64
 	Source   uint32
 	Epoch    uint32
 	Rule     string       // empty: all rules
 	From, To position.LSN // To zero: still open
+	Count    int64        // how often a batch brought it
 	Lost     bool         // no journal can mend it
 	Reason   string
 	Mend     string // the command that mends it; empty when lost

@@ -41,6 +41,12 @@ type Store interface {
 	// the key; Recover discards them.
 	Spill(ctx context.Context, key Spill, matches []NewMatch, texts map[Hash][]byte) error
 
+	// Unspill discards what an earlier, broken-off reading of the same transaction spilled.
+	Unspill(ctx context.Context, key Spill) error
+	// Blank puts Blanked in the place of Change for matches whose expiry has made dead, failed and uncertain messages
+	// final for good, and drops their bodies; it returns how many. Other final matches are blanked when they become final.
+	Blank(ctx context.Context, now time.Time) (int, error)
+
 	// ClaimMatches claims up to n pending matches that are due, by priority, then due time, then position.
 	ClaimMatches(ctx context.Context, now time.Time, n int) ([]Match, error)
 	// Expand ends, defers or holds a claimed match and queues its messages. A message that is known is passed
