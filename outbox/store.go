@@ -75,6 +75,8 @@ type Store interface {
 	// Act moves what the filter selects and the action applies to, and returns how many it moved.
 	Act(ctx context.Context, a Action, f Filter, reason string, now time.Time) (Acted, error)
 
+	// SaveGap records a gap outside of a batch, as Batch.Gaps does.
+	SaveGap(ctx context.Context, g Gap) error
 	// Gaps lists the gaps, newest first. CloseGap ends an open one.
 	Gaps(ctx context.Context) ([]Gap, error)
 	CloseGap(ctx context.Context, id int64, to position.LSN) error
