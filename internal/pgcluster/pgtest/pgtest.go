@@ -1,0 +1,144 @@
+// Package pgtest gives each test a Postgres database of its own, in a cluster that the tests of a package share.
+//
+// A package that uses it has
+//
+//	func TestMain(m *testing.M) { os.Exit(pgtest.Shared(m).Run()) }
+//
+// or goleak.VerifyTestMain(pgtest.Shared(m)). The cluster is started when the first test asks for it.
+package pgtest
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"postman/internal/pgcluster"
+)
+
+// Runner is a testing.M that stops the shared cluster at the end.
+type Runner struct{ m *testing.M }
+
+// Shared wraps a package's tests.
+func Shared(m *testing.M) Runner { return Runner{m} }
+
+var (
+	wrapped atomic.Bool // somebody will stop the cluster
+	started atomic.Pointer[pgcluster.Cluster]
+	shared  = sync.OnceValues(func() (*pgcluster.Cluster, error) {
+		c, err := pgcluster.Start(context.Background(), pgcluster.Options{})
+		started.Store(c)
+		return c, err
+	})
+	names atomic.Int64
+)
+
+// Run runs the tests and stops the cluster.
+func (r Runner) Run() int {
+	wrapped.Store(true)
+	defer func() {
+		if c := started.Load(); c != nil {
+			c.Stop()
+		}
+	}()
+	return r.m.Run()
+}
+
+// Cluster is the shared one. A test must not stop or restart it: it would fail its neighbours.
+func Cluster(t testing.TB) *pgcluster.Cluster {
+	t.Helper()
+	if !wrapped.Load() {
+		t.Fatal("this package's TestMain does not use pgtest.Shared")
+	}
+	c, err := shared()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// Own starts a cluster for this test alone, to be restarted, killed or configured.
+func Own(t testing.TB, settings map[string]string) *pgcluster.Cluster {
+	t.Helper()
+	c, err := pgcluster.Start(t.Context(), pgcluster.Options{Settings: settings})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Stop)
+	return c
+}
+
+// Database creates a database in the shared cluster and returns its URL. When the test ends, the database and its
+// replication slots are dropped.
+//
+// Slots have names of the whole cluster: [Name] gives one that no other test has.
+func Database(t testing.TB) (url string) {
+	t.Helper()
+	c := Cluster(t)
+	name := fmt.Sprintf("test_%d", names.Add(1))
+	admin := c.URL("postgres")
+	Exec(t, admin, "create database "+name)
+	t.Cleanup(func() { drop(t, admin, name) })
+	return c.URL(name)
+}
+
+// Name is the database's name, which serves as a slot's too.
+func Name(url string) string {
+	u, _, _ := strings.Cut(url, "?")
+	return path.Base(u)
+}
+
+// Exec runs statements, each in a transaction of its own, on a connection of their own.
+func Exec(t testing.TB, url string, statements ...string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }()
+	for _, s := range statements {
+		if _, err := conn.Exec(t.Context(), s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+}
+
+// Connect opens a connection that is closed when the test ends.
+func Connect(t testing.TB, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}
+
+// drop removes a database with all that holds on to it.
+func drop(t testing.TB, admin, name string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, admin)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	for _, s := range []string{
+		"alter database " + name + " allow_connections false",
+		"select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = '" + name + "'",
+		"select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = '" + name + "'",
+		"drop database " + name + " with (force)",
+	} {
+		if _, err := conn.Exec(ctx, s); err != nil {
+			t.Errorf("%s: %v", s, err)
+		}
+	}
+}
