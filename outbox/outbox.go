@@ -60,15 +60,15 @@ type Tx struct {
 
 // NewMatch is a match on its way into the store.
 type NewMatch struct {
-	Ordinal  uint64
-	Rule     uint32 // as [Store.RuleID] allotted it
-	Version  Hash   // of the rule's text
-	Shape    Hash   // of the table's; zero for a message or a row of a query
-	Op       string
-	Change   []byte // opaque here: written by cdc, read by rules
+	Ordinal uint64
+	Rule    uint32 // as [Store.RuleID] allotted it
+	Version Hash   // of the rule's text
+	Shape   Hash   // of the table's; zero for a message or a row of a query
+	Op      string
+	Change  []byte // opaque here: written by cdc, read by rules
 	// Blanked is Change without its sensitive values; nil: it has none. It takes Change's place, and rendered bodies are
 	// dropped, once the match and all its messages are final; for dead, failed and uncertain ones once they expired.
-	Blanked []byte
+	Blanked  []byte
 	State    MatchState
 	Reason   string
 	Due      time.Time

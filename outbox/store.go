@@ -72,7 +72,8 @@ type Store interface {
 	Attempts(ctx context.Context, message int64) ([]Attempt, error)
 	// Count counts matches and messages by state.
 	Count(ctx context.Context) (Counts, error)
-	// Act moves what the filter selects and the action applies to, and returns how many it moved.
+	// Act moves what the filter selects and the action applies to, and returns how many it moved. Message states select
+	// messages only, match states matches only; with neither, both.
 	Act(ctx context.Context, a Action, f Filter, reason string, now time.Time) (Acted, error)
 
 	// SaveGap records a gap outside of a batch, as Batch.Gaps does.
@@ -100,8 +101,8 @@ type Recovered struct {
 
 // Filter selects matches or messages. Zero fields select all.
 type Filter struct {
-	IDs           []int64
-	Match         int64 // messages of this match
+	Messages      []int64 // of these ids; for matches: the match of one of these messages
+	Matches       []int64 // of these ids; for messages: of one of these matches
 	Rule          string
 	MatchStates   []MatchState
 	MessageStates []MessageState
