@@ -72,8 +72,9 @@ type Store interface {
 	Attempts(ctx context.Context, message int64) ([]Attempt, error)
 	// Count counts matches and messages by state.
 	Count(ctx context.Context) (Counts, error)
-	// Act moves what the filter selects and the action applies to, and returns how many it moved. Message states select
-	// messages only, match states matches only; with neither, both.
+	// Act moves what the filter selects and the action applies to, and returns how many it moved. Where only message ids or
+	// states, or an address, are given, it moves messages only; where only match states are, matches only; ids of matches
+	// move these and their messages. Messages that are sending or claimed for it stay as they are.
 	Act(ctx context.Context, a Action, f Filter, reason string, now time.Time) (Acted, error)
 
 	// SaveGap records a gap outside of a batch, as Batch.Gaps does.
@@ -129,4 +130,7 @@ const (
 )
 
 // Acted says how many an action moved.
-type Acted struct{ Matches, Messages int }
+type Acted struct {
+	Messages int
+	Matches  int
+}
