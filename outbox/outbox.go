@@ -132,7 +132,8 @@ type Match struct {
 	Priority      Priority
 	Key           string
 	HoldUncertain bool
-	Attempts      int // expansions that did not come to an end
+	Released      bool // an operator released it: what held it must not hold it again
+	Attempts      int  // expansions that did not come to an end
 	Created       time.Time
 }
 
@@ -167,6 +168,7 @@ type Message struct {
 	Expires       time.Time
 	Priority      Priority
 	HoldUncertain bool
+	Released      bool // an operator released it: what held it must not hold it again
 	Recipient     []byte
 	CC            []string
 	MessageID     string
@@ -194,7 +196,8 @@ type Expansion struct {
 	Messages []NewMessage
 }
 
-// Start takes a queued, claimed message to sending.
+// Start takes a queued, claimed message to sending. An empty MessageID, Subject or Body keeps what an earlier attempt
+// stored.
 type Start struct {
 	Message   int64
 	MessageID string
@@ -203,7 +206,8 @@ type Start struct {
 	Lease     time.Time
 }
 
-// Outcome is what became of a message that was sending or claimed.
+// Outcome is what became of a message that was sending or claimed. An Uncertain one without HoldUncertain is stored as
+// Queued at Due.
 type Outcome struct {
 	Message int64
 	State   MessageState // Sent, Dead, Uncertain, Failed, Expired, Held, NotSent, NoAddress …, or Queued to try again at Due

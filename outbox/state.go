@@ -2,7 +2,7 @@ package outbox
 
 import "fmt"
 
-// MatchState is where a match stands. docs/states.md has the diagram.
+// MatchState is where a match stands. docs/states.md has the diagram. The numbers are stored: new states go to the end.
 type MatchState uint8
 
 // The states of a match. Pending and Held wait; all others are final.
@@ -19,7 +19,7 @@ const (
 	MatchDiscarded                   // an operator discarded it while it was held, or its hold expired
 )
 
-// MessageState is where a message stands. docs/states.md has the diagram.
+// MessageState is where a message stands. docs/states.md has the diagram. The numbers are stored: new states go to the end.
 type MessageState uint8
 
 // The states of a message. Queued, Sending, Held and, under `uncertain: resend`, Uncertain move on by themselves or
@@ -60,8 +60,100 @@ func (s MessageState) Final() bool {
 	return s != MessageQueued && s != MessageSending && s != MessageHeld
 }
 
-func (s MatchState) String() string   { return matchStates[s] }
-func (s MessageState) String() string { return messageStates[s] }
+// CanBegin says whether a match may enter the store in this state. Those that are final already are kept for the record.
+func (s MatchState) CanBegin() bool {
+	switch s {
+	case MatchPending, MatchHeld, MatchMuted, MatchExpired, MatchFailed:
+		return true
+	case MatchExpanded, MatchReplaced, MatchCancelled, MatchNobody, MatchDiscarded:
+	}
+	return false
+}
+
+// CanBecome says whether a match may go from this state to the next. Pending to pending is a try that did not come to an
+// end.
+func (s MatchState) CanBecome(next MatchState) bool {
+	switch s {
+	case MatchPending:
+		switch next {
+		case MatchPending, MatchHeld, MatchExpanded, MatchReplaced, MatchCancelled, MatchExpired, MatchNobody, MatchFailed:
+			return true
+		case MatchMuted, MatchDiscarded:
+		}
+	case MatchHeld:
+		return next == MatchPending || next == MatchDiscarded
+	case MatchFailed:
+		return next == MatchPending
+	case MatchExpanded, MatchMuted, MatchReplaced, MatchCancelled, MatchExpired, MatchNobody, MatchDiscarded:
+	}
+	return false
+}
+
+// CanBegin says whether a message may enter the store in this state. Those that are final already are kept for the record.
+func (s MessageState) CanBegin() bool {
+	switch s {
+	case MessageQueued, MessageSending, MessageHeld, MessageFailed, MessageDigested, MessageSuppressed, MessageLimited,
+		MessageRepeated, MessageExpired, MessageNotSent, MessageNoAddress:
+		return true
+	case MessageSent, MessageDead, MessageUncertain, MessageReplaced, MessageCancelled, MessageDiscarded:
+	}
+	return false
+}
+
+// CanBecome says whether a message may go from this state to the next. Only what was sending can be sent or uncertain.
+func (s MessageState) CanBecome(next MessageState) bool {
+	switch s {
+	case MessageQueued:
+		switch next {
+		case MessageQueued, MessageSending, MessageHeld, MessageDead, MessageFailed, MessageDigested, MessageSuppressed,
+			MessageLimited, MessageRepeated, MessageReplaced, MessageExpired, MessageCancelled, MessageNotSent, MessageNoAddress:
+			return true
+		case MessageSent, MessageUncertain, MessageDiscarded:
+		}
+	case MessageSending:
+		switch next {
+		case MessageQueued, MessageSent, MessageDead, MessageUncertain, MessageFailed, MessageExpired, MessageNotSent:
+			return true
+		case MessageSending, MessageHeld, MessageDigested, MessageSuppressed, MessageLimited, MessageRepeated,
+			MessageReplaced, MessageCancelled, MessageNoAddress, MessageDiscarded:
+		}
+	case MessageHeld:
+		return next == MessageQueued || next == MessageDiscarded
+	case MessageDead, MessageUncertain, MessageFailed:
+		return next == MessageQueued
+	case MessageSent, MessageDigested, MessageSuppressed, MessageLimited, MessageRepeated, MessageReplaced, MessageExpired,
+		MessageCancelled, MessageNotSent, MessageNoAddress, MessageDiscarded:
+	}
+	return false
+}
+
+// Retryable says whether an operator may take a message in this state back to the queue. It keeps its body for that.
+func (s MessageState) Retryable() bool { return s.Final() && s.CanBecome(MessageQueued) }
+
+// MatchStates lists all states of a match.
+func MatchStates() []MatchState { return states[MatchState](len(matchStates)) }
+
+// MessageStates lists all states of a message.
+func MessageStates() []MessageState { return states[MessageState](len(messageStates)) }
+
+func states[S MatchState | MessageState](n int) []S {
+	all := make([]S, n)
+	for i := range all {
+		all[i] = S(i)
+	}
+	return all
+}
+
+func (s MatchState) String() string   { return name(matchStates[:], int(s)) }
+func (s MessageState) String() string { return name(messageStates[:], int(s)) }
+
+// name is for a state that a newer postman stored, too.
+func name(names []string, i int) string {
+	if i >= len(names) {
+		return fmt.Sprintf("state %d", i)
+	}
+	return names[i]
+}
 
 // MarshalText is the state's name.
 func (s MatchState) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

@@ -12,7 +12,11 @@ import (
 // made its effect durable. Writers commit in groups: the one way to be fast is to call at the same time.
 //
 // Claims: a claimed match or message is this process's to finish, by Expand, Start or Record; nobody else is given
-// it meanwhile. A claim dies with its process.
+// it meanwhile. A claim dies with its process. An operator may still cancel what is claimed, up to the moment when it is
+// sending; whoever holds the claim learns it from Expand, Start or Record.
+//
+// Errors: [ErrState] refuses one match or message and leaves nothing undone but that. After any other error of a method
+// that writes, nothing of it is to be seen, and the call may be made again.
 type Store interface {
 	// ID is the store's own identity, made with it, and part of every Message-ID.
 	ID() string
@@ -50,13 +54,17 @@ type Store interface {
 	// ClaimMatches claims up to n pending matches that are due, by priority, then due time, then position.
 	ClaimMatches(ctx context.Context, now time.Time, n int) ([]Match, error)
 	// Expand ends, defers or holds a claimed match and queues its messages. A message that is known is passed
-	// over. It returns the messages that it stored as Sending, and releases the claim.
+	// over. It returns the messages that it stored as Sending, and releases the claim. ErrState: the match is no longer
+	// pending and claimed; nothing was stored, and the claim is gone.
 	Expand(ctx context.Context, e Expansion) ([]Message, error)
 	// ClaimMessages claims up to n queued messages that are due, in the order of ClaimMatches.
 	ClaimMessages(ctx context.Context, now time.Time, n int) ([]Message, error)
-	// Start takes claimed messages to sending. No dot may be begun before it returned.
-	Start(ctx context.Context, starts []Start) error
-	// Record stores outcomes and releases the claims. Bodies of finished messages are dropped, those of dead ones kept.
+	// Start takes claimed messages to sending and returns the ids of those that may go. No dot may be begun before it
+	// returned. The others were cancelled meanwhile, or were not claimed: they stay as they are, and their claims are gone.
+	Start(ctx context.Context, starts []Start) ([]int64, error)
+	// Record stores outcomes of messages that are sending or claimed and releases the claims. Bodies of finished messages are
+	// dropped; dead, failed and uncertain ones keep theirs for a retry. ErrState: the outcomes that it names were refused, since
+	// their messages are not where that outcome is possible; all others are stored.
 	Record(ctx context.Context, outcomes []Outcome) error
 	// Release gives up claims that came to nothing.
 	Release(matches, messages []int64)
@@ -74,7 +82,8 @@ type Store interface {
 	Count(ctx context.Context) (Counts, error)
 	// Act moves what the filter selects and the action applies to, and returns how many it moved. Where only message ids or
 	// states, or an address, are given, it moves messages only; where only match states are, matches only; ids of matches
-	// move these and their messages. Messages that are sending or claimed for it stay as they are.
+	// move these and their messages. Messages that are sending stay as they are. A retry begins to count attempts anew. A filter
+	// with Before or Limit is an error: those page through lists.
 	Act(ctx context.Context, a Action, f Filter, reason string, now time.Time) (Acted, error)
 
 	// SaveGap records a gap outside of a batch, as Batch.Gaps does.
@@ -91,6 +100,8 @@ var (
 	ErrLocked = errors.New("the store is in use by another postman")
 	// ErrCheckpoint: a batch's checkpoint lies before the stored one, or its epoch is not the source's.
 	ErrCheckpoint = errors.New("the checkpoint would move back")
+	// ErrState: a match or message is not in a state from which it can go where it was told to.
+	ErrState = errors.New("not possible from its state")
 )
 
 // Recovered says what Recover found.
@@ -102,13 +113,13 @@ type Recovered struct {
 
 // Filter selects matches or messages. Zero fields select all.
 type Filter struct {
-	Messages      []int64 // of these ids; for matches: the match of one of these messages
-	Matches       []int64 // of these ids; for messages: of one of these matches
-	Rule          string
-	MatchStates   []MatchState
-	MessageStates []MessageState
-	Address       string
-	Before        int64 // ids below, for paging
+	Messages      []int64        // of these ids; for matches: the match of one of these messages
+	Matches       []int64        // of these ids; for messages: of one of these matches
+	Rule          string         // by its present name; one that the store never saw selects nothing
+	MatchStates   []MatchState   // a list of messages does not heed them
+	MessageStates []MessageState // a list of matches does not heed them
+	Address       string         // however it is spelt, see AddressKey; for matches: of one of its messages
+	Before        int64          // ids below, for paging
 	Limit         int
 }
 
