@@ -30,7 +30,8 @@ var arrows = map[string][]string{
 	"daemon":    {"cdc", "dispatch", "outbox", "rules", "templates"},
 	"cmd":       {"daemon", "internal"},
 	// The demo, test clusters, test servers: they may need anything, and only cmd may need them.
-	"internal": {"cdc", "daemon", "dispatch", "outbox", "rules", "templates"},
+	"internal": {"cdc", "daemon", "dispatch", "examples", "outbox", "rules", "templates"},
+	"examples": {},
 }
 
 // homes are the libraries that one room alone may import: rules knows no SMTP, dispatch no WAL, and a library can be
