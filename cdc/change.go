@@ -52,7 +52,7 @@ type Table struct {
 	TableName
 	OID      uint32
 	Identity Identity
-	Columns  []Column
+	Columns  []Column // those that the stream carries: generated ones are not among them
 }
 
 // Column is a column of a table, in the stream's order.
@@ -96,6 +96,9 @@ type Change struct {
 
 // Handler takes the stream in. All calls come from one goroutine, in the order of commits; a transaction's
 // changes lie between its Begin and its Commit. An error stops the stream.
+//
+// When the connection breaks in a transaction, that one begins anew: a Begin without a Commit before it discards what
+// the handler was told of the open one.
 type Handler interface {
 	Begin(Tx) error
 	Change(*Change) error
@@ -110,6 +113,11 @@ type Handler interface {
 type Catalog struct {
 	Tables map[TableName]*Table
 	Names  []TableName // all tables that could be watched, for "did you mean"
+	// Unwatchable are those of the tables asked for that exist and cannot be watched, with the reason: a view, a partition.
+	Unwatchable map[TableName]string
+	// Unidentified are tables whose updates, deletes and truncates must not be published, since the application's own would
+	// fail or old rows would lie, with the reason and the ALTER TABLE that mends it.
+	Unidentified map[TableName]string
 }
 
 // Need is what the rules need of a table: the operations to publish.

@@ -16,22 +16,43 @@ import (
 // Tuples at rest in the store have the same form, and one kind more: 'x' for a blanked value.
 type Tuple []byte
 
+const (
+	kindNull      = 'n'
+	kindUnchanged = 'u'
+	kindText      = 't'
+	kindBlanked   = 'x'
+)
+
 var errTuple = errors.New("malformed tuple")
 
-// tupleLen walks one tuple at the beginning of b and returns its length in bytes.
-func tupleLen(b []byte) (int, error) {
+// tupleLen walks one tuple at the beginning of b and returns its length in bytes and its number of columns.
+func tupleLen(b []byte, atRest bool) (size, columns int, err error) {
 	if len(b) < 2 {
-		return 0, errTuple
+		return 0, 0, errTuple
 	}
+	columns = int(binary.BigEndian.Uint16(b))
 	at := 2
-	for range binary.BigEndian.Uint16(b) {
-		_, n, err := datum(b[at:])
-		if err != nil {
-			return 0, err
+	for range columns {
+		if at >= len(b) {
+			return 0, 0, errTuple
 		}
-		at += n
+		switch kind := b[at]; {
+		case kind == kindText:
+			if len(b)-at < 5 {
+				return 0, 0, errTuple
+			}
+			n := int64(binary.BigEndian.Uint32(b[at+1:]))
+			if n > int64(len(b)-at-5) {
+				return 0, 0, errTuple
+			}
+			at += 5 + int(n)
+		case kind == kindNull, kind == kindUnchanged, kind == kindBlanked && atRest:
+			at++
+		default:
+			return 0, 0, errTuple
+		}
 	}
-	return at, nil
+	return at, columns, nil
 }
 
 // datum reads one column's value at the beginning of b and returns its length in bytes.
@@ -40,21 +61,22 @@ func datum(b []byte) (value.Datum, int, error) {
 		return value.Datum{}, 0, errTuple
 	}
 	switch b[0] {
-	case 'n':
+	case kindNull:
 		return value.Datum{State: value.Null}, 1, nil
-	case 'u':
+	case kindUnchanged:
 		return value.Datum{State: value.Unavailable}, 1, nil
-	case 'x':
+	case kindBlanked:
 		return value.Datum{State: value.Blanked}, 1, nil
-	case 't':
+	case kindText:
 		if len(b) < 5 {
 			return value.Datum{}, 0, errTuple
 		}
-		n := int(binary.BigEndian.Uint32(b[1:]))
-		if n < 0 || n > len(b)-5 {
+		n := int64(binary.BigEndian.Uint32(b[1:]))
+		if n > int64(len(b)-5) {
 			return value.Datum{}, 0, errTuple
 		}
-		return value.Datum{State: value.Present, Text: b[5 : 5+n : 5+n]}, 5 + n, nil
+		end := 5 + int(n)
+		return value.Datum{State: value.Present, Text: b[5:end:end]}, end, nil
 	}
 	return value.Datum{}, 0, errTuple
 }
@@ -80,19 +102,23 @@ func (t Tuple) Datums(dst []value.Datum) ([]value.Datum, error) {
 
 // MakeTuple writes datums in a tuple's form.
 func MakeTuple(datums []value.Datum) Tuple {
-	t := binary.BigEndian.AppendUint16(nil, uint16(len(datums)))
+	return appendTuple(nil, datums)
+}
+
+func appendTuple(dst []byte, datums []value.Datum) []byte {
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(datums)))
 	for _, d := range datums {
 		switch d.State {
 		case value.Null:
-			t = append(t, 'n')
+			dst = append(dst, kindNull)
 		case value.Unavailable:
-			t = append(t, 'u')
+			dst = append(dst, kindUnchanged)
 		case value.Blanked:
-			t = append(t, 'x')
+			dst = append(dst, kindBlanked)
 		case value.Present:
-			t = binary.BigEndian.AppendUint32(append(t, 't'), uint32(len(d.Text)))
-			t = append(t, d.Text...)
+			dst = binary.BigEndian.AppendUint32(append(dst, kindText), uint32(len(d.Text)))
+			dst = append(dst, d.Text...)
 		}
 	}
-	return t
+	return dst
 }

@@ -1,0 +1,443 @@
+package cdc
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"postman/position"
+	"postman/value"
+)
+
+// decoder turns the messages of one session into calls of a handler. It copies and allocates nothing for a change.
+// ("Logical Replication Message Formats" in the Postgres documentation.)
+type decoder struct {
+	handler Handler
+	// done is the end of the last transaction that was handed over, in this session or one before: what commits before it
+	// is not handed over again.
+	done position.LSN
+	// announced are the tables that the handler knows, by OID. It outlives the session.
+	announced map[uint32]*Table
+	// resolve finds the types that are not Postgres' own, for a transaction that has just committed.
+	resolve func(ctx context.Context, xid uint32, oids []uint32) (map[uint32]value.Type, error)
+	// refuse takes note of a message that no transaction carries.
+	refuse func(prefix string)
+
+	relations map[uint32]*Table // as this session described them
+	last      *Table            // the relation of the last change: rows of a table come in runs
+	typeNames map[uint32]string // as Type messages gave them
+
+	tx     Tx
+	open   bool // between Begin and Commit
+	skip   bool // the open transaction was handed over before
+	change Change
+	next   uint64 // ordinal
+}
+
+// Errors of the protocol; message wraps them in a DecodeError.
+var (
+	errShort    = errors.New("the message is cut short")
+	errLong     = errors.New("the message goes on behind its end")
+	errKind     = errors.New("a row of an unknown kind")
+	errOutside  = errors.New("a change outside of a transaction")
+	errNested   = errors.New("a transaction within a transaction")
+	errRelation = errors.New("a change of a relation that was not described")
+	errColumns  = errors.New("the row has not the columns of its relation")
+)
+
+// handlerError keeps an error of the handler apart from all others.
+type handlerError struct{ error }
+
+func (e handlerError) Unwrap() error { return e.error }
+
+func handled(err error) error {
+	if err == nil {
+		return nil
+	}
+	return handlerError{err}
+}
+
+// message reads one pgoutput message and tells the handler of it. It returns a handlerError, a DecodeError, or
+// what resolve returned.
+func (d *decoder) message(ctx context.Context, lsn position.LSN, b []byte) error {
+	err := d.dispatch(ctx, b)
+	if err == nil {
+		return nil
+	}
+	if _, ok := err.(protocolError); !ok {
+		return err
+	}
+	broken := &DecodeError{LSN: lsn, Message: bytes.Clone(b[:min(len(b), 40)]), Err: err}
+	if d.open {
+		broken.Commit = d.tx.Commit
+	}
+	return broken
+}
+
+// protocolError marks what is wrong with the message itself.
+type protocolError struct{ error }
+
+func (e protocolError) Unwrap() error { return e.error }
+
+func malformed(err error) error { return protocolError{err} }
+
+func (d *decoder) dispatch(ctx context.Context, b []byte) error {
+	if len(b) == 0 {
+		return malformed(errShort)
+	}
+	r := reader{b: b[1:]}
+	switch b[0] {
+	case 'I':
+		return d.insert(&r)
+	case 'U':
+		return d.update(&r)
+	case 'D':
+		return d.delete(&r)
+	case 'T':
+		return d.truncate(&r)
+	case 'M':
+		return d.emit(&r)
+	case 'B':
+		return d.begin(&r)
+	case 'C':
+		return d.commit(&r)
+	case 'R':
+		return d.relation(ctx, &r)
+	case 'Y':
+		return d.typ(&r)
+	case 'O':
+		r.u64()     // the commit's LSN on the origin
+		r.cstring() // the origin's name
+		return r.end()
+	}
+	return malformed(fmt.Errorf("a message of the unknown kind %q", b[0]))
+}
+
+func (d *decoder) begin(r *reader) error {
+	tx := Tx{Commit: position.LSN(r.u64()), Time: pgTime(r.u64()), XID: r.u32()}
+	if err := r.end(); err != nil {
+		return err
+	}
+	if d.open {
+		return malformed(errNested)
+	}
+	d.tx, d.next, d.open, d.skip = tx, 0, true, tx.Commit < d.done
+	if d.skip {
+		return nil
+	}
+	return handled(d.handler.Begin(tx))
+}
+
+func (d *decoder) commit(r *reader) error {
+	r.u8() // flags: unused
+	commit, end := position.LSN(r.u64()), position.LSN(r.u64())
+	r.u64() // the time, which Begin told
+	if err := r.end(); err != nil {
+		return err
+	}
+	if !d.open {
+		return malformed(errOutside)
+	}
+	if commit != d.tx.Commit || end <= commit {
+		return malformed(fmt.Errorf("the transaction was to commit at %s, and does from %s to %s", d.tx.Commit, commit, end))
+	}
+	d.open = false
+	if d.skip {
+		return nil
+	}
+	d.tx.End = end
+	if err := d.handler.Commit(d.tx); err != nil {
+		return handled(err)
+	}
+	d.done = end
+	return nil
+}
+
+func (d *decoder) insert(r *reader) error {
+	t, err := d.table(r.u32())
+	if err != nil {
+		return err
+	}
+	d.change = Change{Op: Insert, Table: t}
+	r.expect(r.u8() == 'N')
+	d.change.New = r.tuple(t)
+	return d.yield(r)
+}
+
+func (d *decoder) update(r *reader) error {
+	t, err := d.table(r.u32())
+	if err != nil {
+		return err
+	}
+	d.change = Change{Op: Update, Table: t}
+	kind := r.u8()
+	if kind == 'K' || kind == 'O' {
+		d.change.Old, d.change.OldKey = r.tuple(t), kind == 'K'
+		kind = r.u8()
+	}
+	r.expect(kind == 'N')
+	d.change.New = r.tuple(t)
+	return d.yield(r)
+}
+
+func (d *decoder) delete(r *reader) error {
+	t, err := d.table(r.u32())
+	if err != nil {
+		return err
+	}
+	kind := r.u8()
+	r.expect(kind == 'K' || kind == 'O')
+	d.change = Change{Op: Delete, Table: t, Old: r.tuple(t), OldKey: kind == 'K'}
+	return d.yield(r)
+}
+
+// truncate makes one change of each table that one TRUNCATE names or reaches.
+func (d *decoder) truncate(r *reader) error {
+	n := r.u32()
+	r.u8() // CASCADE, RESTART IDENTITY
+	oids := r.take(4 * int64(n))
+	if err := r.end(); err != nil {
+		return err
+	}
+	for ; len(oids) > 0; oids = oids[4:] {
+		t, err := d.table(binary.BigEndian.Uint32(oids))
+		if err != nil {
+			return err
+		}
+		d.change = Change{Op: Truncate, Table: t}
+		if err := d.yield(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emit is a message of pg_logical_emit_message. One that is not transactional may come though its transaction was rolled
+// back, and has no place in the order of commits: it is refused.
+func (d *decoder) emit(r *reader) error {
+	transactional := r.u8()&1 != 0
+	r.u64() // its LSN
+	prefix := r.cstring()
+	content := r.take(int64(r.u32()))
+	if !transactional {
+		if err := r.end(); err != nil {
+			return err
+		}
+		d.refuse(string(prefix))
+		return nil
+	}
+	if !d.open {
+		return malformed(errOutside)
+	}
+	d.change = Change{Op: Emit, Prefix: string(prefix), Content: content}
+	return d.yield(r)
+}
+
+// yield hands the change over, once its message was read to the end.
+func (d *decoder) yield(r *reader) error {
+	if err := r.end(); err != nil {
+		return err
+	}
+	d.change.Ordinal = d.next
+	d.next++
+	if d.skip {
+		return nil
+	}
+	return handled(d.handler.Change(&d.change))
+}
+
+// table is the relation that a change names.
+func (d *decoder) table(oid uint32) (*Table, error) {
+	if !d.open {
+		return nil, malformed(errOutside)
+	}
+	if d.last != nil && d.last.OID == oid {
+		return d.last, nil
+	}
+	t := d.relations[oid]
+	if t == nil {
+		return nil, malformed(errRelation)
+	}
+	d.last = t
+	return t, nil
+}
+
+// typ keeps the name of a type, for the case that the catalog does not know it any more.
+func (d *decoder) typ(r *reader) error {
+	oid, schema, name := r.u32(), r.cstring(), r.cstring()
+	if err := r.end(); err != nil {
+		return err
+	}
+	d.typeNames[oid] = TableName{Schema: string(schema), Name: string(name)}.String()
+	return nil
+}
+
+// relation takes a table's description, and announces the table if it is new or differs from what the handler knows.
+func (d *decoder) relation(ctx context.Context, r *reader) error {
+	t := &Table{OID: r.u32()}
+	t.Schema, t.Name = string(r.cstring()), string(r.cstring())
+	if t.Schema == "" { // pgoutput leaves pg_catalog out
+		t.Schema = "pg_catalog"
+	}
+	identity, err := parseIdentity(string(r.take(1)))
+	if err != nil {
+		return malformed(err)
+	}
+	t.Identity = identity
+	for range r.u16() {
+		var c Column
+		c.Key = r.u8()&1 != 0
+		c.Name = string(r.cstring())
+		c.Type.OID = r.u32()
+		r.u32() // the type's modifier: the text form does not depend on it
+		if r.err != nil {
+			break
+		}
+		t.Columns = append(t.Columns, c)
+	}
+	if err := r.end(); err != nil {
+		return err
+	}
+	if err := d.fillTypes(ctx, t); err != nil {
+		return err
+	}
+	known := d.announced[t.OID]
+	d.last = nil
+	if known != nil && bytes.Equal(known.Shape(), t.Shape()) {
+		d.relations[t.OID] = known
+		return nil
+	}
+	if err := d.handler.Relation(t); err != nil {
+		return handled(err)
+	}
+	d.relations[t.OID], d.announced[t.OID] = t, t
+	return nil
+}
+
+func (d *decoder) fillTypes(ctx context.Context, t *Table) error {
+	var unknown []uint32
+	for _, c := range t.Columns {
+		if c.Type.OID >= firstUserOID {
+			unknown = append(unknown, c.Type.OID)
+		}
+	}
+	var types map[uint32]value.Type
+	if len(unknown) > 0 {
+		var err error
+		if types, err = d.resolve(ctx, d.tx.XID, unknown); err != nil {
+			return err
+		}
+	}
+	for i := range t.Columns {
+		typ := &t.Columns[i].Type
+		resolved, ok := types[typ.OID]
+		switch {
+		case ok:
+			*typ = resolved
+		case typ.OID < firstUserOID:
+			*typ = builtin(typ.OID)
+		default: // dropped since: its values are text
+			*typ = value.Type{OID: typ.OID, Base: typ.OID, Name: cmp.Or(d.typeNames[typ.OID], value.TypeName(typ.OID))}
+		}
+	}
+	return nil
+}
+
+// reader takes a message apart. After the first mistake it gives zeros.
+type reader struct {
+	b   []byte
+	err error
+}
+
+// take returns the next n bytes, which alias the message.
+func (r *reader) take(n int64) []byte {
+	if r.err == nil && n > int64(len(r.b)) {
+		r.err = errShort
+	}
+	if r.err != nil {
+		return nil
+	}
+	taken := r.b[:n:n]
+	r.b = r.b[n:]
+	return taken
+}
+
+func (r *reader) expect(kind bool) {
+	if r.err == nil && !kind {
+		r.err = errKind
+	}
+}
+
+func (r *reader) u8() byte {
+	if b := r.take(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (r *reader) u16() uint16 {
+	if b := r.take(2); b != nil {
+		return binary.BigEndian.Uint16(b)
+	}
+	return 0
+}
+
+func (r *reader) u32() uint32 {
+	if b := r.take(4); b != nil {
+		return binary.BigEndian.Uint32(b)
+	}
+	return 0
+}
+
+func (r *reader) u64() uint64 {
+	if b := r.take(8); b != nil {
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}
+
+// cstring returns the bytes up to the next NUL, which it swallows.
+func (r *reader) cstring() []byte {
+	n := int64(bytes.IndexByte(r.b, 0))
+	if n < 0 {
+		n = int64(len(r.b))
+	}
+	s := r.take(n + 1)
+	return s[:max(len(s)-1, 0)]
+}
+
+// tuple takes a row with the columns of t.
+func (r *reader) tuple(t *Table) Tuple {
+	if r.err != nil {
+		return nil
+	}
+	size, columns, err := tupleLen(r.b, false)
+	switch {
+	case err != nil:
+		r.err = err
+	case columns != len(t.Columns):
+		r.err = errColumns
+	}
+	return r.take(int64(size))
+}
+
+// end checks that the message was read, all of it and no more.
+func (r *reader) end() error {
+	switch {
+	case r.err != nil:
+		return malformed(r.err)
+	case len(r.b) > 0:
+		return malformed(errLong)
+	}
+	return nil
+}
+
+// pgTime reads Postgres' time: microseconds since 2000.
+func pgTime(micros uint64) time.Time {
+	const secondsTo2000 = 946_684_800
+	return time.Unix(secondsTo2000, 0).Add(time.Duration(int64(micros)) * time.Microsecond).UTC()
+}

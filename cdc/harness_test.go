@@ -1,0 +1,314 @@
+package cdc
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"postman/internal/pgcluster/pgtest"
+	"postman/position"
+	"postman/value"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.Shared(m)) }
+
+// patience is how long a test waits for what must come.
+const patience = 30 * time.Second
+
+// seen is a change as a recorder keeps it: copied and decoded.
+type seen struct {
+	Op      Op
+	Ordinal uint64
+	Table   string
+	New     map[string]any // the datums' states stand for values that are not there
+	Old     map[string]any
+	OldKey  bool
+	Prefix  string
+	Content string
+}
+
+// transaction is one that was handed over whole.
+type transaction struct {
+	Tx
+	Changes []seen
+}
+
+// recorder is a Handler that keeps what it is told, and checks that it is told so in the order of the contract.
+type recorder struct {
+	t testing.TB
+	// onChange, if there is one, is called with each change; its error stops the stream.
+	onChange func(*Change) error
+	// confirm, if there is one, is called with each end of a commit and each idle position.
+	confirm func(position.LSN)
+
+	mu        sync.Mutex
+	wake      chan struct{}
+	open      *transaction
+	done      []transaction
+	discarded int // transactions that began and were not seen to their end
+	relations []*Table
+	idle      []position.LSN
+	last      position.LSN // end of the last commit, or idle position
+}
+
+func newRecorder(t testing.TB) *recorder { return &recorder{t: t, wake: make(chan struct{}, 1)} }
+
+func (r *recorder) told() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (r *recorder) Begin(tx Tx) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if tx.Commit < r.last {
+		r.t.Errorf("the transaction at %s begins after %s", tx.Commit, r.last)
+	}
+	if r.open != nil {
+		r.discarded++
+	}
+	r.open = &transaction{Tx: tx}
+	return nil
+}
+
+func (r *recorder) Change(c *Change) error {
+	s, err := look(c)
+	if err != nil {
+		r.t.Errorf("a change that cannot be read: %v", err)
+	}
+	r.mu.Lock()
+	if r.open == nil {
+		r.t.Error("a change outside of a transaction")
+	} else {
+		if s.Ordinal != uint64(len(r.open.Changes)) {
+			r.t.Errorf("ordinal %d of change %d", s.Ordinal, len(r.open.Changes))
+		}
+		r.open.Changes = append(r.open.Changes, s)
+	}
+	r.mu.Unlock()
+	r.told()
+	if r.onChange != nil {
+		return r.onChange(c)
+	}
+	return nil
+}
+
+func (r *recorder) Commit(tx Tx) error {
+	r.mu.Lock()
+	if r.open == nil || r.open.Commit != tx.Commit || tx.End <= tx.Commit {
+		r.t.Errorf("commit %+v of %+v", tx, r.open)
+	} else {
+		r.open.Tx = tx
+		r.done = append(r.done, *r.open)
+	}
+	r.open, r.last = nil, tx.End
+	r.mu.Unlock()
+	r.told()
+	if r.confirm != nil {
+		r.confirm(tx.End)
+	}
+	return nil
+}
+
+func (r *recorder) Relation(t *Table) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.relations = append(r.relations, t)
+	return nil
+}
+
+func (r *recorder) Idle(lsn position.LSN) error {
+	r.mu.Lock()
+	if r.open != nil {
+		r.t.Errorf("idle at %s in the middle of a transaction", lsn)
+	}
+	if lsn <= r.last {
+		r.t.Errorf("idle at %s after %s", lsn, r.last)
+	}
+	r.idle, r.last = append(r.idle, lsn), lsn
+	r.mu.Unlock()
+	r.told()
+	if r.confirm != nil {
+		r.confirm(lsn)
+	}
+	return nil
+}
+
+// look copies and decodes a change.
+func look(c *Change) (seen, error) {
+	s := seen{Op: c.Op, Ordinal: c.Ordinal, OldKey: c.OldKey, Prefix: c.Prefix, Content: string(c.Content)}
+	if c.Table == nil {
+		return s, nil
+	}
+	s.Table = c.Table.String()
+	var err error
+	if s.New, err = decode(c.Table, c.New); err != nil {
+		return s, err
+	}
+	s.Old, err = decode(c.Table, c.Old)
+	return s, err
+}
+
+func decode(t *Table, tuple Tuple) (map[string]any, error) {
+	if len(tuple) == 0 {
+		return nil, nil
+	}
+	datums, err := tuple.Datums(nil)
+	if err != nil {
+		return nil, err
+	}
+	row := make(map[string]any)
+	for i, d := range datums {
+		c := t.Columns[i]
+		if d.State != value.Present {
+			row[c.Name] = d.State
+			continue
+		}
+		v, err := value.Decode(c.Type.Base, d)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.Name, err)
+		}
+		if number, ok := v.(*value.Decimal); ok {
+			v = number.String()
+		}
+		row[c.Name] = v
+	}
+	return row, nil
+}
+
+// await waits until the recorder has seen what is asked for.
+func (r *recorder) await(what string, seen func() bool) {
+	r.t.Helper()
+	deadline := time.After(patience)
+	for {
+		r.mu.Lock()
+		ok := seen()
+		r.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-r.wake:
+		case <-deadline:
+			r.t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// transactions waits for the first n transactions and returns them.
+func (r *recorder) transactions(n int) []transaction {
+	r.t.Helper()
+	r.await(fmt.Sprintf("%d transactions", n), func() bool { return len(r.done) >= n })
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.done)
+}
+
+// changes is the changes of the first n transactions.
+func (r *recorder) changes(n int) []seen {
+	r.t.Helper()
+	var all []seen
+	for _, tx := range r.transactions(n) {
+		all = append(all, tx.Changes...)
+	}
+	return all
+}
+
+// provide creates publications for the needs and a slot, named like the database, and returns where it starts.
+func provide(t testing.TB, url string, needs ...Need) (slot string, start position.LSN) {
+	t.Helper()
+	slot = pgtest.Name(url)
+	if slot == "postgres" {
+		slot = "postman"
+	}
+	publish(t, url, slot, needs...)
+	start, err := CreateSlot(t.Context(), url, slot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slot, start
+}
+
+// publish makes the publications fit the needs.
+func publish(t testing.TB, url, slot string, needs ...Need) {
+	t.Helper()
+	statements, err := plan(t, url, slot, needs...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Apply(t.Context(), pgtest.Connect(t, url), statements); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := plan(t, url, slot, needs...); len(again) > 0 || err != nil {
+		t.Fatalf("after\n%s\nthere is still to do\n%s (%v)", strings.Join(statements, "\n"), strings.Join(again, "\n"), err)
+	}
+}
+
+func plan(t testing.TB, url, slot string, needs ...Need) ([]string, error) {
+	t.Helper()
+	conn := pgtest.Connect(t, url)
+	tables := make(map[TableName]bool)
+	for _, n := range needs {
+		tables[n.Table] = true
+	}
+	catalog, err := LoadCatalog(t.Context(), conn, slices.Collect(maps.Keys(tables)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := Inspect(t.Context(), conn, slot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return PlanPublications(db, slot, needs, catalog)
+}
+
+// all needs every operation of the named tables of schema public.
+func all(tables ...string) []Need {
+	var needs []Need
+	for _, name := range tables {
+		needs = append(needs, Need{TableName{"public", name}, []Op{Insert, Update, Delete, Truncate}})
+	}
+	return needs
+}
+
+// run runs a stream until the test ends, or stop is called, which returns the stream's error.
+func run(t testing.TB, o Options, h Handler) (s *Stream, stop func() error) {
+	t.Helper()
+	if o.Log == nil {
+		o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	s = NewStream(o)
+	ctx, cancel := context.WithCancel(context.Background())
+	if r, ok := h.(*recorder); ok && r.confirm == nil {
+		r.confirm = s.Confirm
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx, h) }()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return <-ended
+	})
+	t.Cleanup(func() { _ = stop() })
+	return s, stop
+}
+
+// watch makes tables, publications and a slot in a database of its own, and streams it.
+func watch(t testing.TB, needs []Need, statements ...string) (url string, r *recorder, s *Stream) {
+	t.Helper()
+	url = pgtest.Database(t)
+	pgtest.Exec(t, url, statements...)
+	slot, start := provide(t, url, needs...)
+	r = newRecorder(t)
+	s, _ = run(t, Options{URL: url, Slot: slot, Start: start}, r)
+	return url, r, s
+}

@@ -1,0 +1,236 @@
+package cdc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"postman/position"
+)
+
+// Database is what a database says of itself, its slot and its publications, at one moment.
+type Database struct {
+	SystemID  string // of the cluster, as IDENTIFY_SYSTEM gives it
+	Name      string
+	Version   int // major: 14 and later
+	WALLevel  string
+	Role      string // that asks
+	Superuser bool
+	// Replication says that the role has the attribute REPLICATION. Hosted Postgres may grant it in other ways.
+	Replication bool
+	InRecovery  bool
+	// SenderTimeout is the wal_sender_timeout of this session; zero: none.
+	SenderTimeout time.Duration
+	Slot          *SlotInfo // nil: there is none
+	// Publications are those of the slot's three that exist, by name.
+	Publications map[string]*Publication
+}
+
+// SlotInfo is a row of pg_replication_slots.
+type SlotInfo struct {
+	Name      string
+	Plugin    string // empty for a physical slot
+	Database  string
+	ActivePID int // of the walsender that holds it; 0: nobody
+	Restart   position.LSN
+	Confirmed position.LSN
+	WALStatus string // reserved, extended, unreserved, lost
+	// Invalidation is Postgres' word for why the slot was invalidated (Postgres 17 and later); empty: it was not, or that is not known.
+	Invalidation string
+}
+
+// Lost says that the slot can never be read again.
+func (s *SlotInfo) Lost() bool { return s.WALStatus == "lost" || s.Invalidation != "" }
+
+// Why says for a person why the slot is lost.
+func (s *SlotInfo) Why() string {
+	switch s.Invalidation {
+	case "", "wal_removed":
+		return "WAL that it needed was removed: max_slot_wal_keep_size"
+	case "idle_timeout":
+		return "nobody read it for longer than idle_replication_slot_timeout"
+	case "rows_removed", "wal_level_insufficient":
+		return "invalidated on a standby: " + s.Invalidation
+	}
+	return s.Invalidation
+}
+
+// Publication is a publication as the catalog has it.
+type Publication struct {
+	Name                             string
+	Insert, Update, Delete, Truncate bool
+	ViaRoot                          bool
+	AllTables                        bool
+	Schemas                          []string // FOR TABLES IN SCHEMA
+	Tables                           map[TableName]Member
+}
+
+// Member is a table's membership in a publication.
+type Member struct {
+	Restricted bool // to some rows or columns
+}
+
+// Inspect asks the database for all that a stream, or whoever sets one up, has to know first.
+// The connection may be one for replication.
+func Inspect(ctx context.Context, conn *pgx.Conn, slot string) (*Database, error) {
+	db := &Database{}
+	var timeout int64
+	err := conn.QueryRow(ctx, `
+		select (select system_identifier::text from pg_control_system()), current_database(),
+		       current_setting('server_version_num')::int / 10000, current_setting('wal_level'), rolname, rolsuper, rolreplication,
+		       pg_is_in_recovery(), (select setting::int8 from pg_settings where name = 'wal_sender_timeout')
+		  from pg_roles where rolname = current_user`).
+		Scan(&db.SystemID, &db.Name, &db.Version, &db.WALLevel, &db.Role, &db.Superuser, &db.Replication, &db.InRecovery, &timeout)
+	if err != nil {
+		return nil, fmt.Errorf("inspecting the database: %w", err)
+	}
+	db.SenderTimeout = time.Duration(timeout) * time.Millisecond
+	if db.Slot, err = inspectSlot(ctx, conn, slot); err != nil {
+		return nil, fmt.Errorf("inspecting slot %q: %w", slot, err)
+	}
+	if db.Publications, err = inspectPublications(ctx, conn, db.Version, publicationNames(slot)); err != nil {
+		return nil, fmt.Errorf("inspecting the publications of slot %q: %w", slot, err)
+	}
+	return db, nil
+}
+
+func inspectSlot(ctx context.Context, conn *pgx.Conn, name string) (*SlotInfo, error) {
+	s := &SlotInfo{Name: name}
+	var restart, confirmed string
+	// A column that later versions added is asked for by way of JSON, where it may be missing.
+	err := conn.QueryRow(ctx, `
+		select coalesce(plugin, ''), coalesce(database, ''), coalesce(active_pid, 0), coalesce(restart_lsn, '0/0')::text,
+		       coalesce(confirmed_flush_lsn, '0/0')::text, coalesce(wal_status, ''), coalesce(to_jsonb(s)->>'invalidation_reason', '')
+		  from pg_replication_slots s where slot_name = $1`, name).
+		Scan(&s.Plugin, &s.Database, &s.ActivePID, &restart, &confirmed, &s.WALStatus, &s.Invalidation)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if s.Restart, err = position.ParseLSN(restart); err != nil {
+		return nil, err
+	}
+	s.Confirmed, err = position.ParseLSN(confirmed)
+	return s, err
+}
+
+func inspectPublications(ctx context.Context, conn *pgx.Conn, version int, names []string) (map[string]*Publication, error) {
+	found := make(map[string]*Publication)
+	rows, err := conn.Query(ctx, `
+		select pubname, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables
+		  from pg_publication where pubname = any($1)`, names)
+	if err != nil {
+		return nil, err
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Publication, error) {
+		p := &Publication{Tables: make(map[TableName]Member)}
+		return p, row.Scan(&p.Name, &p.Insert, &p.Update, &p.Delete, &p.Truncate, &p.ViaRoot, &p.AllTables)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range all {
+		found[p.Name] = p
+	}
+	if err := inspectMembers(ctx, conn, names, found); err != nil || version < 15 {
+		return found, err
+	}
+	rows, err = conn.Query(ctx, `
+		select p.pubname, n.nspname
+		  from pg_publication_namespace m join pg_publication p on p.oid = m.pnpubid join pg_namespace n on n.oid = m.pnnspid
+		 where p.pubname = any($1) order by 2`, names)
+	if err != nil {
+		return nil, err
+	}
+	var publication, schema string
+	_, err = pgx.ForEachRow(rows, []any{&publication, &schema}, func() error {
+		found[publication].Schemas = append(found[publication].Schemas, schema)
+		return nil
+	})
+	return found, err
+}
+
+func inspectMembers(ctx context.Context, conn *pgx.Conn, names []string, found map[string]*Publication) error {
+	rows, err := conn.Query(ctx, `
+		select p.pubname, n.nspname, c.relname,
+		       to_jsonb(m)->>'prqual' is not null or to_jsonb(m)->>'prattrs' is not null
+		  from pg_publication_rel m join pg_publication p on p.oid = m.prpubid
+		       join pg_class c on c.oid = m.prrelid join pg_namespace n on n.oid = c.relnamespace
+		 where p.pubname = any($1)`, names)
+	if err != nil {
+		return err
+	}
+	var publication string
+	var table TableName
+	var member Member
+	_, err = pgx.ForEachRow(rows, []any{&publication, &table.Schema, &table.Name, &member.Restricted}, func() error {
+		if p := found[publication]; p != nil { // else it was created between the two queries
+			p.Tables[table] = member
+		}
+		return nil
+	})
+	return err
+}
+
+// Ready says whether the database can be streamed from at all, slot and publications aside. The error is a *SetupError.
+func (db *Database) Ready() error {
+	switch {
+	case db.Version < 14:
+		return &SetupError{Problem: fmt.Sprintf("this is Postgres %d", db.Version), Fix: "postman needs Postgres 14 or later"}
+	case db.WALLevel != "logical":
+		return &SetupError{
+			Problem: fmt.Sprintf("wal_level is %s: the write-ahead log does not hold what logical replication needs", db.WALLevel),
+			Fix:     "ALTER SYSTEM SET wal_level = logical; then restart Postgres",
+		}
+	}
+	return nil
+}
+
+// usable says whether the slot can be read by a stream that stands at the LSN resume (zero: wherever the slot stands).
+// The error is a *SetupError.
+func (db *Database) usable(slot string, resume position.LSN) error {
+	if err := db.Ready(); err != nil {
+		return err
+	}
+	s := db.Slot
+	again := "start again: the slot is compared with the store then, and a gap can be accepted"
+	switch {
+	case s == nil:
+		return &SetupError{Problem: fmt.Sprintf("slot %q does not exist", slot), Fix: "postman setup, or start again, or as a DBA: " + SlotSQL(slot)}
+	case s.Plugin != plugin:
+		return &SetupError{Problem: fmt.Sprintf("slot %q is not one for %s", slot, plugin), Fix: "choose another name for postman's slot (POSTMAN_SLOT)"}
+	case s.Database != db.Name:
+		return &SetupError{
+			Problem: fmt.Sprintf("slot %q belongs to database %q, and this is %q", slot, s.Database, db.Name),
+			Fix:     "choose another name for this database's slot (POSTMAN_SLOT)",
+		}
+	case s.Lost():
+		return &SetupError{Problem: fmt.Sprintf("slot %q is invalidated (%s)", slot, s.Why()), Fix: again}
+	case resume != 0 && s.Confirmed > resume:
+		return &SetupError{
+			Problem: fmt.Sprintf("slot %q was moved to %s, and the stream is at %s: the changes between are gone", slot, s.Confirmed, resume), Fix: again,
+		}
+	}
+	return db.published(slot)
+}
+
+// published says whether the slot's publications exist. Up to Postgres 17 a missing one breaks the stream; later ones
+// stream on without it, and without a word that reaches anybody.
+func (db *Database) published(slot string) error {
+	names := slices.DeleteFunc(publicationNames(slot), func(name string) bool { return db.Publications[name] != nil })
+	if len(names) == 0 {
+		return nil
+	}
+	return &SetupError{
+		Problem: fmt.Sprintf("slot %q lacks its publication %s: a slot decodes with the catalog of the past, so that one which is made now does not "+
+			"serve the changes before it", slot, strings.Join(names, " and ")),
+		Fix: "drop the slot and begin anew, with a gap: SELECT pg_drop_replication_slot('" + slot + "'); then postman setup --accept-gap",
+	}
+}

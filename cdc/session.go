@@ -1,0 +1,324 @@
+package cdc
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"postman/position"
+	"postman/value"
+)
+
+// session is one connection's worth of a stream.
+type session struct {
+	*Stream
+	conn    *pgx.Conn
+	link    *link
+	handler Handler
+	decoder decoder
+	silence time.Duration // after which the server is given up
+	asked   chan struct{} // holds one token when the server asked for a status
+}
+
+// usualTimeout stands in for a wal_sender_timeout of none. It is Postgres' default.
+const usualTimeout = 60 * time.Second
+
+// session connects, streams until something breaks, and says what.
+func (s *Stream) session(ctx context.Context, h Handler) error {
+	config, err := replication(s.url)
+	if err != nil {
+		return err
+	}
+	link := attach(config, &s.heard)
+	conn, err := connect(ctx, config)
+	if err != nil {
+		return permanent(err, s.slot)
+	}
+	defer hangUp(conn)
+	timeout, err := s.start(ctx, conn)
+	if err != nil {
+		return err
+	}
+	x := &session{Stream: s, conn: conn, link: link, handler: h, silence: 2 * timeout, asked: make(chan struct{}, 1)}
+	x.decoder = decoder{
+		handler: h, done: s.resume(), announced: s.announced, resolve: s.resolve, refuse: x.refuse,
+		relations: make(map[uint32]*Table), typeNames: make(map[uint32]string),
+	}
+	s.connected()
+	s.log.Info("streaming", "slot", s.slot, "from", s.resume())
+	return x.run(ctx, min(timeout/4, 10*time.Second))
+}
+
+// start checks that the slot can give what comes next, and begins the replication. It returns the server's patience.
+func (s *Stream) start(ctx context.Context, conn *pgx.Conn) (timeout time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, connectPatience)
+	defer cancel()
+	db, err := Inspect(ctx, conn, s.slot)
+	if err != nil {
+		return 0, err
+	}
+	resume := s.resume()
+	if err := db.usable(s.slot, resume); err != nil {
+		return 0, err
+	}
+	timeout = cmp.Or(db.SenderTimeout, usualTimeout)
+	system, err := pglogrepl.IdentifySystem(ctx, conn.PgConn())
+	if err != nil {
+		return 0, fmt.Errorf("identifying the server: %w", err)
+	}
+	if err := s.sameServer(system, resume); err != nil {
+		return 0, err
+	}
+	err = pglogrepl.StartReplication(ctx, conn.PgConn(), quoted(s.slot), pglogrepl.LSN(resume), pglogrepl.StartReplicationOptions{
+		PluginArgs: []string{
+			"proto_version '2'", "messages 'true'", fmt.Sprintf("publication_names '%s_ins,%[1]s_upd,%[1]s_del'", s.slot),
+		},
+	})
+	if sqlState(err) == codeInUse {
+		return 0, &busyError{slot: s.slot, pid: db.Slot.ActivePID, patience: 2 * timeout, err: err}
+	}
+	return timeout, permanent(err, s.slot)
+}
+
+// sameServer says whether this is the cluster that was streamed from before, and not an older state of it.
+func (s *Stream) sameServer(system pglogrepl.IdentifySystemResult, resume position.LSN) error {
+	if before := cmp.Or(s.systemID, system.SystemID); before != system.SystemID {
+		return &SetupError{
+			Problem: fmt.Sprintf("the database is another one than before: system %s instead of %s", system.SystemID, before),
+			Fix:     "start again: database and store are compared then",
+		}
+	}
+	s.systemID = system.SystemID
+	end := position.LSN(system.XLogPos)
+	advance(&s.serverEnd, end)
+	if resume > end {
+		return &SetupError{
+			Problem: fmt.Sprintf("the stream is at %s, and the server's log ends before that, at %s: it was restored or failed over to an older state", resume, end),
+			Fix:     "make sure that the right server is running; if it is, begin anew, with a gap: postman setup --accept-gap",
+		}
+	}
+	return nil
+}
+
+// busyError says that another walsender holds the slot: that of another process, or one of ours that does not know yet that
+// its connection is gone.
+type busyError struct {
+	slot     string
+	pid      int
+	patience time.Duration // after which it is not one of ours
+	err      error
+}
+
+func (e *busyError) Error() string {
+	return fmt.Sprintf("slot %q is in use by the server's process %d: waiting for it", e.slot, e.pid)
+}
+
+func (e *busyError) Unwrap() error { return e.err }
+
+func (e *busyError) setup() error {
+	return &SetupError{
+		Problem: fmt.Sprintf("slot %q stays in use by the server's process %d", e.slot, e.pid),
+		Fix:     "look whether another postman runs with this slot (pg_stat_replication tells from where), and stop it",
+		Err:     e.err,
+	}
+}
+
+// run receives and reports until one of the two ends.
+func (x *session) run(ctx context.Context, beat time.Duration) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	x.link.silence = x.silence
+	defer context.AfterFunc(ctx, x.link.interrupt)()
+	reported := make(chan struct{})
+	go func() {
+		defer close(reported)
+		if err := x.report(ctx, beat); err != nil {
+			cancel(err)
+		}
+	}()
+	err := x.receive(ctx)
+	cancel(err)
+	<-reported
+	if errors.Is(err, errCut) {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// receive reads messages and hands them over.
+func (x *session) receive(ctx context.Context) error {
+	frontend := x.conn.PgConn().Frontend()
+	for {
+		// Not by way of pgconn.ReceiveMessage: its bookkeeping for each message is dear, and link keeps the deadlines.
+		msg, err := frontend.Receive()
+		if err != nil {
+			return fmt.Errorf("receiving: %w", err)
+		}
+		switch msg := msg.(type) {
+		case *pgproto3.CopyData:
+			err = x.copyData(ctx, msg.Data)
+		case *pgproto3.ErrorResponse:
+			err = permanent(pgconn.ErrorResponseToPgError(msg), x.slot)
+		case *pgproto3.NoticeResponse:
+			err = x.notice(msg)
+		case *pgproto3.ParameterStatus:
+		case *pgproto3.CopyDone, *pgproto3.CommandComplete, *pgproto3.ReadyForQuery:
+			err = errors.New("the server ended the stream: it is shutting down")
+		default:
+			err = fmt.Errorf("an unexpected answer from the server: %T", msg)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// notice passes on what the server warns of. Since version 18 it only warns of a publication that is missing.
+func (x *session) notice(msg *pgproto3.NoticeResponse) error {
+	if msg.Code == codeUndefined {
+		return permanent(pgconn.ErrorResponseToPgError((*pgproto3.ErrorResponse)(msg)), x.slot)
+	}
+	x.log.Warn("Postgres says", "severity", msg.SeverityUnlocalized, "message", msg.Message, "detail", msg.Detail)
+	return nil
+}
+
+// copyData takes a message of the streaming replication protocol.
+func (x *session) copyData(ctx context.Context, b []byte) error {
+	if len(b) == 0 {
+		return errors.New("an empty message from the server")
+	}
+	switch b[0] {
+	case pglogrepl.XLogDataByteID:
+		data, err := pglogrepl.ParseXLogData(b[1:])
+		if err != nil {
+			return err
+		}
+		return x.data(ctx, data)
+	case pglogrepl.PrimaryKeepaliveMessageByteID:
+		k, err := pglogrepl.ParsePrimaryKeepaliveMessage(b[1:])
+		if err != nil {
+			return err
+		}
+		return x.keepalive(k)
+	}
+	return fmt.Errorf("a message of the unknown kind %q from the server", b[0])
+}
+
+func (x *session) data(ctx context.Context, data pglogrepl.XLogData) error {
+	if err := x.decoder.message(ctx, position.LSN(data.WALStart), data.WALData); err != nil {
+		return err
+	}
+	if x.decoder.done > x.done {
+		x.done = x.decoder.done
+		advance(&x.received, x.done)
+	}
+	return nil
+}
+
+// keepalive tells the handler how far the server has come, unless a transaction is open: what the server has sent then
+// ends in the middle of it.
+func (x *session) keepalive(k pglogrepl.PrimaryKeepaliveMessage) error {
+	end := position.LSN(k.ServerWALEnd)
+	advance(&x.serverEnd, end)
+	if !x.decoder.open && uint64(end) > x.received.Load() {
+		if err := x.handler.Idle(end); err != nil {
+			return handled(err)
+		}
+		advance(&x.received, end)
+	}
+	if k.ReplyRequested {
+		select {
+		case x.asked <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+func (x *session) refuse(prefix string) {
+	if x.refused.Add(1) == 1 {
+		x.log.Warn("a logical message that is not transactional is refused; later ones are only counted: "+
+			"use pg_logical_emit_message(true, …)", "prefix", prefix)
+	}
+}
+
+// coalesce is the least time between two statuses that nobody waits for.
+const coalesce = 100 * time.Millisecond
+
+// report sends the status: each beat, when the server asks, and soon after the caller confirmed.
+func (x *session) report(ctx context.Context, beat time.Duration) error {
+	ticker := time.NewTicker(beat)
+	defer ticker.Stop()
+	news, rested := x.news, (<-chan time.Time)(nil)
+	for {
+		ping := false
+		select {
+		case <-ctx.Done():
+			return x.send(time.Second, false) // what was confirmed at last
+		case <-ticker.C:
+			ping = true // so that a server that never speaks on its own (wal_sender_timeout = 0) is known to be there
+		case <-x.asked:
+		case <-news:
+			news, rested = nil, time.After(coalesce)
+		case <-rested:
+			news, rested = x.news, nil
+			continue
+		}
+		if err := x.send(x.silence, ping); err != nil {
+			return err
+		}
+	}
+}
+
+// send tells the server what is durable. All three positions are that one: a zero would be taken for the one beside it,
+// and a position that was only received must never pass for one that is flushed. Nothing else writes to the connection
+// while it streams.
+func (x *session) send(patience time.Duration, ping bool) error {
+	if err := x.link.conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
+		return fmt.Errorf("confirming: %w", err)
+	}
+	durable := pglogrepl.LSN(x.confirmed.Load())
+	err := pglogrepl.SendStandbyStatusUpdate(context.Background(), x.conn.PgConn(), pglogrepl.StandbyStatusUpdate{
+		WALWritePosition: durable, WALFlushPosition: durable, WALApplyPosition: durable, ReplyRequested: ping,
+	})
+	if err != nil {
+		return fmt.Errorf("confirming: %w", err)
+	}
+	return nil
+}
+
+// resolve finds the types that are not Postgres' own, on a connection of its own: this one is busy streaming.
+func (s *Stream) resolve(ctx context.Context, xid uint32, oids []uint32) (map[uint32]value.Type, error) {
+	var unknown []uint32
+	for _, oid := range oids {
+		if _, ok := s.types[oid]; !ok {
+			unknown = append(unknown, oid)
+		}
+	}
+	if len(unknown) == 0 {
+		return s.types, nil
+	}
+	config, err := ordinary(s.url)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := connect(ctx, config)
+	if err != nil {
+		return nil, permanent(err, s.slot)
+	}
+	defer hangUp(conn)
+	found, err := resolveTypes(ctx, conn, xid, unknown)
+	if err != nil {
+		return nil, err
+	}
+	for oid, t := range found {
+		s.types[oid] = t.Type
+	}
+	return s.types, nil
+}
