@@ -51,7 +51,7 @@ type Store interface {
 	// final for good, and drops their bodies; it returns how many. Other final matches are blanked when they become final.
 	Blank(ctx context.Context, now time.Time) (int, error)
 
-	// ClaimMatches claims up to n pending matches that are due, by priority, then due time, then position.
+	// ClaimMatches claims up to n pending matches that are due, by priority, then due time, then the order in which they came.
 	ClaimMatches(ctx context.Context, now time.Time, n int) ([]Match, error)
 	// Expand ends, defers or holds a claimed match and queues its messages. A message that is known is passed
 	// over. It returns the messages that it stored as Sending, and releases the claim. ErrState: the match is no longer

@@ -1,0 +1,167 @@
+package outboxtest
+
+import (
+	"errors"
+	"time"
+
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"postman/outbox"
+)
+
+func testIdentity(r *rig) {
+	id := r.store.ID()
+	if len(id) < 16 {
+		r.Fatalf("the id %q is no identity", id)
+	}
+	r.reopen()
+	r.equal("the id after a restart", r.store.ID(), id)
+	other := r.open(r.T, r.TempDir())
+	if other.ID() == id {
+		r.Errorf("two stores have the id %q", id)
+	}
+	r.ok(other.Close())
+}
+
+func testSources(r *rig) {
+	_, err := r.store.Source(r.Context(), "7301", "crm", "another")
+	if !errors.Is(err, outbox.ErrNotFound) {
+		r.Fatalf("an unknown source gave %v", err)
+	}
+	second := outbox.Source{SystemID: "7301", Database: "crm", Slot: "another", Epoch: 1, State: outbox.SourceIntended}
+	second, err = r.store.SaveSource(r.Context(), second)
+	r.ok(err)
+	if second.ID == r.source.ID || second.ID == 0 {
+		r.Fatalf("the second source has id %d, the first %d", second.ID, r.source.ID)
+	}
+	second.State, second.Checkpoint, second.Armed = outbox.SourceStreaming, 0xFFFFFFFF00, "db.example.com"
+	saved, err := r.store.SaveSource(r.Context(), second)
+	r.ok(err)
+	r.equal("the changed source", saved, second)
+	r.reopen()
+	got, err := r.store.Source(r.Context(), "7301", "crm", "another")
+	r.ok(err)
+	r.equal("the source", got, second)
+	all, err := r.store.Sources(r.Context())
+	r.ok(err)
+	r.equal("all sources", all, []outbox.Source{r.source, second})
+}
+
+func testSourceCheckpoints(r *rig) {
+	save := func(change func(*outbox.Source)) error {
+		src, err := r.store.Source(r.Context(), "7301", "crm", "postman")
+		r.ok(err)
+		change(&src)
+		_, err = r.store.SaveSource(r.Context(), src)
+		return err
+	}
+	if err := save(func(s *outbox.Source) { s.Checkpoint = 99 }); !errors.Is(err, outbox.ErrCheckpoint) {
+		r.Errorf("a streaming source went back: %v", err)
+	}
+	if err := save(func(s *outbox.Source) { s.Epoch = 0 }); !errors.Is(err, outbox.ErrCheckpoint) {
+		r.Errorf("an epoch went back: %v", err)
+	}
+	if err := save(func(s *outbox.Source) { s.ID = 77 }); !errors.Is(err, outbox.ErrNotFound) {
+		r.Errorf("a source that is not there was changed: %v", err)
+	}
+	if err := save(func(s *outbox.Source) { s.ID = 0 }); err == nil {
+		r.Error("the same source was added twice")
+	}
+	if err := save(func(s *outbox.Source) { s.SystemID = "9999" }); err == nil {
+		r.Error("a source became another system")
+	}
+	// A gap was accepted: a new epoch, then the place where the new slot starts, wherever that is.
+	r.ok(save(func(s *outbox.Source) { s.Epoch, s.State = 2, outbox.SourceIntended }))
+	r.ok(save(func(s *outbox.Source) { s.Checkpoint, s.State = 40, outbox.SourceStreaming }))
+}
+
+func testRuleIDs(r *rig) {
+	id := func(name, was string) uint32 {
+		id, err := r.store.RuleID(r.Context(), name, was)
+		r.ok(err)
+		return id
+	}
+	a, b := id("a", ""), id("b", "")
+	if a == b || a == 0 || b == 0 {
+		r.Fatalf("two rules have the ids %d and %d", a, b)
+	}
+	r.equal("a known name", id("a", ""), a)
+	r.equal("a new name for a known rule", id("c", "a"), a)
+	r.equal("the new name, with the old one still there to be read", id("c", "a"), a)
+	if again := id("a", ""); again == a || again == b {
+		r.Fatalf("a rule with the name that another rule once had got its id, %d", again)
+	}
+	r.equal("an unknown former name", id("d", "never"), id("d", ""))
+	r.reopen()
+	r.equal("a rule after a restart", id("c", ""), a)
+	m := r.append(r.match(func(m *outbox.NewMatch) { m.Rule = a }))[0]
+	r.equal("the rule of a match", m.RuleName, "c")
+	id("e", "c")
+	r.equal("the rule of a match, renamed", r.getMatch(m.ID).RuleName, "e")
+}
+
+func testTexts(r *rig) {
+	_, err := r.store.Text(r.Context(), outbox.HashOf(version))
+	if !errors.Is(err, outbox.ErrNotFound) {
+		r.Fatalf("a text that was never brought gave %v", err)
+	}
+	r.append(r.match())
+	r.append(r.match())
+	r.reopen()
+	for h, text := range texts {
+		got, err := r.store.Text(r.Context(), h)
+		r.ok(err)
+		r.equal("a text", got, text)
+	}
+}
+
+func testGaps(r *rig) {
+	undetermined := outbox.Gap{Rule: "notify", From: 300, To: 300, Lost: true, Reason: "undetermined: new.body"}
+	broken := outbox.Gap{Rule: "never stored before", From: 400, Reason: "broken", Mend: "postman replay --from 0/190"}
+	b := r.batch(r.tx(r.match()))
+	for _, g := range []outbox.Gap{undetermined, broken} {
+		g.Source, g.Epoch = r.source.ID, 1
+		b.Gaps = append(b.Gaps, g)
+	}
+	_, err := r.store.Append(r.Context(), b, 0)
+	r.ok(err)
+	// The same again, later; and one outside of a batch that has nothing to do with them.
+	b = r.batch(r.tx(r.match()))
+	undetermined.From, undetermined.To, undetermined.Source, undetermined.Epoch = 900, 950, r.source.ID, 1
+	broken.From, broken.Source, broken.Epoch = 900, r.source.ID, 1
+	b.Gaps = []outbox.Gap{undetermined, broken}
+	_, err = r.store.Append(r.Context(), b, 0)
+	r.ok(err)
+	r.ok(r.store.SaveGap(r.Context(), outbox.Gap{Source: r.source.ID, Epoch: 2, From: 1000, To: 2000, Lost: true, Reason: "the slot is gone"}))
+
+	gaps := func() []outbox.Gap {
+		all, err := r.store.Gaps(r.Context())
+		r.ok(err)
+		return all
+	}
+	fields := cmpopts.IgnoreFields(outbox.Gap{}, "ID", "Created", "Closed")
+	undetermined.From, undetermined.Count = 300, 2
+	broken.From, broken.To, broken.Count = 400, 0, 2
+	r.equal("the gaps", gaps(), []outbox.Gap{
+		{Source: r.source.ID, Epoch: 2, From: 1000, To: 2000, Count: 1, Lost: true, Reason: "the slot is gone"}, broken, undetermined,
+	}, fields)
+	for _, g := range gaps() {
+		if g.ID == 0 || time.Since(g.Created) > time.Hour || !g.Closed.IsZero() {
+			r.Fatalf("a gap has no id, no time or is closed: %+v", g)
+		}
+	}
+
+	id := gaps()[1].ID
+	r.ok(r.store.CloseGap(r.Context(), id, 960))
+	if err := r.store.CloseGap(r.Context(), id, 970); !errors.Is(err, outbox.ErrNotFound) {
+		r.Fatalf("a closed gap was closed again: %v", err)
+	}
+	if g := gaps()[1]; g.To != 960 || g.Closed.IsZero() {
+		r.Fatalf("the closed gap is %+v", g)
+	}
+	// What comes after the close is a gap of its own.
+	r.ok(r.store.SaveGap(r.Context(), broken))
+	if all := gaps(); len(all) != 4 || all[0].Rule != "never stored before" || !all[0].Closed.IsZero() {
+		r.Fatalf("after the close: %+v", all)
+	}
+}

@@ -1,0 +1,171 @@
+package outboxtest
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"postman/outbox"
+)
+
+// spill stores n matches of a transaction that is not committed, numbered from first on.
+func (r *rig) spill(xid uint32, first, n int, change ...func(*outbox.NewMatch)) outbox.Spill {
+	r.Helper()
+	key := outbox.Spill{Source: r.source.ID, Epoch: r.source.Epoch, XID: xid}
+	var matches []outbox.NewMatch
+	for i := range n {
+		m := r.match(change...)
+		m.Ordinal = uint64(first + i)
+		matches = append(matches, m)
+	}
+	r.ok(r.store.Spill(r.Context(), key, matches, texts))
+	return key
+}
+
+// commit appends the transaction of a spill with one more match.
+func (r *rig) commit(key outbox.Spill, ordinal int, change ...func(*outbox.Transaction)) []outbox.Match {
+	r.Helper()
+	tx := r.tx(r.match())
+	tx.Matches[0].Ordinal, tx.XID, tx.Spilled = uint64(ordinal), key.XID, &key
+	for _, f := range change {
+		f(&tx)
+	}
+	claimed, err := r.store.Append(r.Context(), r.batch(tx), 10)
+	r.ok(err)
+	return claimed
+}
+
+// nothing fails the test when anything of a spill is to be seen.
+func (r *rig) nothing() {
+	r.Helper()
+	if n := len(r.matches(outbox.Filter{})) + len(r.matches(outbox.Filter{MatchStates: []outbox.MatchState{outbox.MatchPending, outbox.MatchHeld}})); n != 0 {
+		r.Errorf("%d matches are listed", n)
+	}
+	counts, err := r.store.Count(r.Context())
+	r.ok(err)
+	for state, n := range counts.Matches {
+		if n != 0 {
+			r.Errorf("%d matches are counted as %s", n, state)
+		}
+	}
+	if matches, _ := r.claimed(); len(matches) != 0 {
+		r.Errorf("%v were claimed", matches)
+	}
+	next, err := r.store.NextDue(r.Context())
+	r.ok(err)
+	if !next.IsZero() {
+		r.Errorf("something is due at %v", next)
+	}
+	recent, err := r.store.RecentMatches(r.Context(), past.Add(-time.Hour))
+	r.ok(err)
+	if len(recent) != 0 {
+		r.Errorf("recent are %v", recent)
+	}
+	for _, a := range []outbox.Action{outbox.Cancel, outbox.Release, outbox.Discard, outbox.Retry} {
+		if acted := r.act(a, outbox.Filter{}); acted != (outbox.Acted{}) {
+			r.Errorf("%s moved %+v", a, acted)
+		}
+	}
+}
+
+func testSpillIsHidden(r *rig) {
+	r.spill(7, 0, 300)
+	r.spill(7, 300, 3, func(m *outbox.NewMatch) { m.State = outbox.MatchHeld })
+	r.spill(8, 0, 2, func(m *outbox.NewMatch) { m.State, m.Due = outbox.MatchFailed, time.Now().Add(time.Hour) })
+	r.nothing()
+	bad := outbox.Spill{Source: r.source.ID, Epoch: 2, XID: 9}
+	if err := r.store.Spill(r.Context(), bad, []outbox.NewMatch{r.match()}, texts); !errors.Is(err, outbox.ErrCheckpoint) {
+		r.Errorf("a spill of another epoch gave %v", err)
+	}
+}
+
+func testSpillIsAdopted(r *rig) {
+	key := r.spill(7, 0, 300)
+	r.spill(7, 300, 1)
+	r.nothing()
+	other := r.spill(8, 0, 1) // stays hidden
+	got := r.commit(key, 301)
+	if len(got) != 1 || got[0].Position.Ordinal != 301 {
+		r.Fatalf("claimed %+v", got)
+	}
+	matches, _ := r.claimed()
+	if len(matches) != 301 {
+		r.Fatalf("%d spilled matches were claimed after the commit", len(matches))
+	}
+	for i, m := range r.matches(outbox.Filter{}) {
+		if m.Position.LSN != r.lsn-50 || m.Tx.End != r.lsn || !m.Tx.Time.Equal(past) || m.Position.Ordinal != uint64(301-i) {
+			r.Fatalf("match %d of the list is at %s, committed at %v", i, m.Position, m.Tx.Time)
+		}
+	}
+	// Spilled again under the same number, it is another transaction.
+	r.spill(7, 0, 1)
+	r.commit(key, 1)
+	r.commit(other, 1)
+	if n := len(r.matches(outbox.Filter{})); n != 306 {
+		r.Errorf("there are %d matches", n)
+	}
+}
+
+func testSpillIsOverruled(r *rig) {
+	states := func() map[string]int {
+		n := make(map[string]int)
+		for _, m := range r.matches(outbox.Filter{}) {
+			n[fmt.Sprintf("%s %s: %s", m.RuleName, m.State, m.Reason)]++
+		}
+		return n
+	}
+	prepare := func(xid uint32) outbox.Spill {
+		r.spill(xid, 0, 3)
+		r.spill(xid, 3, 2, func(m *outbox.NewMatch) { m.State, m.Reason = outbox.MatchHeld, "minute" })
+		r.spill(xid, 5, 1, func(m *outbox.NewMatch) { m.State, m.Reason = outbox.MatchFailed, "evaluating" })
+		return r.spill(xid, 6, 1, func(m *outbox.NewMatch) { m.Rule, m.Blanked = r.careful, []byte("blanked") })
+	}
+	claimed := r.commit(prepare(7), 7, func(t *outbox.Transaction) { t.Hold = map[uint32]string{r.notify: "6 matches"} })
+	r.equal("claimed", len(claimed), 0)
+	want := map[string]int{"notify held: 6 matches": 6, "notify failed: evaluating": 1, "careful pending: ": 1}
+	r.equal("held", states(), want)
+	r.commit(prepare(8), 7, func(t *outbox.Transaction) { t.Muted = "a migration" })
+	want["notify muted: a migration"], want["careful muted: a migration"] = 6, 1
+	want["notify failed: evaluating"]++
+	r.equal("muted", states(), want)
+	if m := r.matches(outbox.Filter{Rule: "careful"})[0]; string(m.Change) != "blanked" {
+		r.Errorf("a muted change is %q", m.Change)
+	}
+	// A released match is due.
+	r.equal("released", r.act(outbox.Release, outbox.Filter{Rule: "notify"}), outbox.Acted{Matches: 6})
+	if matches, _ := r.claimed(); len(matches) != 7 {
+		r.Errorf("%d were claimed", len(matches))
+	}
+}
+
+func testSpillIsDiscarded(r *rig) {
+	key := r.spill(7, 0, 5)
+	r.ok(r.store.Unspill(r.Context(), key))
+	r.ok(r.store.Unspill(r.Context(), key)) // of what is not there: nothing
+	r.nothing()
+	tx := r.tx(r.match())
+	tx.Spilled = &key
+	if _, err := r.store.Append(r.Context(), r.batch(tx), 10); !errors.Is(err, outbox.ErrNotFound) {
+		r.Fatalf("adopting what was discarded gave %v", err)
+	}
+	// A transaction below the checkpoint is known, with all that it spilled.
+	_, err := r.store.Append(r.Context(), outbox.Batch{Source: r.source.ID, Epoch: 1, Checkpoint: r.lsn + 1000}, 0)
+	r.ok(err)
+	r.spill(7, 0, 5)
+	b := r.batch(tx)
+	b.Checkpoint = r.lsn + 1000
+	_, err = r.store.Append(r.Context(), b, 10)
+	r.ok(err)
+	r.nothing()
+	recovered, err := r.store.Recover(r.Context(), past)
+	r.ok(err)
+	r.equal("nothing is left to discard", recovered, outbox.Recovered{})
+	// A process that ends leaves nothing behind, either.
+	r.spill(8, 0, 5)
+	r.spill(9, 0, 2)
+	r.reopen()
+	r.nothing()
+	recovered, err = r.store.Recover(r.Context(), past)
+	r.ok(err)
+	r.equal("discarded", recovered, outbox.Recovered{Discarded: 7})
+}

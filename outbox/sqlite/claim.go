@@ -1,0 +1,159 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"postman/outbox"
+)
+
+// page is how many entries of an index are read at once.
+const page = 256
+
+// The searches for what is due, in the order of claims: a priority, from a key on, up to a time.
+var selectDue = [...]string{
+	matches: fmt.Sprintf(`SELECT due, tx, id FROM matches INDEXED BY matches_due
+		WHERE state = %d AND priority = ? AND (due, tx, id) > (?, ?, ?) AND due <= ? ORDER BY due, tx, id LIMIT %d`, outbox.MatchPending, page),
+	messages: fmt.Sprintf(`SELECT due, match, id FROM messages INDEXED BY messages_due
+		WHERE state = %d AND priority = ? AND (due, match, id) > (?, ?, ?) AND due <= ? ORDER BY due, match, id LIMIT %d`, outbox.MessageQueued, page),
+}
+
+// ClaimMatches claims up to n pending matches that are due.
+func (s *Store) ClaimMatches(ctx context.Context, now time.Time, n int) ([]outbox.Match, error) {
+	var claimed []outbox.Match
+	err := s.write(ctx, "claiming matches", func(w *writer) error {
+		claimed = claimed[:0]
+		due, err := w.due(matches, now, n)
+		if err != nil {
+			return err
+		}
+		for _, at := range due {
+			m, sensitive, err := w.readMatch(at.id)
+			if err != nil {
+				return err
+			}
+			claimed = append(claimed, m)
+			m.Change = nil
+			w.claim(matches, claim{key: at, priority: m.Priority, sensitive: sensitive, match: &m})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return claimed, nil
+}
+
+// ClaimMessages claims up to n queued messages that are due.
+func (s *Store) ClaimMessages(ctx context.Context, now time.Time, n int) ([]outbox.Message, error) {
+	var claimed []outbox.Message
+	err := s.write(ctx, "claiming messages", func(w *writer) error {
+		due, err := w.due(messages, now, n)
+		if err != nil {
+			return err
+		}
+		for _, at := range due {
+			m, sensitive, err := w.readMessage(at.id)
+			if err != nil {
+				return err
+			}
+			claimed = append(claimed, m)
+			w.claim(messages, claim{key: at, priority: m.Priority, sensitive: sensitive, hold: m.HoldUncertain})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return claimed, nil
+}
+
+// Release gives up claims that came to nothing.
+func (s *Store) Release(matchIDs, messageIDs []int64) {
+	s.claims.free(matches, matchIDs...)
+	s.claims.free(messages, messageIDs...)
+}
+
+// NextDue is when the next unclaimed match or message is due.
+func (s *Store) NextDue(ctx context.Context) (time.Time, error) {
+	next := int64(math.MaxInt64)
+	err := s.write(ctx, "looking for what is due next", func(w *writer) error {
+		for k := range selectDue {
+			for p := range outbox.Bulk + 1 {
+				err := w.walk(kind(k), p, math.MaxInt64, func(at key) bool {
+					next = min(next, at.due)
+					return false
+				})
+				if err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil || next == math.MaxInt64 {
+		return time.Time{}, err
+	}
+	return time.UnixMicro(next).UTC(), nil
+}
+
+// due returns the first n of a kind that are due and free, in the order of claims.
+func (w *writer) due(k kind, now time.Time, n int) ([]key, error) {
+	var found []key
+	for p := range outbox.Bulk + 1 {
+		err := w.walk(k, p, now.UnixMicro(), func(at key) bool {
+			if len(found) >= n {
+				return false
+			}
+			found = append(found, at)
+			return true
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// walk visits what is free of a kind and priority and due by a time, from the mark on, and moves the mark over all that is
+// not free and all that visit takes, until visit does not.
+func (w *writer) walk(k kind, p outbox.Priority, until int64, visit func(key) bool) error {
+	c := w.claims
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for mark := &c.marks[k][p]; ; {
+		var read []key
+		err := w.each(selectDue[k], func(scan scanner) error {
+			var at key
+			err := scan(&at.due, &at.group, &at.id)
+			read = append(read, at)
+			return err
+		}, p, mark.due, mark.group, mark.id, until)
+		if err != nil {
+			return fmt.Errorf("searching what is due: %w", err)
+		}
+		for _, at := range read {
+			_, held := c.held[k][at.id]
+			if hidden := k == matches && w.known.provisional[at.group]; !held && !hidden && !visit(at) {
+				return nil
+			}
+			*mark = at
+		}
+		if len(read) < page {
+			return nil
+		}
+	}
+}
+
+// claim takes a claim for the caller of the operation.
+func (w *writer) claim(k kind, held claim) {
+	w.claims.set(k, held)
+	w.taken = append(w.taken, taken{k, held.id})
+}
+
+// offer says, once it is durable, that something is due that nobody has claimed.
+func (w *writer) offer(k kind, p outbox.Priority, at key) {
+	w.after(func() { w.claims.offer(k, p, at) })
+}

@@ -1,0 +1,141 @@
+package sqlite
+
+import (
+	"cmp"
+	"math"
+	"sync"
+
+	"postman/outbox"
+)
+
+// kind is what can be claimed.
+type kind uint8
+
+const (
+	matches kind = iota
+	messages
+)
+
+// key is a place in the order in which things are due.
+type key struct {
+	due   int64 // microseconds
+	group int64 // of a match its transaction, of a message its match: the order of positions
+	id    int64
+}
+
+func (k key) before(other key) bool {
+	return cmp.Or(cmp.Compare(k.due, other.due), cmp.Compare(k.group, other.group), cmp.Compare(k.id, other.id)) < 0
+}
+
+// claim is something that this process is about to finish, with what will be needed then.
+type claim struct {
+	key
+	priority  outbox.Priority
+	sensitive bool          // something of its match is to be blanked
+	match     *outbox.Match // of a match, without the change
+	hold      bool          // of a message: an uncertain one waits for an operator
+	sending   bool          // of a message: stored as sending
+}
+
+// taken names a claim that the open transaction took.
+type taken struct {
+	kind kind
+	id   int64
+}
+
+// claims holds what is claimed, and how far the search for what is due need not look.
+//
+// The marks keep that search short while thousands are claimed: of each kind and priority, everything that is due up to
+// the mark is claimed, gone or hidden. A search starts behind the mark and moves it on; whatever becomes free before it
+// takes it back. A mark that lies too early costs time, one too late would lose a mail, so every doubt resets them.
+type claims struct {
+	mu    sync.Mutex
+	held  [2]map[int64]claim
+	marks [2][outbox.Bulk + 1]key
+}
+
+func newClaims() *claims {
+	c := &claims{held: [2]map[int64]claim{make(map[int64]claim), make(map[int64]claim)}}
+	c.reset()
+	return c
+}
+
+// start lies before everything.
+var start = key{due: math.MinInt64}
+
+// reset has the next search look at everything.
+func (c *claims) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k := range c.marks {
+		for p := range c.marks[k] {
+			c.marks[k][p] = start
+		}
+	}
+}
+
+// get returns a claim.
+func (c *claims) get(k kind, id int64) (claim, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	held, ok := c.held[k][id]
+	return held, ok
+}
+
+// set stores a claim, or changes it.
+func (c *claims) set(k kind, held claim) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held[k][held.id] = held
+}
+
+// end forgets claims on what is final.
+func (c *claims) end(k kind, ids ...int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		delete(c.held[k], id)
+	}
+}
+
+// free gives up a claim on what will be due at its key. What is sending is nobody's to take.
+func (c *claims) free(k kind, ids ...int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		if held, ok := c.held[k][id]; ok && !held.sending {
+			delete(c.held[k], id)
+			c.back(k, held.priority, held.key)
+		}
+	}
+}
+
+// offer says that something that nobody has claimed is due at a key.
+func (c *claims) offer(k kind, p outbox.Priority, at key) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.back(k, p, at)
+}
+
+// back moves a mark before a key. It is called with mu held.
+func (c *claims) back(k kind, p outbox.Priority, at key) {
+	at.id--
+	if at.before(c.marks[k][p]) {
+		c.marks[k][p] = at
+	}
+}
+
+// drop takes back claims of a transaction that was rolled back. Where the marks stood before it is not known any more.
+func (c *claims) drop(all []taken) {
+	for _, t := range all {
+		c.end(t.kind, t.id)
+	}
+	c.reset()
+}
+
+// empty says whether nothing is claimed.
+func (c *claims) empty() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.held[matches])+len(c.held[messages]) == 0
+}

@@ -1,0 +1,72 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"postman/outbox"
+	"postman/position"
+)
+
+// SaveGap records a gap outside of a batch.
+func (s *Store) SaveGap(ctx context.Context, g outbox.Gap) error {
+	return s.write(ctx, "recording a gap", func(w *writer) error { return w.addGap(&g, time.Now()) })
+}
+
+// addGap stores a gap, or extends the open one that it goes on with. An end that is not known yet stays so until CloseGap.
+func (w *writer) addGap(g *outbox.Gap, now time.Time) error {
+	var rule any
+	if g.Rule != "" {
+		id, err := w.ruleID(g.Rule, "")
+		if err != nil {
+			return fmt.Errorf("numbering the rule %q of a gap: %w", g.Rule, err)
+		}
+		rule = id
+	}
+	_, err := w.exec(`
+		INSERT INTO gaps (source, epoch, rule, from_lsn, to_lsn, count, lost, reason, mend, created, closed)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (source, epoch, coalesce(rule, 0), reason) WHERE closed IS NULL DO UPDATE SET
+			from_lsn = min(from_lsn, excluded.from_lsn),
+			to_lsn = CASE WHEN to_lsn = 0 OR excluded.to_lsn = 0 THEN 0 ELSE max(to_lsn, excluded.to_lsn) END,
+			count = count + excluded.count,
+			lost = max(lost, excluded.lost)`,
+		g.Source, g.Epoch, rule, int64(g.From), int64(g.To), max(g.Count, 1), truth(g.Lost), g.Reason, g.Mend,
+		or(g.Created, now).UnixMicro(), micros(g.Closed))
+	if err != nil {
+		return fmt.Errorf("storing a gap: %w", err)
+	}
+	return nil
+}
+
+// Gaps lists the gaps, newest first.
+func (s *Store) Gaps(ctx context.Context) ([]outbox.Gap, error) {
+	found, err := rows(s.reading(ctx), scanGap, `
+		SELECT g.id, g.source, g.epoch, coalesce(r.name, ''), g.from_lsn, g.to_lsn, g.count, g.lost, g.reason, g.mend, g.created, g.closed
+		FROM gaps g LEFT JOIN rules r ON r.id = g.rule ORDER BY g.id DESC`)
+	if err != nil {
+		return nil, fmt.Errorf("reading the gaps: %w", explain(err))
+	}
+	return found, nil
+}
+
+func scanGap(scan scanner) (g outbox.Gap, err error) {
+	var from, to int64
+	var created, closed sql.NullInt64
+	err = scan(&g.ID, &g.Source, &g.Epoch, &g.Rule, &from, &to, &g.Count, &g.Lost, &g.Reason, &g.Mend, &created, &closed)
+	g.From, g.To, g.Created, g.Closed = position.LSN(from), position.LSN(to), moment(created), moment(closed)
+	return g, err
+}
+
+// CloseGap ends an open gap.
+func (s *Store) CloseGap(ctx context.Context, id int64, to position.LSN) error {
+	return s.write(ctx, fmt.Sprintf("closing gap %d", id), func(w *writer) error {
+		n, err := w.exec(`UPDATE gaps SET to_lsn = ?, closed = ? WHERE id = ? AND closed IS NULL`, int64(to), time.Now().UnixMicro(), id)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("no open gap has that id: %w", outbox.ErrNotFound)
+		}
+		return err
+	})
+}

@@ -1,0 +1,213 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"postman/outbox"
+	"postman/position"
+)
+
+// What a list shows of a match. The joins keep this order: the rows that are wanted are known by their ids.
+const selectMatches = `
+	SELECT m.id, t.source, t.epoch, t.lsn, t.end_lsn, t.xid, t.time, t.muted, m.ordinal, m.rule, r.name, v.hash, s.hash, m.op,
+		m.change, m.state, m.reason, m.due, m.expires, m.priority, m.key, m.hold_uncertain, m.released, m.attempts, m.created,
+		m.blanked IS NOT NULL
+	FROM matches m
+	CROSS JOIN transactions t ON t.id = m.tx AND t.lsn IS NOT NULL
+	CROSS JOIN rules r ON r.id = m.rule
+	CROSS JOIN texts v ON v.id = m.version
+	LEFT JOIN texts s ON s.id = m.shape`
+
+const selectMessages = `
+	SELECT m.id, m.match, t.source, t.epoch, t.lsn, x.ordinal, x.rule, r.name, m.address, m.resend, m.state, m.reason, m.reply,
+		m.due, x.expires, m.priority, x.hold_uncertain, m.released, m.recipient, m.cc, m.message_id, m.subject, m.body,
+		m.attempts, t.time, m.created, m.finished, x.blanked IS NOT NULL
+	FROM messages m
+	CROSS JOIN matches x ON x.id = m.match
+	CROSS JOIN transactions t ON t.id = x.tx
+	CROSS JOIN rules r ON r.id = x.rule`
+
+// stub is a match or message with what its claim has to know and nobody else.
+type stub[T any] struct {
+	row       T
+	sensitive bool
+}
+
+func scanMatch(scan scanner) (f stub[outbox.Match], err error) {
+	m := &f.row
+	var lsn, end, ordinal int64
+	var committed, due, expires, created sql.NullInt64
+	var version, shape []byte
+	p := &m.Position
+	if err := scan(&m.ID, &p.Source, &p.Epoch, &lsn, &end, &m.Tx.XID, &committed, &m.Tx.Muted, &ordinal, &m.Rule, &m.RuleName,
+		&version, &shape, &m.Op, &m.Change, &m.State, &m.Reason, &due, &expires, &m.Priority, &m.Key, &m.HoldUncertain, &m.Released,
+		&m.Attempts, &created, &f.sensitive); err != nil {
+		return f, err
+	}
+	p.LSN, p.Ordinal = position.LSN(lsn), uint64(ordinal)
+	m.Tx.LSN, m.Tx.End, m.Tx.Time = p.LSN, position.LSN(end), moment(committed)
+	m.Due, m.Expires, m.Created = moment(due), moment(expires), moment(created)
+	if m.Version, err = hashFrom(version); err == nil {
+		m.Shape, err = hashFrom(shape)
+	}
+	return f, err
+}
+
+func scanMessage(scan scanner) (f stub[outbox.Message], err error) {
+	m := &f.row
+	var lsn, ordinal int64
+	var committed, due, expires, created, finished sql.NullInt64
+	var cc sql.NullString
+	p := &m.Position
+	if err := scan(&m.ID, &m.Match, &p.Source, &p.Epoch, &lsn, &ordinal, &m.Rule, &m.RuleName, &m.Address, &m.Resend, &m.State,
+		&m.Reason, &m.Reply, &due, &expires, &m.Priority, &m.HoldUncertain, &m.Released, &m.Recipient, &cc, &m.MessageID, &m.Subject,
+		&m.Body, &m.Attempts, &committed, &created, &finished, &f.sensitive); err != nil {
+		return f, err
+	}
+	p.LSN, p.Ordinal = position.LSN(lsn), uint64(ordinal)
+	m.Due, m.Expires, m.Committed, m.Created, m.Finished = moment(due), moment(expires), moment(committed), moment(created), moment(finished)
+	if cc.Valid {
+		err = json.Unmarshal([]byte(cc.String), &m.CC)
+	}
+	return f, err
+}
+
+// readMatch reads one match for its claim.
+func (w *writer) readMatch(id int64) (outbox.Match, bool, error) {
+	return one(w, scanMatch, selectMatches+` WHERE m.id = ?`, id)
+}
+
+// readMessage reads one message for its claim.
+func (w *writer) readMessage(id int64) (outbox.Message, bool, error) {
+	return one(w, scanMessage, selectMessages+` WHERE m.id = ?`, id)
+}
+
+func one[T any](w *writer, scan func(scanner) (stub[T], error), query string, id int64) (row T, sensitive bool, err error) {
+	found, err := rows(w.query, scan, query, id)
+	if err == nil && len(found) != 1 {
+		err = fmt.Errorf("the row %d: %w", id, outbox.ErrNotFound)
+	}
+	if err != nil {
+		return row, false, err
+	}
+	return found[0].row, found[0].sensitive, nil
+}
+
+// Matches lists matches, newest first.
+func (s *Store) Matches(ctx context.Context, f outbox.Filter) ([]outbox.Match, error) {
+	found, err := listed(ctx, s, scanMatch, selectMatches, newSearch("matches", &f, f.MatchStates))
+	if err != nil {
+		return nil, fmt.Errorf("listing matches: %w", explain(err))
+	}
+	return found, nil
+}
+
+// Messages lists messages, newest first.
+func (s *Store) Messages(ctx context.Context, f outbox.Filter) ([]outbox.Message, error) {
+	found, err := listed(ctx, s, scanMessage, selectMessages, newSearch("messages", &f, f.MessageStates))
+	if err != nil {
+		return nil, fmt.Errorf("listing messages: %w", explain(err))
+	}
+	return found, nil
+}
+
+func listed[T any](ctx context.Context, s *Store, scan func(scanner) (stub[T], error), query string, ids search) ([]T, error) {
+	found, err := rows(s.reading(ctx), scan, query+` WHERE m.id IN (`+ids.text+`) ORDER BY m.id DESC`+ids.limit, ids.args...)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]T, len(found))
+	for i := range found {
+		all[i] = found[i].row
+	}
+	return all, nil
+}
+
+// Attempts lists a message's attempts, oldest first.
+func (s *Store) Attempts(ctx context.Context, message int64) ([]outbox.Attempt, error) {
+	found, err := rows(s.reading(ctx), scanAttempt,
+		`SELECT relay, started, took, code, enhanced, text FROM attempts WHERE message = ? ORDER BY number`, message)
+	if err != nil {
+		return nil, fmt.Errorf("listing the attempts of message %d: %w", message, explain(err))
+	}
+	return found, nil
+}
+
+func scanAttempt(scan scanner) (a outbox.Attempt, err error) {
+	var started sql.NullInt64
+	var took int64
+	err = scan(&a.Relay, &started, &took, &a.Code, &a.Enhanced, &a.Text)
+	a.Started, a.Took = moment(started), time.Duration(took)*time.Microsecond
+	return a, err
+}
+
+// selectCounts reads nothing but indexes. What is provisional is counted by its transactions, of which there are few.
+var selectCounts = fmt.Sprintf(`
+	SELECT 'match', %[1]d, count(*) FROM matches INDEXED BY matches_due WHERE state = %[1]d
+	UNION ALL SELECT 'match', state, count(*) FROM matches INDEXED BY matches_state WHERE state <> %[1]d GROUP BY state
+	UNION ALL SELECT 'match', state, -count(*) FROM matches WHERE tx IN (SELECT id FROM transactions WHERE lsn IS NULL) GROUP BY state
+	UNION ALL SELECT 'message', %[2]d, count(*) FROM messages INDEXED BY messages_due WHERE state = %[2]d
+	UNION ALL SELECT 'message', state, count(*) FROM messages INDEXED BY messages_state WHERE state <> %[2]d GROUP BY state`,
+	outbox.MatchPending, outbox.MessageQueued)
+
+// Count counts matches and messages by state.
+func (s *Store) Count(ctx context.Context) (outbox.Counts, error) {
+	counts := outbox.Counts{Matches: make(map[outbox.MatchState]int), Messages: make(map[outbox.MessageState]int)}
+	found, err := rows(s.reading(ctx), scanCount, selectCounts)
+	if err != nil {
+		return counts, fmt.Errorf("counting: %w", explain(err))
+	}
+	for _, c := range found {
+		if c.n == 0 {
+			continue
+		}
+		if c.what == "match" {
+			counts.Matches[outbox.MatchState(c.state)] += c.n
+		} else {
+			counts.Messages[outbox.MessageState(c.state)] += c.n
+		}
+	}
+	return counts, nil
+}
+
+type count struct {
+	what  string
+	state uint8
+	n     int
+}
+
+func scanCount(scan scanner) (c count, err error) {
+	err = scan(&c.what, &c.state, &c.n)
+	return c, err
+}
+
+// RecentMatches tells, for each rule, the commit times of the matches that passed hold_over: neither held, nor discarded
+// after that, nor muted, nor failed. It reads every transaction: it is asked once, at the start.
+func (s *Store) RecentMatches(ctx context.Context, since time.Time) (map[uint32][]time.Time, error) {
+	passed := in(outbox.MatchStates(), func(state outbox.MatchState) bool {
+		return state != outbox.MatchHeld && state != outbox.MatchDiscarded && state != outbox.MatchMuted && state != outbox.MatchFailed
+	})
+	recent := make(map[uint32][]time.Time)
+	r, err := s.reads.QueryContext(ctx, `SELECT m.rule, t.time FROM transactions t CROSS JOIN matches m ON m.tx = t.id
+		WHERE t.time >= ? AND m.state IN `+passed+` ORDER BY t.time`, since.UnixMicro())
+	if err != nil {
+		return nil, fmt.Errorf("counting recent matches: %w", explain(err))
+	}
+	defer r.Close()
+	for r.Next() {
+		var rule uint32
+		var at sql.NullInt64
+		if err := r.Scan(&rule, &at); err != nil {
+			return nil, fmt.Errorf("counting recent matches: %w", explain(err))
+		}
+		recent[rule] = append(recent[rule], moment(at))
+	}
+	if err := r.Err(); err != nil {
+		return nil, fmt.Errorf("counting recent matches: %w", explain(err))
+	}
+	return recent, nil
+}

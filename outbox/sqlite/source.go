@@ -1,0 +1,142 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"postman/outbox"
+	"postman/position"
+)
+
+const selectSources = `SELECT id, system_id, database, slot, epoch, state, checkpoint, armed FROM sources`
+
+func scanSource(scan scanner) (s outbox.Source, err error) {
+	var checkpoint int64
+	err = scan(&s.ID, &s.SystemID, &s.Database, &s.Slot, &s.Epoch, &s.State, &checkpoint, &s.Armed)
+	s.Checkpoint = position.LSN(checkpoint)
+	return s, err
+}
+
+// Source returns the named source.
+func (s *Store) Source(ctx context.Context, systemID, database, slot string) (outbox.Source, error) {
+	found, err := rows(s.reading(ctx), scanSource, selectSources+` WHERE system_id = ? AND database = ? AND slot = ?`, systemID, database, slot)
+	switch {
+	case err != nil:
+		return outbox.Source{}, fmt.Errorf("reading a source: %w", explain(err))
+	case len(found) == 0:
+		return outbox.Source{}, fmt.Errorf("the source of system %s, database %q, slot %q: %w", systemID, database, slot, outbox.ErrNotFound)
+	}
+	return found[0], nil
+}
+
+// Sources lists all sources.
+func (s *Store) Sources(ctx context.Context) ([]outbox.Source, error) {
+	found, err := rows(s.reading(ctx), scanSource, selectSources+` ORDER BY id`)
+	if err != nil {
+		return nil, fmt.Errorf("reading the sources: %w", explain(err))
+	}
+	return found, nil
+}
+
+// SaveSource adds or changes a source.
+func (s *Store) SaveSource(ctx context.Context, src outbox.Source) (outbox.Source, error) {
+	err := s.write(ctx, "saving a source", func(w *writer) error {
+		if src.ID == 0 {
+			return w.addSource(&src)
+		}
+		return w.changeSource(src)
+	})
+	if err != nil {
+		return outbox.Source{}, err
+	}
+	return src, nil
+}
+
+func (w *writer) addSource(src *outbox.Source) error {
+	for _, known := range w.known.sources {
+		if known.SystemID == src.SystemID && known.Database == src.Database && known.Slot == src.Slot {
+			return fmt.Errorf("it is there already, with id %d", known.ID)
+		}
+	}
+	src.ID = uint32(w.next("sources"))
+	_, err := w.exec(`INSERT INTO sources (id, system_id, database, slot, epoch, state, checkpoint, armed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		src.ID, src.SystemID, src.Database, src.Slot, src.Epoch, src.State, int64(src.Checkpoint), src.Armed)
+	w.known.sources[src.ID] = *src
+	return err
+}
+
+func (w *writer) changeSource(src outbox.Source) error {
+	known, ok := w.known.sources[src.ID]
+	if !ok {
+		return fmt.Errorf("source %d: %w", src.ID, outbox.ErrNotFound)
+	}
+	if known.SystemID != src.SystemID || known.Database != src.Database || known.Slot != src.Slot {
+		return fmt.Errorf("source %d is system %s, database %q, slot %q, and stays that", src.ID, known.SystemID, known.Database, known.Slot)
+	}
+	// Until a source streams, nobody knows where its slot will start; afterwards only a new epoch may go back.
+	back := src.Checkpoint < known.Checkpoint && known.State == outbox.SourceStreaming
+	if src.Epoch < known.Epoch || src.Epoch == known.Epoch && back {
+		return fmt.Errorf("%w: source %d is at epoch %d, %s; not to epoch %d, %s", outbox.ErrCheckpoint,
+			src.ID, known.Epoch, known.Checkpoint, src.Epoch, src.Checkpoint)
+	}
+	_, err := w.exec(`UPDATE sources SET epoch = ?, state = ?, checkpoint = ?, armed = ? WHERE id = ?`,
+		src.Epoch, src.State, int64(src.Checkpoint), src.Armed, src.ID)
+	w.known.sources[src.ID] = src
+	return err
+}
+
+// RuleID allots a number to a rule's name.
+func (s *Store) RuleID(ctx context.Context, name, was string) (id uint32, err error) {
+	err = s.write(ctx, fmt.Sprintf("numbering rule %q", name), func(w *writer) (err error) {
+		id, err = w.ruleID(name, was)
+		return err
+	})
+	return id, err
+}
+
+func (w *writer) ruleID(name, was string) (uint32, error) {
+	if id, ok := w.known.ruleIDs[name]; ok {
+		return id, nil
+	}
+	id, renamed := w.known.ruleIDs[was]
+	var err error
+	if renamed {
+		delete(w.known.ruleIDs, was)
+		_, err = w.exec(`UPDATE rules SET name = ? WHERE id = ?`, name, id)
+	} else {
+		id = uint32(w.next("rules"))
+		_, err = w.exec(`INSERT INTO rules (id, name) VALUES (?, ?)`, id, name)
+	}
+	w.known.rules[id], w.known.ruleIDs[name] = name, id
+	return id, err
+}
+
+// Text returns a text that a batch brought.
+func (s *Store) Text(ctx context.Context, h outbox.Hash) ([]byte, error) {
+	var text []byte
+	err := s.reads.QueryRowContext(ctx, `SELECT text FROM texts WHERE hash = ?`, h[:]).Scan(&text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, fmt.Errorf("the text %x: %w", h[:6], outbox.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the text %x: %w", h[:6], explain(err))
+	}
+	return text, nil
+}
+
+// addTexts stores the texts that are new.
+func (w *writer) addTexts(texts map[outbox.Hash][]byte) error {
+	for h, text := range texts {
+		if _, ok := w.known.texts[h]; ok {
+			continue
+		}
+		id := w.next("texts")
+		if _, err := w.exec(`INSERT INTO texts (id, hash, text) VALUES (?, ?, ?)`, id, h[:], present(text)); err != nil {
+			return fmt.Errorf("storing the text %x: %w", h[:6], err)
+		}
+		w.known.texts[h] = id
+	}
+	return nil
+}

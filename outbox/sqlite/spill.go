@@ -1,0 +1,159 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"postman/outbox"
+)
+
+// Spill stores matches of a transaction whose commit has not been read.
+func (s *Store) Spill(ctx context.Context, key outbox.Spill, matches []outbox.NewMatch, texts map[outbox.Hash][]byte) error {
+	return s.write(ctx, fmt.Sprintf("spilling matches of transaction %d", key.XID), func(w *writer) error {
+		if src, ok := w.known.sources[key.Source]; !ok || src.Epoch != key.Epoch {
+			return fmt.Errorf("source %d is not in epoch %d: %w", key.Source, key.Epoch, outbox.ErrCheckpoint)
+		}
+		tx, err := w.spillInto(key)
+		if err != nil {
+			return err
+		}
+		if err := w.addTexts(texts); err != nil {
+			return err
+		}
+		arrivals := make([]arrival, len(matches))
+		for i := range matches {
+			arrivals[i] = arrival{NewMatch: &matches[i], tx: tx, state: matches[i].State, reason: matches[i].Reason}
+		}
+		_, err = w.addMatches(arrivals, time.Now())
+		return err
+	})
+}
+
+// spillInto returns the provisional transaction of a key, and makes it if there is none.
+func (w *writer) spillInto(key outbox.Spill) (int64, error) {
+	id, err := w.provisional(key)
+	if err != nil || id != 0 {
+		return id, err
+	}
+	id = w.next("transactions")
+	w.known.provisional[id] = true
+	_, err = w.exec(`INSERT INTO transactions (id, source, epoch, xid) VALUES (?, ?, ?, ?)`, id, key.Source, key.Epoch, key.XID)
+	if err != nil {
+		return 0, fmt.Errorf("making a provisional transaction: %w", err)
+	}
+	return id, nil
+}
+
+// provisional finds the provisional transaction of a key; 0: there is none.
+func (w *writer) provisional(key outbox.Spill) (id int64, err error) {
+	err = w.each(`SELECT id FROM transactions WHERE source = ? AND epoch = ? AND xid = ? AND lsn IS NULL`,
+		func(scan scanner) error { return scan(&id) }, key.Source, key.Epoch, key.XID)
+	if err != nil {
+		return 0, fmt.Errorf("finding what transaction %d spilled: %w", key.XID, err)
+	}
+	return id, nil
+}
+
+// Unspill discards what a transaction spilled.
+func (s *Store) Unspill(ctx context.Context, key outbox.Spill) error {
+	return s.write(ctx, "discarding spilled matches", func(w *writer) error { return w.unspill(&key) })
+}
+
+func (w *writer) unspill(key *outbox.Spill) error {
+	if key == nil {
+		return nil
+	}
+	id, err := w.provisional(*key)
+	if err != nil || id == 0 {
+		return err
+	}
+	_, err = w.discard(id)
+	return err
+}
+
+// discard deletes a provisional transaction and returns how many matches it had.
+func (w *writer) discard(tx int64) (int, error) {
+	n, err := w.exec(`DELETE FROM matches WHERE tx = ?`, tx)
+	if err == nil {
+		_, err = w.exec(`DELETE FROM transactions WHERE id = ?`, tx)
+	}
+	delete(w.known.provisional, tx)
+	if err != nil {
+		return 0, fmt.Errorf("discarding provisional matches: %w", err)
+	}
+	return n, nil
+}
+
+var insertMatches = newInsertion("matches", "id", "tx", "ordinal", "rule", "version", "shape", "op", "state", "reason", "due",
+	"expires", "priority", "key", "hold_uncertain", "created", "change", "blanked")
+
+// addMatches stores matches and returns those that were not known, with their ids.
+func (w *writer) addMatches(arrivals []arrival, now time.Time) ([]arrival, error) {
+	values := make([]any, 0, len(arrivals)*insertMatches.columns)
+	for i := range arrivals {
+		a := &arrivals[i]
+		version, shape, err := w.admit(a)
+		if err != nil {
+			return nil, fmt.Errorf("a match of rule %d, change %d: %w", a.Rule, a.Ordinal, err)
+		}
+		change, blanked := present(a.Change), any(nil)
+		if a.Blanked != nil && a.state.Final() && !a.state.CanBecome(outbox.MatchPending) {
+			change = a.Blanked
+		} else if a.Blanked != nil {
+			blanked = a.Blanked
+		}
+		a.id = w.next("matches")
+		values = append(values, a.id, a.tx, int64(a.Ordinal), a.Rule, version, shape, a.Op, a.state, a.reason, or(a.Due, now).UnixMicro(),
+			micros(a.Expires), a.Priority, a.Key, truth(a.HoldUncertain), now.UnixMicro(), change, blanked)
+	}
+	n, err := w.insert(&insertMatches, values)
+	if err != nil || n == len(arrivals) {
+		return arrivals, err
+	}
+	return w.unknown(arrivals)
+}
+
+// admit refuses a match that the tables could not hold or that nobody could finish. It returns the ids of its texts.
+func (w *writer) admit(a *arrival) (version int64, shape any, err error) {
+	version, ok := w.known.texts[a.Version]
+	if !ok {
+		return 0, nil, fmt.Errorf("the text of its version %x was never brought: %w", a.Version[:6], outbox.ErrNotFound)
+	}
+	if a.Shape != (outbox.Hash{}) {
+		if shape, ok = w.known.texts[a.Shape]; !ok {
+			return 0, nil, fmt.Errorf("the text of its shape %x was never brought: %w", a.Shape[:6], outbox.ErrNotFound)
+		}
+	}
+	switch {
+	case w.known.rules[a.Rule] == "":
+		return 0, nil, fmt.Errorf("the rule has no name: %w", outbox.ErrNotFound)
+	case !a.state.CanBegin():
+		return 0, nil, fmt.Errorf("it cannot begin as %s: %w", a.state, outbox.ErrState)
+	case a.Priority > outbox.Bulk:
+		return 0, nil, fmt.Errorf("there is no priority %d", a.Priority)
+	}
+	return version, shape, nil
+}
+
+// unknown returns the arrivals that were stored: the others have been there before, under other ids.
+func (w *writer) unknown(arrivals []arrival) ([]arrival, error) {
+	stored, err := w.present("matches", arrivals[0].id, arrivals[len(arrivals)-1].id)
+	if err != nil {
+		return nil, fmt.Errorf("finding which matches are new: %w", err)
+	}
+	return slices.DeleteFunc(arrivals, func(a arrival) bool { return !stored[a.id] }), nil
+}
+
+// present returns which ids of a range a table has.
+func (w *writer) present(table string, first, last int64) (map[int64]bool, error) {
+	stored := make(map[int64]bool)
+	err := w.each(`SELECT id FROM `+table+` WHERE id BETWEEN ? AND ?`, func(scan scanner) error {
+		var id int64
+		err := scan(&id)
+		stored[id] = true
+		return err
+	}, first, last)
+	return stored, err
+}

@@ -1,0 +1,175 @@
+// Package sqlite is the outbox in one SQLite file: one machine, no server, one fsync for all that was written together.
+//
+// What it promises beside what package outbox does:
+//
+//  1. Whatever a method has acknowledged is on disk: write-ahead log, synchronous=FULL.
+//  2. One goroutine writes. It takes all operations that have gathered while the last commit was on its way, runs them in one
+//     transaction and answers all of them when that is durable. One that fails is undone alone. No timer delays anybody.
+//  3. One process owns the file, by an advisory lock on a file beside it; a second one gets [outbox.ErrLocked].
+//  4. A file that is not postman's, is damaged, or was written by a newer postman is refused in words, and left as it is.
+//
+// An error of the disk reaches every caller whose operation was in that transaction, and nothing of it is to be seen
+// afterwards; the next operation tries anew. Claims are kept in memory and die with the process.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+
+	sqlite3 "modernc.org/sqlite"
+	codes "modernc.org/sqlite/lib"
+
+	"postman/outbox"
+)
+
+// Options is what may be said of a store.
+type Options struct{}
+
+// Store implements [outbox.Store].
+type Store struct {
+	path   string
+	id     string
+	lock   *os.File
+	db     *sql.DB // of conn alone
+	conn   *sql.Conn
+	reads  *sql.DB
+	claims *claims
+
+	ops    chan op // unbuffered: what the writer took, it answers
+	quit   chan struct{}
+	writer sync.WaitGroup
+	once   sync.Once
+	closed error
+}
+
+var _ outbox.Store = (*Store)(nil)
+
+// ErrClosed: the store was closed.
+var errClosed = errors.New("the store is closed")
+
+// readers is how many lists may be read at the same time.
+const readers = 4
+
+// Open opens the store in the file at path, and makes it when there is none.
+func Open(path string, _ Options) (_ *Store, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("opening the store %s: %w", path, explain(err))
+		}
+	}()
+	if path, err = resolve(path); err != nil {
+		return nil, err
+	}
+	s := &Store{path: path, claims: newClaims(), ops: make(chan op), quit: make(chan struct{})}
+	if s.lock, err = acquire(path); err != nil {
+		return nil, err
+	}
+	if err = s.open(); err != nil {
+		s.close() //nolint:errcheck // the error that made us close is the one to tell
+		return nil, err
+	}
+	return s, nil
+}
+
+// resolve follows symbolic links, so that two names of a file have one lock, and makes the file when it is not there: what
+// it will hold is nobody else's to read.
+func resolve(path string) (string, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return "", err
+	}
+	if err := f.Close(); err != nil {
+		return "", err
+	}
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return "", err
+	}
+	return filepath.Abs(path)
+}
+
+func (s *Store) open() error {
+	ctx := context.Background()
+	var err error
+	if s.db, err = sql.Open("sqlite", s.dsn("_pragma=wal_autocheckpoint(4000)&_pragma=synchronous(FULL)&_pragma=foreign_keys(ON)&_pragma=temp_store(MEMORY)")); err != nil {
+		return err
+	}
+	s.db.SetMaxOpenConns(1)
+	if s.conn, err = s.db.Conn(ctx); err != nil {
+		return err
+	}
+	if err := migrate(ctx, s.conn); err != nil {
+		return err
+	}
+	if s.reads, err = sql.Open("sqlite", s.dsn("mode=ro&_pragma=query_only(ON)")); err != nil {
+		return err
+	}
+	s.reads.SetMaxOpenConns(readers)
+	w := newWriter(s.conn, s.claims)
+	if err := w.load(); err != nil {
+		return err
+	}
+	if err := w.each(`SELECT value FROM meta WHERE key = 'id'`, func(scan scanner) error { return scan(&s.id) }); err != nil {
+		return fmt.Errorf("reading the store's identity: %w", err)
+	}
+	s.writer.Go(func() { w.run(s.ops, s.quit) })
+	return nil
+}
+
+// dsn names the file so that no character of its path means anything else.
+func (s *Store) dsn(parameters string) string {
+	u := url.URL{Path: filepath.ToSlash(s.path)}
+	return "file:" + u.EscapedPath() + "?_pragma=busy_timeout(10000)&_error_rc=1&_dqs=0&" + parameters
+}
+
+// ID is the store's own identity.
+func (s *Store) ID() string { return s.id }
+
+// Close waits for the operations that are on their way and gives the file free. Later ones get an error.
+func (s *Store) Close() error {
+	s.once.Do(func() {
+		close(s.quit)
+		s.writer.Wait()
+		if err := s.close(); err != nil {
+			s.closed = fmt.Errorf("closing the store %s: %w", s.path, err)
+		}
+	})
+	return s.closed
+}
+
+// close frees what open came to. The lock goes last: the next owner must find the write-ahead log folded in.
+func (s *Store) close() error {
+	var errs []error
+	if s.reads != nil {
+		errs = append(errs, s.reads.Close())
+	}
+	if s.conn != nil {
+		errs = append(errs, s.conn.Close())
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	return errors.Join(append(errs, s.lock.Close())...)
+}
+
+// explain adds to SQLite's words what they mean for an operator.
+func explain(err error) error {
+	e, ok := errors.AsType[*sqlite3.Error](err)
+	if !ok {
+		return err
+	}
+	switch e.Code() & 0xff {
+	case codes.SQLITE_NOTADB:
+		return fmt.Errorf("the file is no SQLite database; point STORE_URL at another one: %w", err)
+	case codes.SQLITE_CORRUPT:
+		return fmt.Errorf("the file is damaged; restore it from a copy, or move it away to begin anew: %w", err)
+	case codes.SQLITE_FULL:
+		return fmt.Errorf("the disk is full; nothing was stored, and it is tried again: %w", err)
+	}
+	return err
+}
