@@ -14,6 +14,8 @@ package rules
 import (
 	"time"
 
+	"gopkg.in/yaml.v3"
+
 	"postman/cdc"
 	"postman/position"
 	"postman/value"
@@ -38,9 +40,12 @@ type Rule struct {
 	HoldOver         HoldOver
 	MaxRecipients    int
 	Tests            []Test
-	Sensitive        []string // the file's list, as far as it names this rule's table or message
+	Sensitive        []string // the columns of this rule's table, or keys of its message, that the files call sensitive; see Hides
 
 	source []byte // see Source
+	file   *ruleFile
+	node   *yaml.Node
+	on     text // the table's name
 }
 
 // Source is the rule's own YAML, with what it takes from its file's top (sensitive): Revive reads it again. Its
@@ -79,6 +84,9 @@ type SQL struct {
 	Text   string // with $1, $2 …, one for each distinct name
 	Params []Param
 	Place  Place
+
+	text    text
+	offsets []int // of the first place of each parameter
 }
 
 // Param is where a parameter's value comes from: @new.customer_id is {new, customer_id}; @tick is {tick, ""}.
@@ -120,6 +128,8 @@ type Test struct {
 	New   map[string]*string
 	Old   map[string]*string
 	Match *bool
+
+	columns map[string]Place
 }
 
 // Facts is all that a rule and its mail may know of a change.

@@ -1,0 +1,351 @@
+package rules
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/builtin"
+	"github.com/expr-lang/expr/checker"
+	"github.com/expr-lang/expr/conf"
+	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/parser"
+	"github.com/expr-lang/expr/types"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"postman/cdc"
+	"postman/value"
+)
+
+// env is what an expression is written for.
+type env struct {
+	table *cdc.Table // nil: a message
+	ops   []cdc.Op
+	zone  *time.Location // nil: not known when rules are read
+}
+
+// config describes the same to expr's own checker.
+func (e env) config() *conf.Config {
+	names := types.Map{
+		"op": types.String, "commit_time": types.TypeOf(time.Time{}), "xid": types.Int, "message": types.Any, "table": types.String,
+	}
+	if e.table != nil {
+		row := make(types.Map, len(e.table.Columns))
+		for i := range e.table.Columns {
+			row[e.table.Columns[i].Name] = columnType(&e.table.Columns[i]).exprType(false)
+		}
+		names["new"], names["old"] = row, row
+	}
+	c := syntax()
+	c.WithEnv(names)
+	return c
+}
+
+// syntax is what expr's parser has to know.
+func syntax() *conf.Config {
+	c := conf.New(nil)
+	c.Functions["changed"] = &builtin.Function{Name: "changed", Types: []reflect.Type{reflect.TypeFor[func(any) bool]()}}
+	return c
+}
+
+// tree is a checked expression.
+type tree struct {
+	root node
+	typ  typ
+	uses []use
+}
+
+// use is a column that an expression reads, and where.
+type use struct {
+	*column
+	offset int
+}
+
+// checkExpr parses an expression and makes the tree that is evaluated. What an expression may do is what the methods of
+// check know; the rest of expr's language is refused. Nothing is accepted that expr's own checker refuses.
+func checkExpr(source string, e env) (tree, []problem) {
+	config := e.config()
+	root, problems := parseExpr(source, config)
+	if len(problems) > 0 {
+		return tree{}, problems
+	}
+	c := &check{env: e, source: []rune(source)}
+	var t tree
+	t.root, t.typ = c.expr(root)
+	t.uses = c.uses
+	if len(c.problems) > 0 {
+		return tree{}, c.problems
+	}
+	if _, err := checker.Check(&parser.Tree{Node: root, Source: file.NewSource(source)}, config); err != nil {
+		return tree{}, []problem{parseProblem(source, err)}
+	}
+	return t, nil
+}
+
+// check makes nodes of an expression's syntax tree and gathers every mistake.
+type check struct {
+	env       env
+	source    []rune
+	problems  []problem
+	uses      []use
+	predicate bool // inside of a predicate
+	element   typ  // of #
+}
+
+// fail reports a mistake at a node. What stands there fits everywhere, so that one mistake is one message.
+func (c *check) fail(n ast.Node, message, hint string) (node, typ) {
+	c.problems = append(c.problems, problem{n.Location().From, message, hint})
+	return &constant{}, typAny
+}
+
+func (c *check) expr(n ast.Node) (node, typ) {
+	switch n := n.(type) {
+	case *ast.NilNode:
+		return &constant{}, typNil
+	case *ast.BoolNode:
+		return &constant{n.Value}, typBool
+	case *ast.StringNode:
+		return &constant{n.Value}, typText
+	case *ast.BytesNode:
+		return &constant{n.Value}, typBytes
+	case *ast.IntegerNode:
+		return &constant{int64(n.Value)}, typWhole
+	case *ast.FloatNode:
+		return c.decimal(n)
+	case *ast.IdentifierNode:
+		return c.name(n)
+	case *ast.ChainNode:
+		return c.expr(n.Node)
+	case *ast.MemberNode:
+		return c.member(n)
+	case *ast.UnaryNode:
+		return c.unary(n)
+	case *ast.BinaryNode:
+		return c.binary(n)
+	case *ast.ConditionalNode:
+		return c.choice(n)
+	case *ast.CallNode:
+		return c.call(n)
+	case *ast.BuiltinNode:
+		return c.builtin(n)
+	case *ast.PointerNode:
+		return c.pointer(n)
+	case *ast.ArrayNode:
+		return c.fail(n, "a list stands only behind in, and in any, all, none, one and count", "")
+	}
+	return c.fail(n, "this is not a part of rules", "docs/rules.md lists what is")
+}
+
+// decimal reads a number from the source: a float would have lost digits.
+func (c *check) decimal(n *ast.FloatNode) (node, typ) {
+	at := n.Location()
+	d, err := value.ParseDecimal(strings.ReplaceAll(string(c.source[at.From:at.To]), "_", ""))
+	if err != nil {
+		return c.fail(n, "this is no number", "")
+	}
+	return &constant{d}, typNumber
+}
+
+func (c *check) name(n *ast.IdentifierNode) (node, typ) {
+	switch {
+	case n.Value == "op":
+		return envelope(func(f *frame) any { return opValues[f.op] }), typ{kind: kindText, name: "text", enum: opNames(c.env.ops)}
+	case n.Value == "commit_time":
+		return envelope(func(f *frame) any { return f.tx.Time }), typInstant
+	case n.Value == "xid":
+		return envelope(func(f *frame) any { return int64(f.tx.XID) }), typWhole
+	case n.Value == "table" && c.env.table != nil:
+		return &constant{c.env.table.String()}, typText
+	case n.Value == "message" && c.env.table == nil:
+		return envelope(func(f *frame) any { return f.message }), typJSON
+	case (n.Value == "new" || n.Value == "old") && c.env.table != nil:
+		return c.fail(n, n.Value+" is a row", "say which column: "+n.Value+".id")
+	case n.Value == "message":
+		return c.fail(n, "the rule is on a table: there is no message", "")
+	case slices.Contains([]string{"new", "old", "table"}, n.Value):
+		return c.fail(n, "the rule is on a message: there is no "+n.Value, "write message.key")
+	case n.Value == "row":
+		return c.fail(n, "row belongs to scheduled rules, which this version of postman does not have yet", laterHint)
+	}
+	return c.fail(n, "unknown name "+n.Value, c.suggestName(n.Value))
+}
+
+func (c *check) suggestName(name string) string {
+	if c.env.table == nil {
+		return suggest(name, []string{"message", "op", "commit_time", "xid"})
+	}
+	if c.env.table.Column(name) >= 0 {
+		return "a column is written with its row: new." + name + " or old." + name
+	}
+	return suggest(name, []string{"new", "old", "op", "table", "commit_time", "xid"})
+}
+
+// member is a column, or a key or item of a JSON value.
+func (c *check) member(n *ast.MemberNode) (node, typ) {
+	row, isName := n.Node.(*ast.IdentifierNode)
+	name, isWord := n.Property.(*ast.StringNode)
+	if isName && c.env.table != nil && (row.Value == "new" || row.Value == "old") {
+		if !isWord {
+			return c.fail(n, "which column is meant must be written out", `write new.column, or new["a column"]`)
+		}
+		return c.column(n, row.Value, name.Value)
+	}
+	of, t := c.expr(n.Node)
+	index, isNumber := n.Property.(*ast.IntegerNode)
+	switch {
+	case t.kind == kindAny:
+		return &constant{}, typAny
+	case t.kind != kindJSON && isWord:
+		return c.fail(n, fmt.Sprintf("%s is %s and has no parts", show(n.Node), t.name), "")
+	case t.kind != kindJSON:
+		return c.fail(n, fmt.Sprintf("%s is %s: its items cannot be picked by number", show(n.Node), t.name), `write any(list, # == "x") or "x" in list`)
+	case isWord:
+		return &member{of, name.Value}, typJSON
+	case isNumber:
+		return &item{of, int64(index.Value)}, typJSON
+	}
+	return c.fail(n, "which key is meant must be written out", `write x.key, x["a key"] or x[0]`)
+}
+
+func (c *check) column(n ast.Node, row, name string) (node, typ) {
+	s := newRow
+	if row == "old" {
+		s = oldRow
+	}
+	col, t := c.columnOf(s, name)
+	if col == nil {
+		return c.fail(n, fmt.Sprintf("the table %s has no column %s", c.env.table.TableName, name), suggest(name, columnNames(c.env.table)))
+	}
+	c.uses = append(c.uses, use{col, n.Location().From})
+	return col, t
+}
+
+func (c *check) columnOf(s side, name string) (*column, typ) {
+	i := c.env.table.Column(name)
+	if i < 0 {
+		return nil, typAny
+	}
+	col := &c.env.table.Columns[i]
+	t := columnType(col)
+	plain := t.is(kindText, kindOpaque) && col.Type.Base != pgtype.BPCharOID
+	return &column{s, i, name, col.Type.Base, plain, &absent{column: s.String() + "." + name}}, t
+}
+
+func columnNames(t *cdc.Table) []string {
+	names := make([]string, len(t.Columns))
+	for i := range t.Columns {
+		names[i] = t.Columns[i].Name
+	}
+	return names
+}
+
+func (c *check) unary(n *ast.UnaryNode) (node, typ) {
+	of, t := c.expr(n.Node)
+	switch {
+	case n.Operator == "!" || n.Operator == "not":
+		c.condition(n.Node, t)
+		return &not{of}, typBool
+	case !t.numeric():
+		return c.fail(n, fmt.Sprintf("%s is %s and takes no %s", show(n.Node), t.name, n.Operator), "")
+	case t.kind == kindJSON:
+		t = typNumber
+	}
+	if n.Operator == "+" {
+		return of, t
+	}
+	return fold(&apply{a: of, do: negative}, of), t
+}
+
+// condition checks that a value can be true or false.
+func (c *check) condition(n ast.Node, t typ) {
+	if !t.condition() {
+		c.fail(n, fmt.Sprintf("%s is %s, where a condition is expected", show(n), t.name), "compare it with something, as in "+show(n)+" != nil")
+	}
+}
+
+func (c *check) choice(n *ast.ConditionalNode) (node, typ) {
+	cond, t := c.expr(n.Cond)
+	c.condition(n.Cond, t)
+	a, b, united := c.unite(n.Exp2, c.operand(n.Exp1), c.operand(n.Exp2))
+	return &choice{cond, a, b}, united
+}
+
+// operand is a part of an expression, in all its forms.
+type operand struct {
+	ast  ast.Node
+	node node
+	typ  typ
+}
+
+func (c *check) operand(n ast.Node) operand {
+	o := operand{ast: n}
+	o.node, o.typ = c.expr(n)
+	return o
+}
+
+// unite makes one type of two that the same place may have.
+func (c *check) unite(at ast.Node, a, b operand) (node, node, typ) {
+	t := a.typ
+	switch {
+	case a.typ.is(kindNil):
+		t = b.typ
+	case b.typ.is(kindNil, kindAny):
+	case !alike(a.typ, b.typ):
+		c.mismatch(at, a, b, "both must be of one type")
+		return a.node, b.node, typAny
+	case a.typ.moment():
+		a, b = c.align(at, a, b)
+		if t = a.typ; t.kind != b.typ.kind {
+			t = typLocal
+		}
+	case a.typ.kind == kindSpan && (a.typ.days || b.typ.days || a.typ.clock != b.typ.clock):
+		c.fail(at, "it is not clear how long a day is here", "write hours")
+	case a.typ.kind != b.typ.kind:
+		t = wider(a.typ, b.typ)
+	}
+	t.enum = nil
+	return a.node, b.node, t
+}
+
+func wider(a, b typ) typ {
+	switch {
+	case a.kind == kindJSON || b.kind == kindJSON:
+		return typJSON
+	case a.numeric():
+		return typNumber
+	}
+	return typ{kind: kindOpaque, name: "text"}
+}
+
+func (c *check) pointer(n *ast.PointerNode) (node, typ) {
+	switch {
+	case !c.predicate:
+		return c.fail(n, "# stands only in any, all, none, one and count", "")
+	case n.Name != "":
+		return c.fail(n, "#"+n.Name+" is not a part of rules", "# is the element")
+	}
+	return envelope(func(f *frame) any { return f.element }), c.element
+}
+
+// fold evaluates what depends on constants only.
+func fold(n node, of ...node) node {
+	for _, o := range of {
+		if _, ok := o.(*constant); !ok {
+			return n
+		}
+	}
+	return &constant{n.eval(new(frame))}
+}
+
+// show is a part of an expression in a message.
+func show(n ast.Node) string {
+	const most = 40
+	s := []rune(n.String())
+	if len(s) > most {
+		return string(s[:most]) + "…"
+	}
+	return string(s)
+}

@@ -1,0 +1,282 @@
+package rules
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"postman/cdc"
+)
+
+// Set is a compiled rule set. It is immutable, and safe for many goroutines.
+type Set struct{ Rules []*Rule }
+
+// Needs is what the set's rules need published.
+func (s *Set) Needs() []cdc.Need { return needs(s.Rules) }
+
+// Compile type-checks the rules against the catalog. With a non-nil *Set and an Errors, the set holds the rules
+// that are sound: at start a catalog that changed breaks only the rules it touches.
+func Compile(s *Source, c *cdc.Catalog) (*Set, error) {
+	set, errs := new(Set), s.checkSensitive(c)
+	for _, r := range s.Rules {
+		if len(r.On.Ops) == 0 { // a mistake that Read reported
+			continue
+		}
+		table, mistake := r.table(c)
+		if mistake != nil {
+			errs = append(errs, mistake)
+			continue
+		}
+		checked, mistakes := r.check(table)
+		if errs = append(errs, mistakes...); len(mistakes) == 0 {
+			set.Rules = append(set.Rules, checked)
+		}
+	}
+	return set, errs.orNil()
+}
+
+// table finds the rule's table; nil for a message.
+func (r *Rule) table(c *cdc.Catalog) (*cdc.Table, *Error) {
+	if r.On.Message != "" {
+		return nil, nil
+	}
+	if t, ok := c.Tables[r.On.Table]; ok {
+		return t, nil
+	}
+	return nil, r.mistake(r.on.place(0), fmt.Sprintf("the database has no table %s that could be watched", r.On.Table), suggest(r.On.Table.String(), tableNames(c)))
+}
+
+func tableNames(c *cdc.Catalog) []string {
+	names := make([]string, len(c.Names))
+	for i, n := range c.Names {
+		names[i] = n.String()
+	}
+	return names
+}
+
+// checkSensitive checks that what is called sensitive is there: a misspelt name would hide nothing. Of a table that no
+// rule watches only the name is known.
+func (s *Source) checkSensitive(c *cdc.Catalog) Errors {
+	var errs Errors
+	for _, e := range s.sensitive {
+		t, watched := c.Tables[e.table]
+		mistake := &Error{Place: e.place, Line: e.line}
+		switch {
+		case e.message != "":
+			continue
+		case watched && t.Column(e.name) < 0:
+			mistake.Message = fmt.Sprintf("the table %s has no column %s", e.table, e.name)
+			mistake.Hint = suggest(e.name, columnNames(t))
+		case !watched && !slices.Contains(c.Names, e.table):
+			mistake.Message = fmt.Sprintf("the database has no table %s", e.table)
+			mistake.Hint = suggest(e.table.String(), tableNames(c))
+		default:
+			continue
+		}
+		errs = append(errs, mistake)
+	}
+	return errs
+}
+
+// Revive reads back what Rule.Source returned, compiled against the shape that a match was stored with (nil for a message).
+func Revive(source []byte, shape *cdc.Table) (*Rule, error) {
+	s := new(Source)
+	errs := append(s.add("the stored rule", source), s.unite()...)
+	if len(errs) > 0 {
+		return nil, fmt.Errorf("reading a stored rule: %w", errs)
+	}
+	if len(s.Rules) != 1 {
+		return nil, fmt.Errorf("reading a stored rule: there are %d", len(s.Rules))
+	}
+	r := s.Rules[0]
+	if (shape == nil) != (r.On.Message != "") {
+		return nil, fmt.Errorf("reading rule %q: it is not about what its match was stored with", r.Name)
+	}
+	checked, errs := r.check(shape)
+	if len(errs) > 0 {
+		return nil, fmt.Errorf("reading a stored rule: %w", errs)
+	}
+	return checked, nil
+}
+
+// Hides says whether a column of the rule's table, or a key of its message, is sensitive.
+func (r *Rule) Hides(name string) bool { return slices.Contains(r.Sensitive, name) }
+
+// check returns the rule with its expressions made for the table, as a catalog, a stream or a store describes it; nil
+// for a message.
+func (r *Rule) check(t *cdc.Table) (*Rule, Errors) {
+	c := &ruleCheck{rule: r, env: env{t, r.On.Ops, r.Zone}}
+	c.identity()
+	checked := *r
+	checked.When = c.expr(r.When, typ.condition, "a condition", `compare it with something, as in new.status == "open"`)
+	for _, l := range r.Load {
+		c.sql(l.SQL, true)
+	}
+	checked.To, checked.CC = c.recipients(r.To), c.recipients(r.CC)
+	checked.From, checked.ReplyTo = c.sender(r.From), c.sender(r.ReplyTo)
+	c.tests()
+	slices.SortStableFunc(c.errs, func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(a.Place.Line, b.Place.Line), cmp.Compare(a.Place.Column, b.Place.Column))
+	})
+	return &checked, c.errs
+}
+
+// ruleCheck checks one rule against its table.
+type ruleCheck struct {
+	rule    *Rule
+	env     env
+	blind   bool // the table sends no updates and deletes at all, which is reported once
+	errs    Errors
+	noticed map[string]bool // columns of the old row that were reported
+}
+
+func (c *ruleCheck) fail(p Place, message, hint string) {
+	c.errs = append(c.errs, c.rule.mistake(p, message, hint))
+}
+
+// identity checks that updates and deletes can be watched: without a usable replica identity, publishing them would make
+// the application's own UPDATE and DELETE fail.
+func (c *ruleCheck) identity() {
+	t := c.env.table
+	if t == nil || !c.keyed() || usable(t) {
+		return
+	}
+	c.blind = true
+	c.fail(c.rule.on.place(0), fmt.Sprintf("updates and deletes of %s cannot be watched: it has no usable replica identity, and publishing them would make the application's own fail", t.TableName),
+		fmt.Sprintf("give the table a primary key, or run: ALTER TABLE %s REPLICA IDENTITY FULL;", quoteTable(t.TableName)))
+}
+
+// keyed says whether the rule sees old rows as the replica identity has them.
+func (c *ruleCheck) keyed() bool {
+	return slices.Contains(c.env.ops, cdc.Update) || slices.Contains(c.env.ops, cdc.Delete)
+}
+
+func usable(t *cdc.Table) bool {
+	switch t.Identity {
+	case cdc.IdentityFull:
+		return true
+	case cdc.IdentityDefault, cdc.IdentityIndex:
+		return slices.ContainsFunc(t.Columns, func(c cdc.Column) bool { return c.Key })
+	case cdc.IdentityNothing:
+	}
+	return false
+}
+
+// carries checks that the stream can tell a column of the old row.
+func (c *ruleCheck) carries(p Place, name string) {
+	t := c.env.table
+	i := t.Column(name)
+	if i < 0 || c.blind || !c.keyed() || t.Identity == cdc.IdentityFull || t.Columns[i].Key || c.noticed[name] {
+		return
+	}
+	if c.noticed == nil {
+		c.noticed = make(map[string]bool)
+	}
+	c.noticed[name] = true
+	c.fail(p, fmt.Sprintf("old.%s can never be known: the replica identity of %s does not carry it", name, t.TableName),
+		fmt.Sprintf("run: ALTER TABLE %s REPLICA IDENTITY FULL; (or USING INDEX, with a unique index that has the column and no NULL)", quoteTable(t.TableName)))
+}
+
+func quoteTable(n cdc.TableName) string { return quoteName(n.Schema) + "." + quoteName(n.Name) }
+
+func quoteName(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
+
+// expr makes an expression's tree. A nil expression stays nil.
+func (c *ruleCheck) expr(e *Expr, fits func(typ) bool, what, hint string) *Expr {
+	if e == nil {
+		return nil
+	}
+	t, problems := checkExpr(e.text.value, c.env)
+	for _, p := range problems {
+		c.fail(e.text.place(p.offset), p.message, p.hint)
+	}
+	if len(problems) > 0 {
+		return e
+	}
+	if !fits(t.typ) {
+		c.fail(e.text.place(0), fmt.Sprintf("this is %s, and must be %s", t.typ.name, what), hint)
+	}
+	for _, u := range t.uses {
+		if u.side == oldRow {
+			c.carries(e.text.place(u.offset), u.name)
+		}
+	}
+	return &Expr{text: e.text, tree: t, table: c.env.table}
+}
+
+// addressable says whether a value can be an address or a list of them.
+func (t typ) addressable() bool {
+	return t.is(kindText, kindOpaque, kindJSON, kindNil) || t.kind == kindArray && t.elem.is(kindText, kindOpaque, kindJSON)
+}
+
+func (c *ruleCheck) recipients(sources []Recipients) []Recipients {
+	checked := slices.Clone(sources)
+	for i := range checked {
+		checked[i].Expr = c.expr(checked[i].Expr, typ.addressable, "text or a list of texts", "an address comes from a column or key that holds one")
+		c.sql(checked[i].Query, false)
+	}
+	return checked
+}
+
+func (c *ruleCheck) sender(s *Recipients) *Recipients {
+	if s == nil {
+		return nil
+	}
+	return &c.recipients([]Recipients{*s})[0]
+}
+
+// sql checks that a query's names are there.
+func (c *ruleCheck) sql(q *SQL, loads bool) {
+	if q == nil {
+		return
+	}
+	for i, p := range q.Params {
+		c.param(q.text.place(q.offsets[i]), p, loads)
+	}
+}
+
+func (c *ruleCheck) param(at Place, p Param, loads bool) {
+	name := "@" + p.Scope
+	switch p.Scope {
+	case "tick", "last_tick", "row":
+		c.fail(at, name+" belongs to scheduled rules, which this version of postman does not have yet", laterHint)
+	case "to":
+		if !loads {
+			c.fail(at, "@to is the recipient, whom this query is to find", "use @to in load")
+		}
+	case "message":
+		if c.env.table != nil {
+			c.fail(at, "the rule is on a table: there is no message", "write @new.column")
+		}
+	default: // new, old
+		c.columnParam(at, p)
+	}
+}
+
+func (c *ruleCheck) columnParam(at Place, p Param) {
+	t := c.env.table
+	switch {
+	case t == nil:
+		c.fail(at, "the rule is on a message: there is no "+p.Scope, "write @message.key")
+	case t.Column(p.Name) < 0:
+		c.fail(at, fmt.Sprintf("the table %s has no column %s", t.TableName, p.Name), suggest(p.Name, columnNames(t)))
+	case p.Scope == "old":
+		c.carries(at, p.Name)
+	}
+}
+
+// tests checks that the columns of the rule's tests are there.
+func (c *ruleCheck) tests() {
+	if c.env.table == nil {
+		return
+	}
+	for _, test := range c.rule.Tests {
+		for _, name := range slices.Sorted(maps.Keys(test.columns)) {
+			if c.env.table.Column(name) < 0 {
+				c.fail(test.columns[name], fmt.Sprintf("the table %s has no column %s", c.env.table.TableName, name), suggest(name, columnNames(c.env.table)))
+			}
+		}
+	}
+}

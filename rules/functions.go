@@ -1,0 +1,173 @@
+package rules
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/expr-lang/expr/ast"
+)
+
+// functions are all that rules know, for "did you mean".
+var functions = []string{"changed", "date", "duration", "len", "lower", "upper", "trim", "abs", "any", "all", "none", "one", "count"}
+
+func (c *check) call(n *ast.CallNode) (node, typ) {
+	name, ok := n.Callee.(*ast.IdentifierNode)
+	switch {
+	case !ok:
+		return c.fail(n, "values have no methods in rules", "docs/rules.md lists the functions")
+	case name.Value == "changed":
+		return c.changed(n)
+	}
+	return c.fail(n, "there is no function "+name.Value, suggest(name.Value, functions))
+}
+
+const changedHint = "write changed(new.column)"
+
+// changed is a test of one column, old.c != new.c.
+func (c *check) changed(n *ast.CallNode) (node, typ) {
+	if c.env.table == nil {
+		return c.fail(n, "the rule is on a message: no column changes", "")
+	}
+	if len(n.Arguments) != 1 {
+		return c.fail(n, "changed takes one column", changedHint)
+	}
+	m, ok := n.Arguments[0].(*ast.MemberNode)
+	if !ok {
+		return c.fail(n, "changed takes a column, and "+show(n.Arguments[0])+" is none", changedHint)
+	}
+	row, isRow := m.Node.(*ast.IdentifierNode)
+	name, isName := m.Property.(*ast.StringNode)
+	if !isRow || !isName || row.Value != "new" {
+		return c.fail(n, "changed takes a column, and "+show(m)+" is none", changedHint+", or compare the parts: old.data.a != new.data.a")
+	}
+	now, t := c.column(m, "new", name.Value)
+	if t.kind == kindAny {
+		return now, typBool
+	}
+	then, _ := c.columnOf(oldRow, name.Value)
+	c.uses = append(c.uses, use{then, m.Location().From})
+	return &changed{now.(*column), then}, typBool
+}
+
+func (c *check) builtin(n *ast.BuiltinNode) (node, typ) {
+	switch n.Name {
+	case "any", "all", "none", "one", "count":
+		return c.quantifier(n)
+	case "date", "duration":
+		return c.constant(n)
+	case "len", "lower", "upper", "trim", "abs":
+		return c.function(n)
+	}
+	return c.fail(n, "the function "+n.Name+" is not a part of rules", suggest(n.Name, functions))
+}
+
+// function is a function of one value. NULL yields NULL.
+func (c *check) function(n *ast.BuiltinNode) (node, typ) {
+	if len(n.Arguments) != 1 {
+		return c.fail(n, n.Name+" takes one value", "")
+	}
+	of, t := c.expr(n.Arguments[0])
+	f := &apply{a: of}
+	var fits bool
+	var result typ
+	switch n.Name {
+	case "len":
+		f.do, result, fits = length, typWhole, t.is(kindText, kindOpaque, kindArray, kindJSON)
+	case "abs":
+		f.do, result, fits = absolute, t, t.numeric()
+	case "lower":
+		f.do, result, fits = textual(strings.ToLower), typText, t.textual()
+	case "upper":
+		f.do, result, fits = textual(strings.ToUpper), typText, t.textual()
+	case "trim":
+		f.do, result, fits = textual(strings.TrimSpace), typText, t.textual()
+	}
+	if !fits {
+		return c.fail(n, fmt.Sprintf("%s does not go with %s, which is %s", n.Name, show(n.Arguments[0]), t.name), "")
+	}
+	return fold(f, of), result
+}
+
+// constant is date("…") or duration("…"): the text is read when the rule is.
+func (c *check) constant(n *ast.BuiltinNode) (node, typ) {
+	var text *ast.StringNode
+	if len(n.Arguments) == 1 {
+		text, _ = n.Arguments[0].(*ast.StringNode)
+	}
+	if text == nil {
+		return c.fail(n, n.Name+" takes one text that is written out", `write date("2026-01-31T09:00:00+09:00"), duration("1h30m")`)
+	}
+	if n.Name == "date" {
+		v, t, err := parseMoment(text.Value)
+		if err != nil {
+			return c.fail(text, err.Error(), "")
+		}
+		return &constant{v}, t
+	}
+	d, err := parseDuration(text.Value)
+	if err != nil {
+		return c.fail(text, err.Error(), "")
+	}
+	t := typSpan
+	t.days = d.Days > 0
+	if !t.days {
+		return &constant{d.Time}, t
+	}
+	return &constant{d}, t
+}
+
+func (c *check) quantifier(n *ast.BuiltinNode) (node, typ) {
+	if c.predicate {
+		return c.fail(n, n.Name+" stands inside of another predicate", "predicates do not nest, so that a rule always ends soon")
+	}
+	if len(n.Arguments) != 2 {
+		return c.fail(n, n.Name+" takes a list and a condition on #", fmt.Sprintf("write %s(new.tags, # == \"x\"); the number of items is len(new.tags)", n.Name))
+	}
+	of, elem := c.collection(n.Arguments[0])
+	pred, ok := n.Arguments[1].(*ast.PredicateNode)
+	if !ok {
+		return c.fail(n, n.Name+" takes a condition on #", "")
+	}
+	c.predicate, c.element = true, elem
+	test, t := c.expr(pred.Node)
+	c.predicate = false
+	c.condition(pred.Node, t)
+	if n.Name == "count" {
+		return &quantifier{n.Name, of, test}, typWhole
+	}
+	return &quantifier{n.Name, of, test}, typBool
+}
+
+// collection is a list column, a JSON value or a list that is written out, and its elements' type.
+func (c *check) collection(n ast.Node) (node, typ) {
+	if array, ok := n.(*ast.ArrayNode); ok {
+		return c.items(array)
+	}
+	of, t := c.expr(n)
+	switch {
+	case t.kind == kindArray:
+		return of, *t.elem
+	case t.is(kindJSON):
+		return of, t
+	}
+	return c.fail(n, fmt.Sprintf("%s is %s, not a list", show(n), t.name), "")
+}
+
+func (c *check) items(n *ast.ArrayNode) (node, typ) {
+	var list items
+	elem := typNil
+	for _, child := range n.Nodes {
+		o := c.operand(child)
+		if !alike(elem, o.typ) || o.typ.moment() && !slices.Contains([]kind{kindNil, o.typ.kind}, elem.kind) {
+			return c.fail(child, "the items of a list must be of one type", "")
+		}
+		if elem.kind == kindNil {
+			elem = o.typ
+		} else if elem.kind != o.typ.kind && o.typ.kind != kindNil {
+			elem = wider(elem, o.typ)
+		}
+		list = append(list, o.node)
+	}
+	return list, elem
+}

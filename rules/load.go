@@ -1,0 +1,410 @@
+package rules
+
+import (
+	"fmt"
+	"maps"
+	"net/mail"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	_ "time/tzdata" // a rule's zone must not depend on the machine that reads it
+
+	"golang.org/x/text/language"
+	"gopkg.in/yaml.v3"
+
+	"postman/cdc"
+)
+
+// ruleKey is a key of a rule and what reads it.
+type ruleKey struct {
+	name string
+	read func(*reader, *Rule, *yaml.Node)
+}
+
+// ruleKeys are the keys of a rule in their canonical order, in which they are also read: tests look at on.
+var ruleKeys = []ruleKey{
+	{"name", (*reader).readName},
+	{"about", func(r *reader, rule *Rule, n *yaml.Node) { rule.About, _ = r.scalar(n, "text") }},
+	{"was", func(r *reader, rule *Rule, n *yaml.Node) { rule.Was, _ = r.scalar(n, "a rule's former name") }},
+	{"on", (*reader).readOn},
+	{"when", (*reader).readWhen},
+	{"load", (*reader).readLoad},
+	{"to", func(r *reader, rule *Rule, n *yaml.Node) { rule.To = r.recipients(n) }},
+	{"cc", func(r *reader, rule *Rule, n *yaml.Node) { rule.CC = r.recipients(n) }},
+	{"from", func(r *reader, rule *Rule, n *yaml.Node) { rule.From = r.sender(n) }},
+	{"reply_to", func(r *reader, rule *Rule, n *yaml.Node) { rule.ReplyTo = r.sender(n) }},
+	{"template", func(r *reader, rule *Rule, n *yaml.Node) { rule.Template, _ = r.scalar(n, "a template's name") }},
+	{"locale", (*reader).readLocale},
+	{"timezone", (*reader).readZone},
+	{"class", (*reader).readClass},
+	{"priority", func(r *reader, rule *Rule, n *yaml.Node) { rule.Priority = oneOf(r, n, Normal, High, Bulk) }},
+	{"expires", (*reader).readExpires},
+	{"uncertain", func(r *reader, rule *Rule, n *yaml.Node) {
+		rule.HoldUncertain = oneOf(r, n, "resend", "hold") == "hold"
+	}},
+	{"hold_over", (*reader).readHoldOver},
+	{"max_recipients", func(r *reader, rule *Rule, n *yaml.Node) {
+		if number, ok := r.count(n); ok {
+			rule.MaxRecipients = number
+		}
+	}},
+	{"tests", (*reader).readTests},
+}
+
+// laterKeys belong to the language, and to a later version of postman.
+var laterKeys = []string{
+	"every", "at", "query", "catch_up", "topic", "relay", "delay", "send_at", "late", "key", "thread", "once", "once_for",
+	"cancel", "recheck", "digest", "limit", "hours",
+}
+
+const laterHint = "leave it out until postman has it; docs/rules.md lists what this version has"
+
+// readRule reads one rule. What is wrong with it is in the errors, and it is nil only when it is no mapping at all.
+func (r *reader) readRule(n *yaml.Node) *Rule {
+	r.rule = ruleName(n)
+	defer func() { r.rule = "" }()
+	r.traps(n)
+	rule := &Rule{
+		Place: Place{r.file.name, n.Line, n.Column}, file: r.file, node: n,
+		Class: Notice, Priority: Normal, MaxRecipients: 50, HoldOver: HoldOver{Transaction: 100, Minute: 200, Tick: 10000},
+	}
+	if r.trapped[n] || n.Kind != yaml.MappingNode {
+		if !r.trapped[n] {
+			r.fail(n, "a rule is a mapping, and this is "+kindName(n), "begin it with name: and indent its other keys alike")
+		}
+		return nil
+	}
+	there := make(map[string]*yaml.Node)
+	for _, f := range r.fields(n, "") {
+		if there[f.key.Value] = f.value; !slices.ContainsFunc(ruleKeys, func(k ruleKey) bool { return k.name == f.key.Value }) {
+			r.unknownKey(f.key)
+		}
+	}
+	for _, k := range ruleKeys {
+		if there[k.name] != nil {
+			k.read(r, rule, there[k.name])
+		}
+	}
+	scheduled := there["every"] != nil || there["at"] != nil
+	for _, key := range []string{"name", "on", "to", "template"} {
+		if there[key] == nil && (key != "on" || !scheduled) {
+			r.fail(n, "the rule has no "+key, requiredHints[key])
+		}
+	}
+	return rule
+}
+
+var requiredHints = map[string]string{
+	"name":     "add name: a word that logs and commands call it by",
+	"on":       "add on: {table: …, ops: [insert]} or on: {message: …}",
+	"to":       "add to: {query: select email, name from …}, {address: …} or an expression",
+	"template": "add template: the name of a file among the templates, without its ending",
+}
+
+// ruleName is a rule's name, for the messages about its other keys.
+func ruleName(n *yaml.Node) string {
+	for i := 0; i+1 < len(n.Content) && n.Kind == yaml.MappingNode; i += 2 {
+		if n.Content[i].Value == "name" {
+			return n.Content[i+1].Value
+		}
+	}
+	return ""
+}
+
+func (r *reader) unknownKey(key *yaml.Node) {
+	if slices.Contains(laterKeys, key.Value) {
+		r.fail(key, "this version of postman does not have "+key.Value+" yet", laterHint)
+		return
+	}
+	var known []string
+	for _, k := range ruleKeys {
+		known = append(known, k.name)
+	}
+	r.fail(key, "a rule has no key "+key.Value, suggest(key.Value, known))
+}
+
+var goodName = regexp.MustCompile(`^[\p{L}\p{N}][\p{L}\p{M}\p{N}._-]{0,99}$`)
+
+func (r *reader) readName(rule *Rule, n *yaml.Node) {
+	name, ok := r.scalar(n, "a name")
+	if !ok {
+		return
+	}
+	rule.Name = name
+	if !goodName.MatchString(name) {
+		r.fail(n, "a rule's name is one word of up to 100 letters, digits, dots, underscores and hyphens", "")
+	}
+}
+
+func (r *reader) readOn(rule *Rule, n *yaml.Node) {
+	const what = "{table: …, ops: […]} or {message: …}"
+	parts, whole := r.mapping(n, what, "table", "ops", "message")
+	if !whole {
+		return
+	}
+	table, hasTable := parts["table"]
+	message, hasMessage := parts["message"]
+	ops, hasOps := parts["ops"]
+	switch {
+	case hasTable == hasMessage:
+		r.fail(n, "on names either a table or a message", "write "+what)
+	case hasMessage && hasOps:
+		r.fail(ops, "a message has no ops", "leave ops out")
+	case hasTable && !hasOps:
+		r.fail(n, "on does not say which operations", "add ops, as in {table: …, ops: [insert]}; there are insert, update, delete and truncate")
+	case hasTable:
+		r.readTable(rule, table, ops)
+	default:
+		r.readMessage(rule, message)
+	}
+}
+
+func (r *reader) readTable(rule *Rule, table, ops *yaml.Node) {
+	name, ok := r.scalar(table, "a table's name")
+	if ok {
+		rule.On.Table = tableName(name)
+		rule.on = newText(r.file, table)
+	}
+	for _, n := range r.items(ops, "a list such as [insert, update]") {
+		op, ok := r.operation(n)
+		if ok && slices.Contains(rule.On.Ops, op) {
+			r.fail(n, op.String()+" is there twice", "")
+		} else if ok {
+			rule.On.Ops = append(rule.On.Ops, op)
+		}
+	}
+	if ops.Kind == yaml.SequenceNode && len(ops.Content) == 0 {
+		r.fail(ops, "ops is an empty list", "name at least one of insert, update, delete and truncate")
+	}
+}
+
+// rowOps are the operations that a rule can be on.
+var rowOps = []cdc.Op{cdc.Insert, cdc.Update, cdc.Delete, cdc.Truncate}
+
+func (r *reader) operation(n *yaml.Node) (cdc.Op, bool) {
+	word, ok := r.scalar(n, "an operation")
+	if !ok {
+		return 0, false
+	}
+	for _, op := range rowOps {
+		if op.String() == word {
+			return op, true
+		}
+	}
+	r.fail(n, word+" is no operation", suggest(word, opNames(rowOps)))
+	return 0, false
+}
+
+func opNames(ops []cdc.Op) []string {
+	names := make([]string, len(ops))
+	for i, op := range ops {
+		names[i] = op.String()
+	}
+	return names
+}
+
+var goodMessage = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
+
+func (r *reader) readMessage(rule *Rule, n *yaml.Node) {
+	name, ok := r.scalar(n, "a message's name")
+	switch short, prefixed := strings.CutPrefix(name, "postman."); {
+	case !ok:
+	case prefixed:
+		r.fail(n, "the prefix postman. is not a part of the message's name here", "write message: "+short)
+	case name == "mute":
+		r.fail(n, "postman.mute is postman's own message: it mutes a transaction", "choose another name")
+	case !goodMessage.MatchString(name):
+		r.fail(n, "a message's name is made of letters, digits, underscores, dots and hyphens", "")
+	default:
+		rule.On.Message, rule.On.Ops = name, []cdc.Op{cdc.Emit}
+	}
+}
+
+func (r *reader) readWhen(rule *Rule, n *yaml.Node) {
+	if n.Kind == yaml.ScalarNode && strings.TrimSpace(n.Value) == "" && !r.trapped[n] {
+		r.fail(n, "when is empty", "leave when out to match every change, or write a condition")
+		return
+	}
+	rule.When = r.expr(n, "an expression")
+}
+
+var (
+	goodLoad = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
+	// taken are the names that a template sees anyway.
+	taken = []string{"rule", "about", "op", "table", "new", "old", "message", "row", "to", "commit_time", "items"}
+)
+
+func (r *reader) readLoad(rule *Rule, n *yaml.Node) {
+	for _, f := range r.fields(n, "a mapping of names to queries") {
+		name, all := strings.CutSuffix(f.key.Value, "[]")
+		switch {
+		case !goodLoad.MatchString(name):
+			r.fail(f.key, f.key.Value+" is no name for a template to use", "use letters, digits and underscores, and [] behind them for all rows")
+			continue
+		case slices.Contains(taken, name):
+			r.fail(f.key, "a template sees the change itself under the name "+name, "choose another name")
+			continue
+		case slices.ContainsFunc(rule.Load, func(l Load) bool { return l.Name == name }):
+			r.fail(f.key, "the name "+name+" is loaded twice", "choose another name for one of them")
+			continue
+		}
+		if sql := r.sql(f.value); sql != nil {
+			rule.Load = append(rule.Load, Load{Name: name, All: all, SQL: sql})
+		}
+	}
+}
+
+// recipients reads one source of recipients, or a list of them.
+func (r *reader) recipients(n *yaml.Node) []Recipients {
+	nodes := []*yaml.Node{n}
+	if n.Kind == yaml.SequenceNode && !r.trapped[n] {
+		if nodes = n.Content; len(nodes) == 0 {
+			r.fail(n, "the list is empty", "name at least one source of recipients")
+		}
+	}
+	var all []Recipients
+	for _, n := range nodes {
+		if one, ok := r.recipient(n); ok {
+			all = append(all, one)
+		}
+	}
+	return all
+}
+
+const recipientForms = "{query: …}, {address: …} or an expression"
+
+func (r *reader) recipient(n *yaml.Node) (Recipients, bool) {
+	if n.Kind == yaml.ScalarNode {
+		return r.recipientExpr(n)
+	}
+	parts, whole := r.mapping(n, recipientForms, "query", "address")
+	query, isQuery := parts["query"]
+	address, isAddress := parts["address"]
+	switch {
+	case isQuery && isAddress:
+		r.fail(n, "a source of recipients has a query or an address, not both", "make it a list of two")
+	case isQuery:
+		sql := r.sql(query)
+		return Recipients{Query: sql}, sql != nil
+	case isAddress:
+		a, ok := r.address(address)
+		return Recipients{Address: a}, ok
+	case whole:
+		r.fail(n, "this must be "+recipientForms+", and is empty", "")
+	}
+	return Recipients{}, false
+}
+
+func (r *reader) recipientExpr(n *yaml.Node) (Recipients, bool) {
+	if n.Value == "row" && !r.trapped[n] {
+		r.fail(n, "to: row belongs to scheduled rules, which this version of postman does not have yet", laterHint)
+		return Recipients{}, false
+	}
+	if _, err := mail.ParseAddress(n.Value); err == nil && !r.trapped[n] {
+		r.fail(n, n.Value+" stands where an expression is expected", "write {address: "+n.Value+"}")
+		return Recipients{}, false
+	}
+	e := r.expr(n, recipientForms)
+	return Recipients{Expr: e}, e != nil
+}
+
+func (r *reader) address(n *yaml.Node) (string, bool) {
+	a, ok := r.scalar(n, "an address")
+	if !ok {
+		return "", false
+	}
+	if _, err := mail.ParseAddress(a); err != nil || strings.ContainsAny(a, "\r\n") {
+		r.fail(n, fmt.Sprintf("%q is no mail address", a), "an address is like sales@example.com, or Sales <sales@example.com>; what comes from the change is written as an expression")
+		return "", false
+	}
+	return a, true
+}
+
+// sender reads from or reply_to.
+func (r *reader) sender(n *yaml.Node) *Recipients {
+	if n.Kind == yaml.MappingNode && !r.trapped[n] {
+		if _, whole := r.mapping(n, "{address: …} or an expression", "address"); !whole {
+			return nil
+		}
+	}
+	one, ok := r.recipient(n)
+	if !ok {
+		return nil
+	}
+	return &one
+}
+
+func (r *reader) readLocale(rule *Rule, n *yaml.Node) {
+	locale, ok := r.scalar(n, "a locale")
+	if !ok {
+		return
+	}
+	if _, err := language.Parse(locale); err != nil {
+		r.fail(n, locale+" is no locale", "a locale is a language, with a region where it matters: ko, en-GB")
+		return
+	}
+	rule.Locale = locale
+}
+
+func (r *reader) readZone(rule *Rule, n *yaml.Node) {
+	name, ok := r.scalar(n, "a time zone")
+	if !ok {
+		return
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil || name == "Local" {
+		r.fail(n, name+" is no time zone", "a time zone is called after a city, as in Asia/Seoul, or UTC")
+		return
+	}
+	rule.Zone = zone
+}
+
+func (r *reader) readClass(rule *Rule, n *yaml.Node) {
+	if rule.Class = oneOf(r, n, Notice, Transactional, Ad); rule.Class == Ad {
+		r.fail(n, "class: ad needs a topic, which this version of postman does not have yet", laterHint)
+	}
+}
+
+func (r *reader) readExpires(rule *Rule, n *yaml.Node) {
+	s, ok := r.scalar(n, "a duration such as 15m")
+	if !ok {
+		return
+	}
+	d, err := parseDuration(s)
+	if err == nil && d == (Duration{}) {
+		err = fmt.Errorf("a mail that expires at once is never sent")
+	}
+	if err != nil {
+		r.fail(n, s+": "+err.Error(), "")
+		return
+	}
+	rule.Expires = d
+}
+
+func (r *reader) readHoldOver(rule *Rule, n *yaml.Node) {
+	limits := map[string]*int{"transaction": &rule.HoldOver.Transaction, "minute": &rule.HoldOver.Minute, "tick": &rule.HoldOver.Tick}
+	parts, _ := r.mapping(n, "{transaction: …, minute: …, tick: …}", "transaction", "minute", "tick")
+	for _, key := range slices.Sorted(maps.Keys(parts)) {
+		if number, ok := r.count(parts[key]); ok {
+			*limits[key] = number
+		}
+	}
+}
+
+// mapping reads a mapping with a closed set of keys, and says whether nothing was wrong with them.
+func (r *reader) mapping(n *yaml.Node, what string, known ...string) (parts map[string]*yaml.Node, whole bool) {
+	if !r.is(n, yaml.MappingNode, what) {
+		return nil, false
+	}
+	parts, whole = make(map[string]*yaml.Node), true
+	for _, f := range r.fields(n, what) {
+		if !slices.Contains(known, f.key.Value) {
+			r.fail(f.key, "unknown key "+f.key.Value, suggest(f.key.Value, known))
+			whole = false
+			continue
+		}
+		parts[f.key.Value] = f.value
+	}
+	return parts, whole
+}

@@ -1,0 +1,337 @@
+package rules
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/expr-lang/expr/ast"
+)
+
+func (c *check) binary(n *ast.BinaryNode) (node, typ) {
+	switch n.Operator {
+	case "in":
+		return c.in(n)
+	case "matches":
+		return c.matches(n)
+	case "..":
+		return c.fail(n, "a range stands only behind in", "write new.x in 1..10")
+	case "**", "^":
+		return c.fail(n, n.Operator+" is not a part of rules", "multiply")
+	}
+	a, b := c.operand(n.Left), c.operand(n.Right)
+	switch n.Operator {
+	case "&&", "and", "||", "or":
+		c.condition(n.Left, a.typ)
+		c.condition(n.Right, b.typ)
+		return &junction{a.node, b.node, n.Operator == "||" || n.Operator == "or"}, typBool
+	case "==", "!=":
+		return c.equality(n, a, b), typBool
+	case "<", "<=", ">", ">=":
+		return c.ordering(n, a, b), typBool
+	case "contains", "startsWith", "endsWith":
+		return c.textTest(n, a, b), typBool
+	case "??":
+		x, y, t := c.unite(n, a, b)
+		return &fallback{x, y}, t
+	}
+	return c.arithmetic(n, a, b)
+}
+
+func (c *check) mismatch(at ast.Node, a, b operand, why string) {
+	message := fmt.Sprintf("%s is %s and %s is %s: %s", show(a.ast), a.typ.name, show(b.ast), b.typ.name, why)
+	c.fail(at, message, mismatchHint(a, b))
+}
+
+// mismatchHint is the way out of comparing something with the text that it looks like.
+func mismatchHint(a, b operand) string {
+	if b.typ.kind != kindText {
+		a, b = b, a
+	}
+	literal, ok := b.ast.(*ast.StringNode)
+	if !ok {
+		return ""
+	}
+	switch {
+	case a.typ.moment():
+		if _, _, err := parseMoment(literal.Value); err != nil {
+			return `write date("2026-01-31") or date("2026-01-31T09:00:00+09:00")`
+		}
+		return fmt.Sprintf("write date(%q)", literal.Value)
+	case a.typ.numeric():
+		return "write the number without quotes"
+	case a.typ.kind == kindBool:
+		return "write true or false without quotes"
+	case a.typ.kind == kindSpan:
+		return `write duration("1h")`
+	}
+	return ""
+}
+
+func (c *check) equality(n *ast.BinaryNode, a, b operand) node {
+	if !alike(a.typ, b.typ) {
+		c.mismatch(n, a, b, n.Operator+" compares like with like")
+		return &constant{}
+	}
+	a, b = c.align(n, a, b)
+	c.literal(a, b)
+	c.literal(b, a)
+	return &equality{a.node, b.node, n.Operator == "!="}
+}
+
+// align makes two moments, or two durations, comparable.
+func (c *check) align(at ast.Node, a, b operand) (operand, operand) {
+	if a.typ.kind == kindSpan && b.typ.kind == kindSpan {
+		c.alignSpans(at, a, b)
+		return a, b
+	}
+	if !a.typ.moment() || !b.typ.moment() || (a.typ.kind == kindInstant) == (b.typ.kind == kindInstant) ||
+		a.typ.kind == kindAny || b.typ.kind == kindAny {
+		return a, b
+	}
+	clock := &a
+	if a.typ.kind == kindInstant {
+		clock = &b
+	}
+	if c.env.zone == nil {
+		hint := "give the rule a timezone"
+		if _, ok := clock.node.(*constant); ok {
+			hint = `write the offset, as in date("2026-01-31T09:00:00+09:00"), or give the rule a timezone`
+		}
+		c.fail(at, fmt.Sprintf("%s is %s: in which time zone?", show(clock.ast), clock.typ.name), hint)
+		return a, b
+	}
+	clock.node, clock.typ = fold(&apply{a: clock.node, do: inZone(c.env.zone)}, clock.node), typInstant
+	return a, b
+}
+
+// alignSpans refuses days where nobody can say how long they are.
+func (c *check) alignSpans(at ast.Node, a, b operand) {
+	if !a.typ.days {
+		a, b = b, a
+	}
+	if !a.typ.days || b.typ.clock {
+		return
+	}
+	hint := "write hours"
+	if k, ok := a.node.(*constant); ok {
+		hint = fmt.Sprintf("write duration(%q)", fmt.Sprintf("%dh", stretch(k.value)/time.Hour))
+	}
+	c.fail(at, "a day between two moments may have 23, 24 or 25 hours", hint)
+}
+
+var uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+
+// literal refuses a text that a value can never be: no label of the enum, no operation of the rule, no uuid.
+func (c *check) literal(of, o operand) {
+	k, ok := o.ast.(*ast.StringNode)
+	if !ok {
+		return
+	}
+	name, isName := of.ast.(*ast.IdentifierNode)
+	switch {
+	case isName && name.Value == "op" && !slices.Contains(of.typ.enum, k.Value):
+		c.fail(k, fmt.Sprintf("op is never %q: the rule is on %s", k.Value, list(of.typ.enum, "and")), suggest(k.Value, of.typ.enum))
+	case len(of.typ.enum) > 0 && !slices.Contains(of.typ.enum, k.Value):
+		c.fail(k, fmt.Sprintf("%q is no label of %s", k.Value, of.typ.name), suggest(k.Value, of.typ.enum))
+	case of.typ.name == "uuid" && !uuid.MatchString(k.Value):
+		c.fail(k, fmt.Sprintf("%q is never a uuid as Postgres prints it", k.Value), "write it in small letters, with hyphens")
+	}
+}
+
+// comparisons are what the ordering operators say of a comparison's result.
+var comparisons = map[string]func(c int) bool{
+	"<":  func(c int) bool { return c < 0 },
+	"<=": func(c int) bool { return c <= 0 },
+	">":  func(c int) bool { return c > 0 },
+	">=": func(c int) bool { return c >= 0 },
+}
+
+func (c *check) ordering(n *ast.BinaryNode, a, b operand) node {
+	for _, o := range []operand{a, b} {
+		switch {
+		case o.typ.kind == kindNil:
+			c.fail(n, "an ordering with nil is always false", "write == nil or != nil")
+			return &constant{}
+		case o.typ.kind == kindOpaque && alike(a.typ, b.typ):
+			c.fail(n, fmt.Sprintf("%s is %s, whose order postman does not know", show(o.ast), o.typ.name), "compare with == or list the values with in")
+			return &constant{}
+		}
+	}
+	ordered := ordered(comparisons[n.Operator])
+	switch {
+	case a.typ.numeric() && b.typ.numeric():
+	case a.typ.textual() && b.typ.textual():
+	case a.typ.moment() && b.typ.moment():
+		a, b = c.align(n, a, b)
+	case a.typ.is(kindSpan) && b.typ.is(kindSpan):
+		c.alignSpans(n, a, b)
+		ordered = spanOrder(comparisons[n.Operator])
+	case alike(a.typ, b.typ):
+		c.fail(n, fmt.Sprintf("%s is %s, which has no order here", show(a.ast), a.typ.name), "compare with == or !=")
+	default:
+		c.mismatch(n, a, b, n.Operator+" compares like with like")
+	}
+	return fold(&apply{a.node, b.node, false, ordered}, a.node, b.node)
+}
+
+var textTests = map[string]func(a, b string) bool{
+	"contains": strings.Contains, "startsWith": strings.HasPrefix, "endsWith": strings.HasSuffix,
+}
+
+func (c *check) textTest(n *ast.BinaryNode, a, b operand) node {
+	for _, o := range []operand{a, b} {
+		if !o.typ.textual() {
+			hint := ""
+			if o.typ.kind == kindArray {
+				hint = fmt.Sprintf("write %s in %s", show(b.ast), show(a.ast))
+			}
+			c.fail(n, fmt.Sprintf("%s is %s, and %s is about text", show(o.ast), o.typ.name, n.Operator), hint)
+			return &constant{}
+		}
+	}
+	return fold(&apply{a.node, b.node, false, textTest(textTests[n.Operator])}, a.node, b.node)
+}
+
+func (c *check) matches(n *ast.BinaryNode) (node, typ) {
+	a := c.operand(n.Left)
+	pattern, ok := n.Right.(*ast.StringNode)
+	if !ok {
+		return c.fail(n.Right, "a regular expression must be written out", `write new.x matches "^[0-9]+$", or use contains, startsWith or endsWith`)
+	}
+	re, err := regexp.Compile(pattern.Value)
+	if err != nil {
+		return c.fail(pattern, strings.TrimPrefix(err.Error(), "error parsing regexp: "), "the syntax is RE2's, which has no look-around and no back-references")
+	}
+	if !a.typ.textual() {
+		return c.fail(n, fmt.Sprintf("%s is %s, and matches is about text", show(n.Left), a.typ.name), "")
+	}
+	return &apply{a: a.node, null: false, do: func(a, _ any) any {
+		s, ok := a.(string)
+		return ok && re.MatchString(s)
+	}}, typBool
+}
+
+func (c *check) in(n *ast.BinaryNode) (node, typ) {
+	x := c.operand(n.Left)
+	switch right := n.Right.(type) {
+	case *ast.ArrayNode:
+		return c.inList(n, x, right), typBool
+	case *ast.BinaryNode:
+		if right.Operator == ".." {
+			return c.inRange(n, x, right), typBool
+		}
+	case *ast.MapNode:
+		return c.fail(n, "a mapping is not a part of rules", `write a list: new.x in ["a", "b"]`)
+	}
+	of := c.operand(n.Right)
+	switch {
+	case of.typ.kind == kindAny:
+	case of.typ.kind == kindArray && !alike(x.typ, *of.typ.elem):
+		c.mismatch(n, x, of, "it is never one of them")
+	case of.typ.textual() && of.typ.kind != kindJSON:
+		return c.fail(n, fmt.Sprintf("%s is %s, not a list", show(n.Right), of.typ.name), fmt.Sprintf("write %s contains %s", show(n.Right), show(n.Left)))
+	case !of.typ.is(kindArray, kindJSON):
+		return c.fail(n, fmt.Sprintf("%s is %s, not a list", show(n.Right), of.typ.name), `write a list: new.x in ["a", "b"]`)
+	}
+	return &within{x.node, of.node}, typBool
+}
+
+func (c *check) inList(n *ast.BinaryNode, x operand, list *ast.ArrayNode) node {
+	l := &oneOfList{x: x.node}
+	for _, item := range list.Nodes {
+		y := c.operand(item)
+		if !alike(x.typ, y.typ) {
+			c.mismatch(item, x, y, "it is never one of them")
+			continue
+		}
+		a, b := c.align(item, x, y)
+		if a.typ.kind != x.typ.kind {
+			c.fail(item, "the time zones differ from one another", "write the offsets of all, or of none")
+		}
+		c.literal(x, y)
+		l.list = append(l.list, b.node)
+	}
+	return l
+}
+
+// inRange is x in a..b: both ends belong to it.
+func (c *check) inRange(n *ast.BinaryNode, x operand, bounds *ast.BinaryNode) node {
+	from, to := c.operand(bounds.Left), c.operand(bounds.Right)
+	for _, o := range []operand{x, from, to} {
+		if !o.typ.is(kindWhole) {
+			c.fail(n, fmt.Sprintf("%s is %s, and a range is of whole numbers", show(o.ast), o.typ.name), "write x >= 1 and x <= 10")
+			return &constant{}
+		}
+	}
+	return &junction{
+		a: &apply{x.node, from.node, false, ordered(comparisons[">="])},
+		b: &apply{x.node, to.node, false, ordered(comparisons["<="])},
+	}
+}
+
+// arithmetic is + - * / % on numbers, and + and - on texts, moments and durations.
+func (c *check) arithmetic(n *ast.BinaryNode, a, b operand) (node, typ) {
+	if a.typ.is(kindSpan) || b.typ.is(kindSpan) || a.typ.moment() || b.typ.moment() {
+		return c.timeArithmetic(n, a, b)
+	}
+	t := typNumber
+	do := calculate(n.Operator)
+	switch {
+	case n.Operator == "+" && a.typ.textual() && b.typ.textual():
+		do = plus
+		if t = typText; a.typ.kind == kindJSON && b.typ.kind == kindJSON {
+			t = typJSON
+		}
+	case !a.typ.numeric() || !b.typ.numeric():
+		c.mismatch(n, a, b, n.Operator+" takes numbers")
+		return &constant{}, typAny
+	case n.Operator == "%" && (a.typ.kind == kindNumber || b.typ.kind == kindNumber):
+		return c.fail(n, "% takes whole numbers", "")
+	case a.typ.kind == kindWhole && b.typ.kind == kindWhole && n.Operator != "/":
+		t = typWhole
+	}
+	return fold(&apply{a: a.node, b: b.node, do: do}, a.node, b.node), t
+}
+
+func (c *check) timeArithmetic(n *ast.BinaryNode, a, b operand) (node, typ) {
+	sign := map[string]int{"+": 1, "-": -1}[n.Operator]
+	switch {
+	case sign == 0:
+	case a.typ.is(kindAny) || b.typ.is(kindAny):
+		return &constant{}, typAny
+	case a.typ.moment() && b.typ.kind == kindSpan:
+		return c.shift(n, a, b, sign)
+	case a.typ.kind == kindSpan && b.typ.moment() && sign > 0:
+		return c.shift(n, b, a, sign)
+	case a.typ.moment() && b.typ.moment() && sign < 0:
+		a, b = c.align(n, a, b)
+		t := typSpan
+		t.clock = a.typ.kind != kindInstant
+		return fold(&apply{a: a.node, b: b.node, do: distance}, a.node, b.node), t
+	case a.typ.kind == kindSpan && b.typ.kind == kindSpan:
+		if a.typ.days || b.typ.days {
+			return c.fail(n, "days do not add to other durations", `write one duration, as in duration("1d12h"), or hours`)
+		}
+		t := typSpan
+		t.clock = a.typ.clock && b.typ.clock
+		return fold(&apply{a: a.node, b: b.node, do: spanSum(time.Duration(sign))}, a.node, b.node), t
+	}
+	c.mismatch(n, a, b, n.Operator+" does not go with them")
+	return &constant{}, typAny
+}
+
+// shift is a moment and a duration added to it.
+func (c *check) shift(n ast.Node, moment, by operand, sign int) (node, typ) {
+	t, zone := moment.typ, c.env.zone
+	switch {
+	case t.kind != kindInstant:
+		t = typLocal
+	case by.typ.days && zone == nil:
+		return c.fail(n, "the days of "+show(by.ast)+" are calendar days: in which time zone?",
+			fmt.Sprintf("write duration(%q), or give the rule a timezone", fmt.Sprintf("%dh", stretch(by.node.(*constant).value)/time.Hour)))
+	}
+	return fold(&apply{a: moment.node, b: by.node, do: shift(sign, zone)}, moment.node, by.node), t
+}

@@ -1,0 +1,260 @@
+package rules
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"postman/cdc"
+)
+
+// Source is a parsed, not yet type-checked rule file or directory of them.
+type Source struct {
+	Rules []*Rule
+	// sensitive are the entries of all files: a column is sensitive whichever file says so.
+	sensitive []sensitive
+}
+
+// sensitive is an entry of a file's sensitive list: a column of a table, or a key of a message.
+type sensitive struct {
+	text    string
+	table   cdc.TableName
+	message string
+	name    string
+	place   Place
+	line    string
+}
+
+// Read parses a rule file, or all *.yaml and *.yml files of a directory in the order of their names (not those whose
+// names begin with a dot). The error is an Errors with every mistake.
+//
+// Beside an Errors there may be a Source with what could be read. It is there for [Compile] to find more mistakes in,
+// and for nothing else.
+func Read(path string) (*Source, error) {
+	names, err := ruleFiles(path)
+	if err != nil {
+		return nil, Errors{{Place: Place{File: path}, Message: err.Error(), Hint: "name a rule file, or a directory with *.yaml files"}}
+	}
+	s, errs := new(Source), Errors(nil)
+	for _, name := range names {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			errs = append(errs, &Error{Place: Place{File: name}, Message: fmt.Sprintf("reading the rules: %s", reason(err))})
+			continue
+		}
+		errs = append(errs, s.add(name, content)...)
+	}
+	errs = append(errs, s.unite()...)
+	return s, errs.orNil()
+}
+
+func ruleFiles(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the rules: %s", reason(err))
+	}
+	if !info.IsDir() {
+		return []string{path}, nil
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading the rules: %s", reason(err))
+	}
+	var names []string
+	for _, e := range entries {
+		ext := filepath.Ext(e.Name())
+		if !e.IsDir() && !strings.HasPrefix(e.Name(), ".") && (ext == ".yaml" || ext == ".yml") {
+			names = append(names, filepath.Join(path, e.Name()))
+		}
+	}
+	if len(names) == 0 {
+		return nil, errors.New("reading the rules: the directory holds no *.yaml file")
+	}
+	return names, nil
+}
+
+// reason is what the system says of a file, without the file's name: the place tells it.
+func reason(err error) string {
+	if p, ok := errors.AsType[*os.PathError](err); ok {
+		return p.Err.Error()
+	}
+	return err.Error()
+}
+
+// add parses one file.
+func (s *Source) add(name string, content []byte) Errors {
+	r := &reader{file: newFile(name, content), trapped: make(map[*yaml.Node]bool)}
+	if root := r.parse(content); root != nil {
+		r.top(root, s)
+	}
+	slices.SortStableFunc(r.errs, func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(a.Place.Line, b.Place.Line), cmp.Compare(a.Place.Column, b.Place.Column))
+	})
+	return r.errs
+}
+
+// top reads a file's top level.
+func (r *reader) top(root *yaml.Node, s *Source) {
+	if root.Kind != yaml.MappingNode {
+		r.fail(root, "a rule file is a mapping with the key rules, and this is "+kindName(root), "write rules: and a list of them")
+		return
+	}
+	r.topTraps(root)
+	var list *yaml.Node
+	for _, f := range r.fields(root, "") {
+		switch f.key.Value {
+		case "rules":
+			list = f.value
+		case "sensitive":
+			s.sensitive = append(s.sensitive, r.sensitive(f.value)...)
+		default:
+			r.fail(f.key, "unknown key "+f.key.Value+" at the top of a rule file", suggest(f.key.Value, []string{"rules", "sensitive"}))
+		}
+	}
+	if list == nil {
+		r.fail(root, "the file has no rules", "write rules: and a list of them")
+		return
+	}
+	for _, n := range r.items(list, "a list of rules") {
+		if rule := r.readRule(n); rule != nil {
+			s.Rules = append(s.Rules, rule)
+		}
+	}
+}
+
+// topTraps looks for traps outside of the rules: those inside are reported with their rule's name.
+func (r *reader) topTraps(root *yaml.Node) {
+	r.keys(root)
+	for i := 1; i < len(root.Content); i += 2 {
+		if root.Content[i-1].Value != "rules" || root.Content[i].Kind != yaml.SequenceNode {
+			r.traps(root.Content[i])
+			continue
+		}
+		list := *root.Content[i]
+		list.Content = nil
+		r.traps(&list)
+	}
+}
+
+func (r *reader) sensitive(n *yaml.Node) []sensitive {
+	var entries []sensitive
+	for _, item := range r.items(n, "a list of names such as customers.phone or message.password_reset.token") {
+		name, ok := r.scalar(item, "a name")
+		if !ok {
+			continue
+		}
+		e := sensitive{text: name, place: Place{r.file.name, item.Line, item.Column}, line: r.file.line(item.Line)}
+		cut := strings.LastIndexByte(name, '.')
+		message, isMessage := strings.CutPrefix(name[:max(cut, 0)], "message.")
+		switch e.name = name[cut+1:]; {
+		case cut <= 0 || e.name == "":
+			r.fail(item, name+" names no column of a table and no key of a message",
+				"write table.column, schema.table.column or message.name.key")
+			continue
+		case isMessage:
+			e.message = message
+		default:
+			e.table = tableName(name[:cut])
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// tableName reads schema.name; without a schema it is public. Names are exact.
+func tableName(s string) cdc.TableName {
+	if schema, name, ok := strings.Cut(s, "."); ok {
+		return cdc.TableName{Schema: schema, Name: name}
+	}
+	return cdc.TableName{Schema: "public", Name: s}
+}
+
+// unite checks the rules of all files against each other, and gives each what the files say is sensitive of it.
+func (s *Source) unite() Errors {
+	errs := s.names()
+	var messages []string
+	for _, r := range s.Rules {
+		if r.On.Message != "" {
+			messages = append(messages, r.On.Message)
+		}
+		for _, e := range s.sensitive {
+			if (e.message != "" && e.message == r.On.Message || e.message == "" && e.table == r.On.Table) && !r.Hides(e.name) {
+				r.Sensitive = append(r.Sensitive, e.name)
+			}
+		}
+		r.source = r.canonical()
+	}
+	for _, e := range s.sensitive {
+		if e.message != "" && !slices.Contains(messages, e.message) {
+			errs = append(errs, &Error{
+				e.place, "", fmt.Sprintf("no rule is on the message %s", e.message), suggest(e.message, messages), e.line,
+			})
+		}
+	}
+	return errs
+}
+
+// names checks that no two rules claim one name, or the identity that goes with a former name.
+func (s *Source) names() Errors {
+	var errs Errors
+	claimed := make(map[string]*Rule)
+	for _, r := range s.Rules {
+		if other, ok := claimed[r.Name]; ok && r.Name != "" {
+			errs = append(errs, r.mistake(r.Place, fmt.Sprintf("the name is taken by the rule at %s", other.Place), "names are unique: rename one of them"))
+			continue
+		}
+		claimed[r.Name] = r
+	}
+	for _, r := range s.Rules {
+		if other, ok := claimed[r.Was]; ok && r.Was != "" {
+			errs = append(errs, r.mistake(r.Place, fmt.Sprintf("was: %s is claimed by the rule at %s as well", r.Was, other.Place),
+				"a rule keeps the identity of a rule that is gone: drop was, or rename the other rule"))
+			continue
+		}
+		if r.Was != "" {
+			claimed[r.Was] = r
+		}
+	}
+	return errs
+}
+
+// mistake is an error of a rule at a place in its file.
+func (r *Rule) mistake(p Place, message, hint string) *Error {
+	e := &Error{Place: p, Rule: r.Name, Message: message, Hint: hint}
+	if r.file != nil && p.File == r.file.name {
+		e.Line = r.file.line(p.Line)
+	}
+	return e
+}
+
+// Needs is what the rules need published.
+func (s *Source) Needs() []cdc.Need { return needs(s.Rules) }
+
+// needs lists each table once, in the order of the rules, with the operations of all its rules.
+func needs(rules []*Rule) []cdc.Need {
+	var list []cdc.Need
+	for _, r := range rules {
+		if r.On.Message != "" || r.On.Table == (cdc.TableName{}) {
+			continue
+		}
+		i := slices.IndexFunc(list, func(n cdc.Need) bool { return n.Table == r.On.Table })
+		if i < 0 {
+			i, list = len(list), append(list, cdc.Need{Table: r.On.Table})
+		}
+		for _, op := range r.On.Ops {
+			if !slices.Contains(list[i].Ops, op) {
+				list[i].Ops = append(list[i].Ops, op)
+			}
+		}
+	}
+	for _, n := range list {
+		slices.Sort(n.Ops)
+	}
+	return list
+}

@@ -1,0 +1,323 @@
+package rules
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// reader walks the nodes of one file and gathers every mistake. The nodes are walked by hand, since a decoder would
+// forget where a value stood.
+type reader struct {
+	file *ruleFile
+	rule string // whose part is being read
+	errs Errors
+	// trapped are nodes that a mistake was reported of: what they hold is not looked at again.
+	trapped map[*yaml.Node]bool
+}
+
+func (r *reader) fail(n *yaml.Node, message, hint string) {
+	r.failAt(Place{r.file.name, n.Line, n.Column}, message, hint)
+}
+
+func (r *reader) failAt(p Place, message, hint string) {
+	r.errs = append(r.errs, &Error{p, r.rule, message, hint, r.file.line(p.Line)})
+}
+
+// parse reads the file's one document; nil where it has none or is no YAML.
+func (r *reader) parse(content []byte) *yaml.Node {
+	d := yaml.NewDecoder(bytes.NewReader(content))
+	var doc, more yaml.Node
+	switch err := d.Decode(&doc); {
+	case errors.Is(err, io.EOF):
+		r.failAt(Place{File: r.file.name}, "the file has no rules", "write rules: and a list of them")
+		return nil
+	case err != nil:
+		r.syntax(content, err)
+		return nil
+	}
+	switch err := d.Decode(&more); {
+	case errors.Is(err, io.EOF):
+	case err != nil:
+		r.syntax(content, err)
+	default:
+		r.fail(&more, "a rule file holds one document, and here a second one begins", "drop the --- line, or use a file for each")
+	}
+	return doc.Content[0]
+}
+
+var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:line \d+: )?`)
+
+// syntax reports what is no YAML. The library often names the line where the broken construct began or none at all, so
+// the line is looked for: it ends the shortest beginning of the file that fails in the same way.
+func (r *reader) syntax(content []byte, err error) {
+	ends := lineEnds(content)
+	n, _ := slices.BinarySearchFunc(ends, true, func(end int, _ bool) int {
+		if failure(content[:end]) == err.Error() {
+			return 1
+		}
+		return -1
+	})
+	n = min(n, len(ends)-1)
+	start := n // of the construct that breaks there: what stands before it is YAML
+	for start > 0 && n-start < 100 && failure(content[:ends[start-1]]) != "" {
+		start--
+	}
+	problem := yamlLine.ReplaceAllString(err.Error(), "")
+	message := "this is not YAML: " + problem
+	if start < n {
+		message += fmt.Sprintf(", in what begins on line %d", start+1)
+	}
+	r.failAt(Place{File: r.file.name, Line: n + 1}, message, r.syntaxHint(start+1, n+1, problem))
+}
+
+// lineEnds are the offsets behind each line of the content.
+func lineEnds(content []byte) []int {
+	var ends []int
+	for at, b := range content {
+		if b == '\n' {
+			ends = append(ends, at+1)
+		}
+	}
+	if !bytes.HasSuffix(content, []byte("\n")) {
+		ends = append(ends, len(content))
+	}
+	return ends
+}
+
+// failure is how the decoding of a file's beginning fails; empty if it does not.
+func failure(content []byte) string {
+	d := yaml.NewDecoder(bytes.NewReader(content))
+	for {
+		var n yaml.Node
+		switch err := d.Decode(&n); {
+		case errors.Is(err, io.EOF):
+			return ""
+		case err != nil:
+			return err.Error()
+		}
+	}
+}
+
+// These are values that YAML reads in its own way, behind a key or a hyphen.
+var (
+	tabIndented = regexp.MustCompile(`^ *\t`)
+	quotedStart = regexp.MustCompile(`^[\s-]*[\w.\[\]]+: *(?:"[^"]*"|'[^']*')\s*[^\s#]`)
+	quoteOpen   = regexp.MustCompile(`^[\s-]*[\w.\[\]]+: *(?:"[^"]*|'[^']*)$`)
+	markedStart = regexp.MustCompile("^[\\s-]*[\\w.\\[\\]]+: *[!&*@`%|>]")
+)
+
+// syntaxHint is the way out of the usual ways to break YAML with an expression or a query: in the broken construct's
+// first line, or in the line where it broke.
+func (r *reader) syntaxHint(start, line int, problem string) string {
+	first, source := r.file.line(start), r.file.line(line)
+	switch {
+	case tabIndented.MatchString(source) || tabIndented.MatchString(r.file.line(line+1)):
+		return "indent with spaces: YAML takes no tabs there"
+	case strings.Contains(problem, "expected ',' or"):
+		return "a bracket or a brace is not closed, or a comma is missing"
+	case quoteOpen.MatchString(first):
+		return fmt.Sprintf("the quote on line %d is not closed", start)
+	case strings.Contains(r.file.line(line-1), " #"):
+		return "a # behind a space begins a comment and ended the value on the line above: write the value under a | line"
+	case quotedStart.MatchString(first):
+		return "a value that begins with a quote ends at the next one: write it under a | line"
+	case markedStart.MatchString(first):
+		return "YAML has its own meaning for what begins with one of ! & * @ ` % | > : write the value under a | line, or in quotes"
+	case strings.Contains(problem, "mapping values"):
+		return "a colon before a space makes a key: write the value under a | line, or in quotes"
+	}
+	return "check the indentation, the quotes and the brackets here and in the line above"
+}
+
+// traps reports what YAML would do behind the writer's back: tags, anchors, aliases, merged and repeated keys.
+func (r *reader) traps(n *yaml.Node) {
+	switch {
+	case n.Kind == yaml.AliasNode:
+		r.trap(n, "an alias (*"+n.Value+") is not allowed", "write the value out")
+		return
+	case n.Anchor != "":
+		r.trap(n, "an anchor (&"+n.Anchor+") is not allowed", "write the value out wherever it is needed; a value that begins with & belongs in quotes")
+	case n.Style&yaml.TaggedStyle != 0:
+		r.trap(n, "YAML takes "+n.Tag+" for a tag and would drop it", tagHint(n))
+	}
+	if n.Kind == yaml.MappingNode {
+		r.keys(n)
+	}
+	for _, child := range n.Content {
+		r.traps(child)
+	}
+}
+
+func (r *reader) trap(n *yaml.Node, message, hint string) {
+	r.trapped[n] = true
+	r.fail(n, message, hint)
+}
+
+func tagHint(n *yaml.Node) string {
+	if strings.HasPrefix(n.Tag, "!!") {
+		return "leave the tag out"
+	}
+	return fmt.Sprintf("write not instead of !, as in: not %s", strings.TrimSpace(n.Tag[1:]+" "+n.Value))
+}
+
+// keys checks the keys of a mapping.
+func (r *reader) keys(n *yaml.Node) {
+	first := make(map[string]int)
+	for i := 0; i < len(n.Content); i += 2 {
+		key := n.Content[i]
+		switch line, repeated := first[key.Value]; {
+		case key.Kind != yaml.ScalarNode:
+			r.trap(key, "a key must be a word", "{ and [ begin a mapping and a list in YAML: a value that begins with them belongs in quotes")
+		case key.Tag == "!!merge":
+			r.trap(key, "a merged mapping (<<) is not allowed", "write the keys out")
+		case repeated:
+			r.trap(key, fmt.Sprintf("the key %s is there twice, first on line %d", key.Value, line), "keep one of them")
+		default:
+			first[key.Value] = key.Line
+		}
+	}
+}
+
+// field is a key of a mapping and its value.
+type field struct{ key, value *yaml.Node }
+
+// fields are a mapping's fields in their order, without those that were trapped.
+func (r *reader) fields(n *yaml.Node, what string) []field {
+	if !r.is(n, yaml.MappingNode, what) {
+		return nil
+	}
+	var fs []field
+	for i := 0; i < len(n.Content); i += 2 {
+		if f := (field{n.Content[i], n.Content[i+1]}); !r.trapped[f.key] {
+			fs = append(fs, f)
+		}
+	}
+	return fs
+}
+
+// items are a list's items.
+func (r *reader) items(n *yaml.Node, what string) []*yaml.Node {
+	if !r.is(n, yaml.SequenceNode, what) {
+		return nil
+	}
+	return n.Content
+}
+
+// is checks a node's kind. Of what was trapped it says no and nothing else.
+func (r *reader) is(n *yaml.Node, kind yaml.Kind, what string) bool {
+	if r.trapped[n] || n.Kind == yaml.AliasNode {
+		return false
+	}
+	if n.Kind != kind || null(n) {
+		r.fail(n, fmt.Sprintf("this must be %s, and is %s", what, kindName(n)), "")
+		return false
+	}
+	return true
+}
+
+func kindName(n *yaml.Node) string {
+	switch {
+	case null(n):
+		return "empty"
+	case n.Kind == yaml.MappingNode:
+		return "a mapping"
+	case n.Kind == yaml.SequenceNode:
+		return "a list"
+	}
+	return "a single value"
+}
+
+// null says whether a value is left out or null.
+func null(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
+
+// scalar is a value as it was written, whatever type YAML would give it: `no` is a word here.
+func (r *reader) scalar(n *yaml.Node, what string) (string, bool) {
+	if !r.is(n, yaml.ScalarNode, what) {
+		return "", false
+	}
+	if strings.TrimSpace(n.Value) == "" {
+		r.fail(n, "this must be "+what+", and is empty", "")
+		return "", false
+	}
+	return n.Value, true
+}
+
+// expr is an expression whose syntax is right. Its types are checked when the tables are known.
+func (r *reader) expr(n *yaml.Node, what string) *Expr {
+	if _, ok := r.scalar(n, what); !ok {
+		return nil
+	}
+	t := newText(r.file, n)
+	_, problems := parseExpr(t.value, syntax())
+	if p, cut := t.cutBy(); cut && len(problems) > 0 { // a # of an expression stands in quotes or brackets, which are open now
+		r.cut(p, "expression")
+		return nil
+	}
+	for _, p := range problems {
+		r.failAt(t.place(p.offset), p.message, p.hint)
+	}
+	if len(problems) > 0 {
+		return nil
+	}
+	return &Expr{text: t}
+}
+
+// sql is a query. A # behind it on its line may be meant as an operator: what is left would be another query, and run.
+func (r *reader) sql(n *yaml.Node) *SQL {
+	if _, ok := r.scalar(n, "a query"); !ok {
+		return nil
+	}
+	t := newText(r.file, n)
+	if p, cut := t.cutBy(); cut {
+		r.cut(p, "query")
+		return nil
+	}
+	sql, problems := parseSQL(t)
+	for _, p := range problems {
+		r.failAt(t.place(p.offset), p.message, p.hint)
+	}
+	return sql
+}
+
+func (r *reader) cut(p Place, what string) {
+	r.failAt(p, "YAML takes this # and what follows for a comment: the "+what+" ends before it",
+		"put a comment on a line of its own, and a # that belongs to the "+what+" into quotes or under a | line")
+}
+
+// oneOf is a word of a closed list; the first of the list if it is none.
+func oneOf[T ~string](r *reader, n *yaml.Node, words ...T) T {
+	known := make([]string, len(words))
+	for i, w := range words {
+		known[i] = string(w)
+	}
+	got, ok := r.scalar(n, "one of "+list(known, "or"))
+	if ok && !slices.Contains(known, got) {
+		r.fail(n, fmt.Sprintf("%s is not one of %s", got, list(known, "and")), nearest(got, known))
+	}
+	if !slices.Contains(known, got) {
+		return words[0]
+	}
+	return T(got)
+}
+
+// count is a whole number from 1.
+func (r *reader) count(n *yaml.Node) (int, bool) {
+	got, ok := r.scalar(n, "a whole number")
+	if !ok {
+		return 0, false
+	}
+	number, err := strconv.Atoi(got)
+	if err != nil || number < 1 || number > 1_000_000_000 {
+		r.fail(n, got+" is not a whole number from 1 to 1000000000", "")
+		return 0, false
+	}
+	return number, true
+}
