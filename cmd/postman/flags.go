@@ -1,0 +1,46 @@
+package main
+
+import (
+	"os"
+
+	"postman/daemon"
+)
+
+// flags are the settings that a command line can give; each wins over the environment and the file.
+type flags struct {
+	Config      string `help:"Configuration file (default: postman.yaml, if there is one)." placeholder:"FILE" env:"POSTMAN_CONFIG"`
+	DatabaseURL string `help:"The database to watch." placeholder:"URL" group:"Settings"`
+	LookupURL   string `help:"Where recipients are asked for (default: the database)." placeholder:"URL" group:"Settings"`
+	StoreURL    string `help:"The outbox." placeholder:"sqlite:FILE" group:"Settings"`
+	SMTPURL     string `name:"smtp-url" help:"The relay." placeholder:"URL" group:"Settings"`
+	Mode        string `help:"live, redirect or dry-run; none sends nothing." placeholder:"MODE" group:"Settings"`
+	From        string `help:"Sender of the mails." placeholder:"ADDRESS" group:"Settings"`
+	Redirect    string `help:"Where all mails go in mode redirect." placeholder:"ADDRESS" group:"Settings"`
+	Bounce      string `help:"Envelope sender, where bounces go." placeholder:"ADDRESS" group:"Settings"`
+	Rules       string `help:"Rule file or folder." placeholder:"PATH" group:"Settings"`
+	Templates   string `help:"Folder of templates." placeholder:"DIR" group:"Settings"`
+	Slot        string `help:"Replication slot; the publications are named after it." placeholder:"NAME" group:"Settings"`
+	HTTP        string `name:"http" help:"Operators' listener." placeholder:"HOST:PORT" group:"Settings"`
+	LogFormat   string `help:"text or json." placeholder:"FORMAT" group:"Settings"`
+	LogLevel    string `help:"debug, info, warn or error." placeholder:"LEVEL" group:"Settings"`
+}
+
+// resolve reads file, environment and flags into one configuration, not validated yet.
+func (f *flags) resolve() (daemon.Config, error) {
+	given := map[string]string{
+		"DATABASE_URL": f.DatabaseURL, "LOOKUP_URL": f.LookupURL, "STORE_URL": f.StoreURL, "SMTP_URL": f.SMTPURL,
+		"POSTMAN_MODE": f.Mode, "POSTMAN_FROM": f.From, "POSTMAN_REDIRECT": f.Redirect, "POSTMAN_BOUNCE": f.Bounce,
+		"POSTMAN_RULES": f.Rules, "POSTMAN_TEMPLATES": f.Templates, "POSTMAN_SLOT": f.Slot, "POSTMAN_HTTP": f.HTTP,
+		"POSTMAN_LOG_FORMAT": f.LogFormat, "POSTMAN_LOG_LEVEL": f.LogLevel,
+	}
+	c, err := daemon.LoadConfig(f.Config, func(name string) string {
+		if v := given[name]; v != "" {
+			return v
+		}
+		return os.Getenv(name)
+	})
+	if err != nil {
+		return c, usageError{err}
+	}
+	return c, nil
+}

@@ -1,0 +1,89 @@
+// Command postman turns committed changes of a Postgres database into e-mail.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	_ "time/tzdata" // recipients' time zones, wherever the binary runs
+
+	"github.com/alecthomas/kong"
+
+	"postman/daemon"
+)
+
+// Exit codes: 0 clean, 1 failed while running, 2 usage or configuration.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// cli is the command line.
+type cli struct {
+	flags
+
+	Run     runCmd     `cmd:"" help:"Stream changes, decide, send. Stops on SIGTERM, reloads on SIGHUP."`
+	Setup   setupCmd   `cmd:"" help:"Make publications and slot, accept a gap, arm live sending."`
+	Status  statusCmd  `cmd:"" help:"Show how stream, rules, outbox and relay do."`
+	Outbox  outboxCmd  `cmd:"" help:"List, show, retry, cancel, release and discard matches and messages."`
+	Demo    demoCmd    `cmd:"" help:"Show it all on a throwaway database, with an inbox in the browser."`
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// program is what a command works with.
+type program struct {
+	ctx            context.Context //nolint:containedctx // lives exactly as long as the process's one command
+	flags          *flags
+	stdout, stderr io.Writer
+	signals        <-chan os.Signal
+}
+
+// usageError is a mistake in the call or in the configuration.
+type usageError struct{ error }
+
+func (u usageError) Unwrap() error { return u.error }
+
+func run(args []string, stdout, stderr io.Writer) (code int) {
+	var c cli
+	exited := false
+	parser, err := kong.New(&c, kong.Name("postman"),
+		kong.Description("postman turns committed changes of a Postgres database into e-mail.\n\nSettings: flag over environment over postman.yaml over default; see postman.yaml."),
+		kong.Writers(stdout, stderr), kong.Exit(func(status int) { exited, code = true, status }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
+	if err != nil {
+		fmt.Fprintln(stderr, "postman:", err)
+		return exitUsage
+	}
+	command, err := parser.Parse(args)
+	if exited {
+		return code // --help has been answered
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "postman: %v\n  → postman --help lists the commands and flags\n", err)
+		return exitUsage
+	}
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	if err := command.Run(&program{context.Background(), &c.flags, stdout, stderr, signals}); err != nil {
+		fmt.Fprintf(stderr, "postman: %v\n", err)
+		return exitCode(err)
+	}
+	return 0
+}
+
+func exitCode(err error) int {
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
+	if daemon.Misconfigured(err) {
+		return exitUsage
+	}
+	return exitFailed
+}

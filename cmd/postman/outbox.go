@@ -1,0 +1,234 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"postman/daemon"
+)
+
+type outboxCmd struct {
+	List    listCmd    `cmd:"" help:"List messages, and matches that are not expanded, newest first."`
+	Show    showCmd    `cmd:"" help:"Show a message (17) or a match (m17): its change, its messages, each attempt."`
+	Retry   retryCmd   `cmd:"" help:"Queue dead, failed and uncertain messages and failed matches again."`
+	Cancel  cancelCmd  `cmd:"" help:"Cancel pending matches and queued messages."`
+	Release releaseCmd `cmd:"" help:"Let held matches and messages go."`
+	Discard discardCmd `cmd:"" help:"Discard held matches and messages."`
+}
+
+// selectFlags say what a list or an action is about.
+type selectFlags struct {
+	Rule    string   `help:"Only of this rule." placeholder:"NAME"`
+	State   []string `help:"Only in these states." placeholder:"STATE"`
+	Address string   `help:"Only to this address." placeholder:"ADDRESS"`
+	JSON    bool     `name:"json" help:"Print JSON (docs/cli.md)."`
+}
+
+// selection joins the flags and the ids: 17 is a message, m17 a match.
+func (f *selectFlags) selection(ids []string) (daemon.Selection, error) {
+	s := daemon.Selection{Rule: f.Rule, States: f.State, Address: f.Address}
+	for _, id := range ids {
+		digits, match := strings.CutPrefix(id, "m")
+		n, err := strconv.ParseInt(digits, 10, 64)
+		if err != nil {
+			return s, usageError{fmt.Errorf("%q is no id; a message's looks like 17, a match's like m17", id)}
+		}
+		if match {
+			s.Matches = append(s.Matches, n)
+		} else {
+			s.Messages = append(s.Messages, n)
+		}
+	}
+	return s, nil
+}
+
+// ask sends a request to the operators' interface and returns its raw answer too.
+func (p *program) ask(method, path string, in, out any) ([]byte, error) {
+	c, err := p.flags.resolve()
+	if err != nil {
+		return nil, err
+	}
+	to, err := connect(p.ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	text, err := to.call(p.ctx, method, path, in, out)
+	if closeErr := to.close(); err == nil {
+		err = closeErr
+	}
+	return text, err
+}
+
+type listCmd struct {
+	selectFlags
+	Limit  int   `help:"How many at most." default:"50"`
+	Before int64 `help:"Only ids below this one, for paging."`
+}
+
+// Run prints the list.
+func (l *listCmd) Run(p *program) error {
+	sel, err := l.selection(nil)
+	if err != nil {
+		return err
+	}
+	sel.Limit, sel.Before = l.Limit, l.Before
+	var view daemon.ListView
+	text, err := p.ask(http.MethodPost, "/v1/outbox/list", sel, &view)
+	if err != nil {
+		return err
+	}
+	if l.JSON {
+		_, err = p.stdout.Write(text)
+		return err
+	}
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	if len(view.Messages) > 0 {
+		fmt.Fprintln(w, "MESSAGE\tCOMMITTED\tRULE\tTO\tSTATE\tSUBJECT OR REASON")
+	}
+	for i := range view.Messages {
+		printMessage(w, &view.Messages[i])
+	}
+	printMatches(w, view.Matches, len(sel.States) > 0)
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if len(view.Messages)+len(view.Matches) == 0 {
+		fmt.Fprintln(p.stdout, "nothing")
+	}
+	return nil
+}
+
+func printMessage(w *tabwriter.Writer, m *daemon.MessageView) {
+	what := m.Subject
+	if m.Reason != "" {
+		what = m.Reason
+	}
+	fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", m.ID, when(m.Committed), m.Rule, m.Address, m.State, firstLine(what))
+}
+
+// printMatches leaves out those that became messages, unless they were asked for.
+func printMatches(w *tabwriter.Writer, matches []daemon.MatchView, all bool) {
+	header := "MATCH\tCOMMITTED\tRULE\tCHANGE\tSTATE\tREASON"
+	for _, m := range matches {
+		if m.State.String() == "expanded" && !all {
+			continue
+		}
+		if header != "" {
+			fmt.Fprintln(w, header)
+			header = ""
+		}
+		fmt.Fprintf(w, "m%d\t%s\t%s\t%s %s\t%s\t%s\n", m.ID, when(m.Committed), m.Rule, m.Op, m.Position, m.State, firstLine(m.Reason))
+	}
+}
+
+func when(t time.Time) string {
+	if t.IsZero() {
+		return "–"
+	}
+	return t.Local().Format(time.DateTime)
+}
+
+type showCmd struct {
+	ID   string `arg:"" help:"A message's id (17), or a match's (m17)."`
+	JSON bool   `name:"json" help:"Print JSON (docs/cli.md)."`
+}
+
+// Run prints all that is known of a message or a match.
+func (s *showCmd) Run(p *program) error {
+	sel, err := new(selectFlags).selection([]string{s.ID})
+	if err != nil {
+		return err
+	}
+	path := "/v1/outbox/messages/" + s.ID
+	if len(sel.Matches) > 0 {
+		path = "/v1/outbox/matches/" + s.ID[1:]
+	}
+	var view daemon.ShowView
+	text, err := p.ask(http.MethodGet, path, nil, &view)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.ID, err)
+	}
+	if s.JSON {
+		_, err = p.stdout.Write(text)
+		return err
+	}
+	printShow(p, &view, sel.Messages)
+	return nil
+}
+
+func printShow(p *program, v *daemon.ShowView, asked []int64) {
+	m := &v.Match
+	fmt.Fprintf(p.stdout, "match m%d   rule %s (version %s), %s at %s, transaction %d, committed %s\n            %s%s\n",
+		m.ID, m.Rule, m.Version, m.Op, m.Position, m.XID, when(m.Committed), m.State, because(m.Reason))
+	for i := range v.Messages {
+		g := &v.Messages[i]
+		mark := " "
+		if len(asked) > 0 && g.ID == asked[0] {
+			mark = "▸"
+		}
+		fmt.Fprintf(p.stdout, "\n%s message %d   to %s   %s%s\n", mark, g.ID, g.Address, g.State, because(g.Reason))
+		fmt.Fprintf(p.stdout, "    subject     %s\n    message-id  %s\n    queued      %s   finished %s\n", g.Subject, g.MessageID, when(g.Created), when(g.Finished))
+		if g.Reply != "" {
+			fmt.Fprintf(p.stdout, "    relay said  %s\n", g.Reply)
+		}
+	}
+	for i, a := range v.Attempts {
+		fmt.Fprintf(p.stdout, "\n  attempt %d   %s via %s, %.1f ms: %s\n", i+1, when(a.Started), a.Relay, a.Took, a.Text)
+	}
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
+}
+
+// actFlags are those of the commands that change something.
+type actFlags struct {
+	selectFlags
+	IDs    []string `arg:"" optional:"" name:"id" help:"Messages (17) and matches (m17)."`
+	Reason string   `help:"Why; it is kept with what was moved." placeholder:"TEXT"`
+}
+
+func (a *actFlags) act(p *program, action, done string) error {
+	sel, err := a.selection(a.IDs)
+	if err != nil {
+		return err
+	}
+	sel.Reason = a.Reason
+	var moved daemon.ActedView
+	text, err := p.ask(http.MethodPost, "/v1/outbox/"+action, sel, &moved)
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		_, err = p.stdout.Write(text)
+		return err
+	}
+	fmt.Fprintf(p.stdout, "%s %d messages and %d matches\n", done, moved.Messages, moved.Matches)
+	return nil
+}
+
+type (
+	retryCmd   struct{ actFlags }
+	cancelCmd  struct{ actFlags }
+	releaseCmd struct{ actFlags }
+	discardCmd struct{ actFlags }
+)
+
+// Run queues again what is dead, failed or uncertain.
+func (a *retryCmd) Run(p *program) error { return a.act(p, "retry", "queued again:") }
+
+// Run cancels what waits.
+func (a *cancelCmd) Run(p *program) error { return a.act(p, "cancel", "cancelled:") }
+
+// Run lets go what is held.
+func (a *releaseCmd) Run(p *program) error { return a.act(p, "release", "released:") }
+
+// Run discards what is held.
+func (a *discardCmd) Run(p *program) error { return a.act(p, "discard", "discarded:") }

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"postman/daemon"
+	"postman/dispatch"
+)
+
+type statusCmd struct {
+	JSON bool `name:"json" help:"Print JSON (docs/cli.md)."`
+}
+
+// Run prints the state of the daemon, or of the store when none runs. It exits 1 when a running daemon is not healthy.
+func (s statusCmd) Run(p *program) error {
+	c, err := p.flags.resolve()
+	if err != nil {
+		return err
+	}
+	to, err := connect(p.ctx, c)
+	if err != nil {
+		return err
+	}
+	defer to.close() //nolint:errcheck // nothing was written
+	var status daemon.Status
+	text, err := to.call(p.ctx, http.MethodGet, "/v1/status", nil, &status)
+	if err != nil {
+		return err
+	}
+	if s.JSON {
+		_, err = p.stdout.Write(text)
+	} else {
+		printStatus(p.stdout, &status)
+	}
+	if err == nil && status.Running && !status.Healthy {
+		return fmt.Errorf("postman is not healthy: %s", strings.Join(status.Trouble, "; "))
+	}
+	return err
+}
+
+func printStatus(w io.Writer, s *daemon.Status) {
+	switch {
+	case !s.Running:
+		fmt.Fprintf(w, "postman %s   not running; this is what the store tells\n", s.Version)
+	case s.Healthy:
+		fmt.Fprintf(w, "postman %s   healthy, mode %s, up %s\n", s.Version, mode(s.Mode), since(s.Started))
+	default:
+		fmt.Fprintf(w, "postman %s   NOT HEALTHY, mode %s, up %s\n", s.Version, mode(s.Mode), since(s.Started))
+	}
+	for _, t := range s.Trouble {
+		fmt.Fprintf(w, "  ! %s\n", t)
+	}
+	if s.Running {
+		printRunning(w, s)
+	}
+	for _, src := range s.Sources {
+		fmt.Fprintf(w, "\ndatabase %s   slot %s, epoch %d, covered up to %s%s\n", src.Database, src.Slot, src.Epoch, src.Checkpoint, armed(src.Armed))
+	}
+	printCounts(w, s)
+	printGaps(w, s.Gaps)
+}
+
+func mode(m string) string {
+	if m == "" {
+		return "none (nothing is sent)"
+	}
+	return m
+}
+
+func armed(hosts string) string {
+	if hosts == "" {
+		return ""
+	}
+	return ", live for " + hosts
+}
+
+func since(t time.Time) string { return time.Since(t).Round(time.Second).String() }
+
+func printRunning(w io.Writer, s *daemon.Status) {
+	t := &s.Stream
+	fmt.Fprintf(w, "\nstream     server %s  received %s  stored %s  confirmed %s  (%s behind)\n", t.ServerEnd, t.Received, t.Stored, t.Confirmed, bytesOf(t.Behind))
+	fmt.Fprintf(w, "rules      %d live since %s, %d templates\n", s.Rules.Rules, s.Rules.Loaded.Local().Format(time.DateTime), s.Rules.Templates)
+	for _, b := range s.Rules.Broken {
+		fmt.Fprintf(w, "  ! broken: %s\n", firstLine(b))
+	}
+	if s.Relay.Address != "" {
+		fmt.Fprintf(w, "relay      %s  %s\n", s.Relay.Address, relayState(s))
+	}
+}
+
+func relayState(s *daemon.Status) string {
+	r := &s.Relay
+	if r.State != dispatch.RelayUp {
+		return strings.ToUpper(string(r.State)) + " since " + r.Since.Local().Format(time.TimeOnly) + ": " + r.LastError
+	}
+	return fmt.Sprintf("%s, %d connections, %d of %d lanes busy, %d messages and %d matches in hand", r.State, r.Connections, r.InFlight, r.Lanes, r.Messages, r.Matches)
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
+func bytesOf(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, i := float64(n)/unit, 0
+	for ; f >= unit && i < 3; i++ {
+		f /= unit
+	}
+	return fmt.Sprintf("%.1f %ciB", f, "KMGT"[i])
+}
+
+func printCounts(w io.Writer, s *daemon.Status) {
+	fmt.Fprintf(w, "\nmatches    %s\n", counts(s.Outbox.Matches))
+	fmt.Fprintf(w, "messages   %s\n", counts(s.Outbox.Messages))
+}
+
+// counts prints the states that occur, in the order of their life.
+func counts[S interface {
+	~uint8
+	String() string
+}](by map[S]int,
+) string {
+	var parts []string
+	for i := range 32 {
+		if n := by[S(i)]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, S(i)))
+		}
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}
+
+func printGaps(w io.Writer, gaps []daemon.GapStatus) {
+	if len(gaps) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\ngaps\n")
+	for _, g := range gaps {
+		rule := g.Rule
+		if rule == "" {
+			rule = "all rules"
+		}
+		to := g.To
+		if to == "" {
+			to = "…"
+		}
+		fmt.Fprintf(w, "  %d  %s  %s to %s, %d times: %s\n", g.ID, rule, g.From, to, g.Count, g.Reason)
+		if g.Mend != "" {
+			fmt.Fprintf(w, "     → %s\n", g.Mend)
+		}
+	}
+}

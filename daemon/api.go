@@ -1,0 +1,286 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"postman/outbox"
+)
+
+// The operators' interface: JSON over HTTP, on a socket beside the store that only its owner can open. The commands use it
+// while a daemon runs; when none does, they serve it to themselves from the store. Field names are a contract
+// (docs/cli.md).
+
+// MessageView is a message as operators see it. It never holds a body or a recipient's row.
+type MessageView struct {
+	ID        int64               `json:"id"`
+	Match     int64               `json:"match"`
+	Rule      string              `json:"rule"`
+	Position  string              `json:"position"`
+	Address   string              `json:"address"`
+	CC        []string            `json:"cc,omitempty"`
+	State     outbox.MessageState `json:"state"`
+	Reason    string              `json:"reason,omitempty"`
+	Reply     string              `json:"reply,omitempty"`
+	Subject   string              `json:"subject,omitempty"`
+	MessageID string              `json:"message_id,omitempty"`
+	Attempts  int                 `json:"attempts"`
+	Due       time.Time           `json:"due,omitzero"`
+	Committed time.Time           `json:"committed,omitzero"`
+	Created   time.Time           `json:"created,omitzero"`
+	Finished  time.Time           `json:"finished,omitzero"`
+}
+
+// MatchView is a match as operators see it. It never holds the change's values.
+type MatchView struct {
+	ID        int64             `json:"id"`
+	Rule      string            `json:"rule"`
+	Version   string            `json:"version"`
+	Position  string            `json:"position"`
+	Op        string            `json:"op"`
+	XID       uint32            `json:"xid"`
+	State     outbox.MatchState `json:"state"`
+	Reason    string            `json:"reason,omitempty"`
+	Attempts  int               `json:"attempts"`
+	Due       time.Time         `json:"due,omitzero"`
+	Committed time.Time         `json:"committed,omitzero"`
+}
+
+// AttemptView is one conversation with a relay.
+type AttemptView struct {
+	Relay    string    `json:"relay"`
+	Started  time.Time `json:"started"`
+	Took     float64   `json:"took_ms"`
+	Code     int       `json:"code,omitempty"`
+	Enhanced string    `json:"enhanced,omitempty"`
+	Text     string    `json:"text"`
+}
+
+// ListView is what `outbox list` prints.
+type ListView struct {
+	Messages []MessageView `json:"messages"`
+	Matches  []MatchView   `json:"matches"`
+}
+
+// ShowView is what `outbox show` prints: a match, its messages, and the attempts of the one that was asked for.
+type ShowView struct {
+	Match    MatchView     `json:"match"`
+	Messages []MessageView `json:"messages"`
+	Attempts []AttemptView `json:"attempts"`
+}
+
+// Selection is what a list or an action applies to. All that is given must hold.
+type Selection struct {
+	Messages []int64  `json:"messages,omitempty"`
+	Matches  []int64  `json:"matches,omitempty"`
+	Rule     string   `json:"rule,omitempty"`
+	States   []string `json:"states,omitempty"`
+	Address  string   `json:"address,omitempty"`
+	Before   int64    `json:"before,omitempty"`
+	Limit    int      `json:"limit,omitempty"`
+	Reason   string   `json:"reason,omitempty"` // of an action
+}
+
+// ActedView says how many an action moved.
+type ActedView struct {
+	Messages int `json:"messages"`
+	Matches  int `json:"matches"`
+}
+
+type failure struct {
+	Error string `json:"error"`
+}
+
+// API serves the operators' interface from a store. Acted, if there is one, is called after something moved.
+func API(store outbox.Store, status func() Status, acted func()) http.Handler {
+	a := &api{store, status, acted}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", a.getStatus)
+	mux.HandleFunc("POST /v1/outbox/list", a.list)
+	mux.HandleFunc("GET /v1/outbox/messages/{id}", a.showMessage)
+	mux.HandleFunc("GET /v1/outbox/matches/{id}", a.showMatch)
+	mux.HandleFunc("POST /v1/outbox/{action}", a.act)
+	return mux
+}
+
+type api struct {
+	store  outbox.Store
+	status func() Status
+	acted  func()
+}
+
+func (a *api) getStatus(w http.ResponseWriter, _ *http.Request) { reply(w, a.status(), nil) }
+
+func (a *api) list(w http.ResponseWriter, r *http.Request) {
+	_, f, err := selection(r)
+	var view ListView
+	if err == nil && (len(f.MessageStates) > 0 || len(f.MatchStates) == 0) {
+		view.Messages, err = a.messages(r, f)
+	}
+	if err == nil && (len(f.MatchStates) > 0 || len(f.MessageStates) == 0) && f.Address == "" {
+		view.Matches, err = a.matches(r, f)
+	}
+	reply(w, view, err)
+}
+
+func (a *api) messages(r *http.Request, f outbox.Filter) ([]MessageView, error) {
+	found, err := a.store.Messages(r.Context(), f)
+	views := make([]MessageView, len(found))
+	for i := range found {
+		views[i] = viewMessage(&found[i])
+	}
+	return views, err
+}
+
+func (a *api) matches(r *http.Request, f outbox.Filter) ([]MatchView, error) {
+	found, err := a.store.Matches(r.Context(), f)
+	views := make([]MatchView, len(found))
+	for i := range found {
+		views[i] = viewMatch(&found[i])
+	}
+	return views, err
+}
+
+func (a *api) showMessage(w http.ResponseWriter, r *http.Request) {
+	view, err := a.show(r, func(id int64) (int64, error) {
+		found, err := a.store.Messages(r.Context(), outbox.Filter{Messages: []int64{id}})
+		if err != nil || len(found) == 0 {
+			return 0, notFound(err)
+		}
+		return found[0].Match, nil
+	})
+	if err == nil {
+		id, _ := strconv.ParseInt(r.PathValue("id"), 10, 64)
+		view.Attempts, err = a.attempts(r, id)
+	}
+	reply(w, view, err)
+}
+
+func (a *api) showMatch(w http.ResponseWriter, r *http.Request) {
+	view, err := a.show(r, func(id int64) (int64, error) { return id, nil })
+	reply(w, view, err)
+}
+
+func (a *api) show(r *http.Request, match func(int64) (int64, error)) (ShowView, error) {
+	var view ShowView
+	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	if err != nil {
+		return view, badRequest{"the id is no number"}
+	}
+	if id, err = match(id); err != nil {
+		return view, err
+	}
+	matches, err := a.matches(r, outbox.Filter{Matches: []int64{id}})
+	if err != nil || len(matches) == 0 {
+		return view, notFound(err)
+	}
+	view.Match = matches[0]
+	view.Messages, err = a.messages(r, outbox.Filter{Matches: []int64{id}, Limit: 1000})
+	return view, err
+}
+
+func notFound(err error) error {
+	if err != nil {
+		return err
+	}
+	return outbox.ErrNotFound
+}
+
+func (a *api) attempts(r *http.Request, message int64) ([]AttemptView, error) {
+	found, err := a.store.Attempts(r.Context(), message)
+	views := make([]AttemptView, len(found))
+	for i, t := range found {
+		views[i] = AttemptView{t.Relay, t.Started, float64(t.Took.Microseconds()) / 1000, t.Code, t.Enhanced, t.Text}
+	}
+	return views, err
+}
+
+func (a *api) act(w http.ResponseWriter, r *http.Request) {
+	action := outbox.Action(r.PathValue("action"))
+	switch action {
+	case outbox.Retry, outbox.Cancel, outbox.Release, outbox.Discard:
+	default:
+		reply(w, nil, badRequest{"no such action: " + string(action)})
+		return
+	}
+	sel, f, err := selection(r)
+	if err == nil && sel.empty() {
+		err = badRequest{"nothing is selected: name ids, a rule, a state or an address"}
+	}
+	var moved outbox.Acted
+	if err == nil {
+		moved, err = a.store.Act(r.Context(), action, f, sel.Reason, time.Now())
+	}
+	if a.acted != nil && moved != (outbox.Acted{}) {
+		a.acted()
+	}
+	reply(w, ActedView(moved), err)
+}
+
+func (s *Selection) empty() bool {
+	return len(s.Messages)+len(s.Matches)+len(s.States) == 0 && s.Rule == "" && s.Address == ""
+}
+
+// selection reads a Selection and the filter it means. A state may be one of messages, of matches or of both.
+func selection(r *http.Request) (sel Selection, f outbox.Filter, err error) {
+	if err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 1<<20)).Decode(&sel); err != nil {
+		return sel, f, badRequest{"reading the selection: " + err.Error()}
+	}
+	f = outbox.Filter{
+		Messages: sel.Messages, Matches: sel.Matches, Rule: sel.Rule, Address: sel.Address, Before: sel.Before, Limit: sel.Limit,
+	}
+	for _, name := range sel.States {
+		var message outbox.MessageState
+		var match outbox.MatchState
+		errMessage, errMatch := message.UnmarshalText([]byte(name)), match.UnmarshalText([]byte(name))
+		if errMessage != nil && errMatch != nil {
+			return sel, f, badRequest{errMessage.Error() + "; of a match, " + errMatch.Error()}
+		}
+		if errMessage == nil {
+			f.MessageStates = append(f.MessageStates, message)
+		}
+		if errMatch == nil {
+			f.MatchStates = append(f.MatchStates, match)
+		}
+	}
+	return sel, f, nil
+}
+
+// badRequest is a mistake of the caller's.
+type badRequest struct{ what string }
+
+func (b badRequest) Error() string { return b.what }
+
+func reply(w http.ResponseWriter, body any, err error) {
+	status := http.StatusOK
+	if err != nil {
+		status, body = http.StatusInternalServerError, failure{err.Error()}
+		if _, ok := errors.AsType[badRequest](err); ok {
+			status = http.StatusBadRequest
+		}
+		if errors.Is(err, outbox.ErrNotFound) {
+			status = http.StatusNotFound
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(body) //nolint:errcheck // the client is gone; there is nobody to tell
+}
+
+func viewMessage(m *outbox.Message) MessageView {
+	return MessageView{
+		ID: m.ID, Match: m.Match, Rule: m.RuleName, Position: m.Position.String(), Address: m.Address, CC: m.CC,
+		State: m.State, Reason: m.Reason, Reply: m.Reply, Subject: m.Subject, MessageID: m.MessageID, Attempts: m.Attempts,
+		Due: m.Due, Committed: m.Committed, Created: m.Created, Finished: m.Finished,
+	}
+}
+
+func viewMatch(m *outbox.Match) MatchView {
+	return MatchView{
+		ID: m.ID, Rule: m.RuleName, Version: shortHash(m.Version), Position: m.Position.String(), Op: m.Op, XID: m.Tx.XID,
+		State: m.State, Reason: m.Reason, Attempts: m.Attempts, Due: m.Due, Committed: m.Tx.Time,
+	}
+}

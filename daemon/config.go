@@ -1,0 +1,263 @@
+package daemon
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net/mail"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Config is all that a daemon is told from outside, resolved once: flag over environment over file over default.
+// postman.yaml at the root of the repository documents each key.
+type Config struct {
+	DatabaseURL Secret  `yaml:"database_url"`
+	LookupURL   Secret  `yaml:"lookup_url"`
+	StoreURL    string  `yaml:"store_url"`
+	SMTPURL     Secret  `yaml:"smtp_url"`
+	SentryDSN   Secret  `yaml:"sentry_dsn"`
+	Mode        string  `yaml:"mode"`
+	From        string  `yaml:"from"`
+	Redirect    string  `yaml:"redirect"`
+	Bounce      string  `yaml:"bounce"`
+	Rules       string  `yaml:"rules"`
+	Templates   string  `yaml:"templates"`
+	Slot        string  `yaml:"slot"`
+	HTTP        string  `yaml:"http"`
+	Locale      string  `yaml:"locale"`
+	Timezone    string  `yaml:"timezone"`
+	Log         Log     `yaml:"log"`
+	SMTP        SMTP    `yaml:"smtp"`
+	Retry       Retry   `yaml:"retry"`
+	Lookup      LookUps `yaml:"lookup"`
+	Drain       Span    `yaml:"drain"`
+}
+
+// Log says how the daemon logs to stderr.
+type Log struct {
+	Format string `yaml:"format"` // text or json
+	Level  string `yaml:"level"`  // debug, info, warn or error
+}
+
+// SMTP bounds the conversations with the relay.
+type SMTP struct {
+	Lanes int `yaml:"lanes"` // connections that are kept open
+}
+
+// Retry is the schedule of attempts after a 4xx: First, doubling up to Max, jittered, until GiveUp after the first one.
+type Retry struct {
+	First  Span `yaml:"first"`
+	Max    Span `yaml:"max"`
+	GiveUp Span `yaml:"give_up"`
+}
+
+// LookUps bounds the queries for recipients and loads.
+type LookUps struct {
+	Connections int  `yaml:"connections"`
+	Timeout     Span `yaml:"timeout"`
+}
+
+// Span is a duration in configuration, such as 30s or 24h.
+type Span time.Duration
+
+// UnmarshalText reads Go's form of a duration; it must be positive.
+func (s *Span) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if err != nil || d <= 0 {
+		return fmt.Errorf("%q is not a duration above zero; one looks like 30s or 24h", text)
+	}
+	*s = Span(d)
+	return nil
+}
+
+// Secret is a setting that may hold a password. It prints as <secret>; convert it to string to use it.
+type Secret string
+
+// String never shows the secret.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "<secret>"
+}
+
+// GoString never shows the secret.
+func (s Secret) GoString() string { return s.String() }
+
+// MarshalText never shows the secret.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// DefaultConfig is what holds where nothing else is said.
+func DefaultConfig() Config {
+	return Config{
+		StoreURL:  "sqlite:postman.db",
+		Rules:     "rules.yaml",
+		Templates: "templates",
+		Slot:      "postman",
+		HTTP:      "127.0.0.1:7480",
+		Locale:    "en",
+		Timezone:  "UTC",
+		Log:       Log{Format: "text", Level: "info"},
+		SMTP:      SMTP{Lanes: 4},
+		Retry:     Retry{First: Span(30 * time.Second), Max: Span(30 * time.Minute), GiveUp: Span(24 * time.Hour)},
+		Lookup:    LookUps{Connections: 4, Timeout: Span(5 * time.Second)},
+		Drain:     Span(20 * time.Second),
+	}
+}
+
+// LoadConfig reads the file over the defaults and the environment over the file. An empty path means postman.yaml if
+// there is one.
+func LoadConfig(path string, getenv func(string) string) (Config, error) {
+	c := DefaultConfig()
+	if err := c.readFile(path); err != nil {
+		return c, err
+	}
+	return c, c.readEnv(getenv)
+}
+
+func (c *Config) readFile(path string) error {
+	const usual = "postman.yaml"
+	text, err := os.ReadFile(cmp.Or(path, usual))
+	if path == "" && errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("reading the configuration: %w", err)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	dec.KnownFields(true)
+	if err := dec.Decode(c); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: %s", cmp.Or(path, usual), strings.ReplaceAll(err.Error(), " in type daemon.", " in "))
+	}
+	return nil
+}
+
+// setting is one that the environment can give.
+type setting struct {
+	name string
+	set  func(string) error
+}
+
+func (c *Config) settings() []setting {
+	text := func(p *string) func(string) error { return func(v string) error { *p = v; return nil } }
+	secret := func(p *Secret) func(string) error { return func(v string) error { *p = Secret(v); return nil } }
+	return []setting{
+		{"DATABASE_URL", secret(&c.DatabaseURL)},
+		{"LOOKUP_URL", secret(&c.LookupURL)},
+		{"STORE_URL", text(&c.StoreURL)},
+		{"SMTP_URL", secret(&c.SMTPURL)},
+		{"SENTRY_DSN", secret(&c.SentryDSN)},
+		{"POSTMAN_MODE", text(&c.Mode)},
+		{"POSTMAN_FROM", text(&c.From)},
+		{"POSTMAN_REDIRECT", text(&c.Redirect)},
+		{"POSTMAN_BOUNCE", text(&c.Bounce)},
+		{"POSTMAN_RULES", text(&c.Rules)},
+		{"POSTMAN_TEMPLATES", text(&c.Templates)},
+		{"POSTMAN_SLOT", text(&c.Slot)},
+		{"POSTMAN_HTTP", text(&c.HTTP)},
+		{"POSTMAN_LOCALE", text(&c.Locale)},
+		{"POSTMAN_TIMEZONE", text(&c.Timezone)},
+		{"POSTMAN_LOG_FORMAT", text(&c.Log.Format)},
+		{"POSTMAN_LOG_LEVEL", text(&c.Log.Level)},
+	}
+}
+
+func (c *Config) readEnv(getenv func(string) string) error {
+	var errs []error
+	for _, s := range c.settings() {
+		if v := getenv(s.name); v != "" {
+			if err := s.set(v); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", s.name, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Validate says everything that is wrong with the configuration, each with the setting's name and the way out.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.DatabaseURL == "" {
+		bad("database_url: no database is named; set DATABASE_URL=postgres://user@host/database")
+	}
+	if !strings.HasPrefix(c.StoreURL, "sqlite:") || len(c.StoreURL) == len("sqlite:") {
+		bad("store_url: %q is no store of this version; one looks like sqlite:postman.db", c.StoreURL)
+	}
+	switch c.Mode {
+	case "", "dry-run":
+	case "redirect":
+		checkAddress(bad, "redirect", "POSTMAN_REDIRECT", c.Redirect, true)
+		c.checkRelay(bad)
+	case "live":
+		c.checkRelay(bad)
+	default:
+		bad("mode: %q is no delivery mode; they are live, redirect and dry-run", c.Mode)
+	}
+	checkAddress(bad, "from", "POSTMAN_FROM", c.From, c.Sends())
+	checkAddress(bad, "bounce", "POSTMAN_BOUNCE", c.Bounce, false)
+	if !slotName(c.Slot) {
+		bad("slot: %q: a slot's name has 1 to 48 characters out of a-z, 0-9 and _", c.Slot)
+	}
+	if _, err := time.LoadLocation(c.Timezone); err != nil || c.Timezone == "" {
+		bad("timezone: %q is no time zone; one looks like Asia/Seoul", c.Timezone)
+	}
+	if c.SMTP.Lanes < 1 || c.Lookup.Connections < 1 {
+		bad("smtp.lanes and lookup.connections: at least 1 is needed")
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		bad("log.format: %q; it is text or json", c.Log.Format)
+	}
+	if _, err := level(c.Log.Level); err != nil {
+		bad("log.level: %w", err)
+	}
+	return errors.Join(errs...)
+}
+
+// Sends says whether the mode lets mail out at all.
+func (c *Config) Sends() bool { return c.Mode == "live" || c.Mode == "redirect" }
+
+func (c *Config) checkRelay(bad func(string, ...any)) {
+	if c.SMTPURL == "" {
+		bad("smtp_url: mode %s needs a relay; set SMTP_URL=smtp+starttls://user:password@host:587", c.Mode)
+		return
+	}
+	if _, err := url.Parse(string(c.SMTPURL)); err != nil {
+		bad("smtp_url: not a URL; one looks like smtp+starttls://user:password@host:587") // err would show the password
+	}
+}
+
+func checkAddress(bad func(string, ...any), key, env, address string, needed bool) {
+	if address == "" {
+		if needed {
+			bad("%s: an address is needed; set %s", key, env)
+		}
+		return
+	}
+	if _, err := mail.ParseAddress(address); err != nil {
+		bad("%s: %q is no mail address", key, address)
+	}
+}
+
+func slotName(s string) bool {
+	return len(s) > 0 && len(s) <= 48 && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789_") == ""
+}
+
+// StorePath is the store's file.
+func (c *Config) StorePath() string { return strings.TrimPrefix(c.StoreURL, "sqlite:") }
+
+// relayAddress is the relay without its password.
+func (c *Config) relayAddress() string {
+	u, err := url.Parse(string(c.SMTPURL))
+	if err != nil || c.SMTPURL == "" {
+		return ""
+	}
+	return u.Redacted()
+}

@@ -1,0 +1,100 @@
+package daemon
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestConfigPrecedence(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "postman.yaml")
+	write(t, file, "slot: from_file\nlocale: ko\nretry: {first: 5s}\n")
+	c, err := LoadConfig(file, func(name string) string {
+		return map[string]string{"POSTMAN_SLOT": "from_env"}[name]
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Slot != "from_env" || c.Locale != "ko" || c.Rules != "rules.yaml" {
+		t.Errorf("slot %q, locale %q, rules %q; want the environment's, the file's and the default", c.Slot, c.Locale, c.Rules)
+	}
+	if c.Retry.First != Span(5e9) || c.Retry.GiveUp == 0 {
+		t.Errorf("retry %+v; want the file's first beside the default's others", c.Retry)
+	}
+}
+
+func TestConfigFileIsStrict(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ text, want string }{
+		"unknown key": {"smpt_url: smtp://localhost\n", "line 1: field smpt_url not found"},
+		"duration":    {"retry: {first: 5}\n", "not a duration"},
+		"zero":        {"drain: 0s\n", "above zero"},
+	} {
+		file := filepath.Join(t.TempDir(), "postman.yaml")
+		write(t, file, c.text)
+		if _, err := LoadConfig(file, none); err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: %v; want %q and the file's name", name, err, c.want)
+		}
+	}
+}
+
+func TestConfigExampleLoads(t *testing.T) {
+	t.Parallel()
+	c, err := LoadConfig("../postman.yaml", none)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.DatabaseURL = "postgres://localhost/crm"
+	if err := c.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConfigValidateNamesAllMistakes(t *testing.T) {
+	t.Parallel()
+	c := DefaultConfig()
+	c.Mode, c.Slot, c.Timezone, c.StoreURL, c.From = "lvie", "My Slot", "Seoul", "mysql:x", "nobody"
+	err := c.Validate()
+	for _, want := range []string{"database_url", "mode", "slot", "timezone", "store_url", "from"} {
+		if err == nil || !strings.Contains(err.Error(), want+":") {
+			t.Errorf("no word of %s in: %v", want, err)
+		}
+	}
+}
+
+func TestConfigSendsNeedsARelay(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"live", "redirect"} {
+		c := DefaultConfig()
+		c.DatabaseURL, c.Mode = "postgres://localhost/crm", mode
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "SMTP_URL") {
+			t.Errorf("mode %s without a relay: %v", mode, err)
+		}
+	}
+}
+
+func TestSecretNeverPrints(t *testing.T) {
+	t.Parallel()
+	c := DefaultConfig()
+	c.DatabaseURL, c.SMTPURL, c.SentryDSN = "postgres://u:hunter2@h/d", "smtp://u:hunter2@h", "https://hunter2@s/1"
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+		if got := fmt.Sprintf(verb, c); strings.Contains(got, "hunter2") {
+			t.Errorf("%s shows a secret: %s", verb, got)
+		}
+	}
+	if got := c.relayAddress(); strings.Contains(got, "hunter2") {
+		t.Errorf("the relay's address shows the password: %s", got)
+	}
+}
+
+func none(string) string { return "" }
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,410 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+	"github.com/jackc/pgx/v5"
+
+	"postman/cdc"
+	"postman/dispatch"
+	"postman/outbox"
+	"postman/outbox/sqlite"
+	"postman/rules"
+	"postman/templates"
+)
+
+// errClosed ends what waits for a daemon that stops.
+var errClosed = errors.New("postman is stopping")
+
+// Options is what a daemon is made of.
+type Options struct {
+	Config Config
+	Log    *slog.Logger // nil: discard
+	// Observe, if there is one, is told each outcome after it became durable.
+	Observe func(outbox.Message, outbox.Outcome)
+}
+
+// Daemon is a running postman. New, Start, then Stop once; Reload at any time between.
+type Daemon struct {
+	config  Config
+	log     *slog.Logger
+	observe func(outbox.Message, outbox.Outcome)
+	report  *reporter
+	zone    *time.Location
+
+	store    *sqlite.Store
+	lookup   *dispatch.Lookup
+	dispatch *dispatch.Dispatcher
+	stream   *cdc.Stream
+	batch    *gathering
+	live     atomic.Pointer[live]
+	source   outbox.Source
+	started  time.Time
+	watcher  *fsnotify.Watcher
+	addr     net.Addr
+
+	reloading sync.Mutex // one Reload at a time
+	mu        sync.Mutex
+	trouble   map[string]string // by part: what is wrong with it now
+
+	cleanup  []func()           // undone in reverse by Stop, and by Start when it fails half-way
+	stopping context.CancelFunc // ends taking in
+	aborting context.CancelFunc // ends everything
+	running  sync.WaitGroup     // stream and committer
+	sending  sync.WaitGroup     // dispatch
+	serving  sync.WaitGroup     // watcher, HTTP, housekeeping
+	stop     sync.Once
+	stopped  error      // what Stop returns
+	failed   chan error // what ended the stream, or the committer, before Stop did
+}
+
+// New checks the configuration. It opens nothing.
+func New(o Options) (*Daemon, error) {
+	if err := o.Config.Validate(); err != nil {
+		return nil, err
+	}
+	log := o.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	report, err := newReporter(log, o.Config.SentryDSN)
+	if err != nil {
+		return nil, err
+	}
+	zone, err := time.LoadLocation(o.Config.Timezone)
+	if err != nil {
+		return nil, err
+	}
+	return &Daemon{
+		config: o.Config, log: log, observe: o.Observe, report: report, zone: zone,
+		trouble: make(map[string]string), failed: make(chan error, 2),
+	}, nil
+}
+
+// Start opens the store, makes slot and publications fit, loads the rules and begins. After an error nothing is left behind.
+func (d *Daemon) Start(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			d.undo()
+		}
+	}()
+	if err := d.openStore(); err != nil {
+		return err
+	}
+	conn, err := d.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if err := d.openLookup(ctx); err != nil {
+		return err
+	}
+	if err := d.openWatcher(); err != nil {
+		return err
+	}
+	set, err := (&loader{d.config, conn, d.lookup, d.store, false}).load(ctx)
+	if err != nil {
+		return err
+	}
+	if err := d.prepare(ctx, conn, set); err != nil {
+		return err
+	}
+	d.goLive(set.live)
+	if err := d.recover(ctx); err != nil {
+		return err
+	}
+	return d.begin(ctx)
+}
+
+func (d *Daemon) openStore() (err error) {
+	if d.store, err = sqlite.Open(d.config.StorePath(), sqlite.Options{}); err != nil {
+		return fmt.Errorf("opening the store: %w", err)
+	}
+	d.defers(func() { d.close("store", d.store.Close()) })
+	return nil
+}
+
+// openLookup connects to where recipients are asked for, and says when its role could do more than ask.
+func (d *Daemon) openLookup(ctx context.Context) (err error) {
+	url := string(d.config.LookupURL)
+	if url == "" {
+		url = string(d.config.DatabaseURL)
+	}
+	d.lookup, err = dispatch.OpenLookup(ctx, url, dispatch.LookupOptions{
+		Conns: d.config.Lookup.Connections, Timeout: time.Duration(d.config.Lookup.Timeout), Log: d.log,
+	})
+	if err != nil {
+		return fmt.Errorf("opening the look-ups: %w", err)
+	}
+	d.defers(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		d.lookup.Close(ctx)
+	})
+	warning, err := d.lookup.Warning(ctx)
+	if err == nil && warning != "" {
+		d.log.Warn("the look-ups' role may do too much", "warning", warning)
+	}
+	return err
+}
+
+func (d *Daemon) close(what string, err error) {
+	if err != nil {
+		d.log.Error("closing the "+what, "error", err)
+	}
+}
+
+func (d *Daemon) connect(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := pgx.Connect(ctx, string(d.config.DatabaseURL))
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the database (database_url): %w", err)
+	}
+	return conn, nil
+}
+
+// prepare makes the database and the store fit, and arms live sending.
+func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *loaded) (err error) {
+	p := &preparation{config: d.config, conn: conn, store: d.store, needs: set.needs, catalog: set.catalog}
+	if d.source, err = p.run(ctx); err != nil {
+		return err
+	}
+	if d.config.Mode == "live" {
+		d.source, err = arm(ctx, d.store, d.source, string(d.config.DatabaseURL), false)
+	}
+	return err
+}
+
+// goLive makes a set the one that decides, from the next transaction on.
+func (d *Daemon) goLive(l *live) {
+	d.live.Store(l)
+	for _, e := range l.broken {
+		d.report.report(context.Background(), e, e.Rule, "broken rule")
+	}
+	d.log.Info("rules are live", "rules", len(l.rules.Rules), "broken", len(l.broken), "templates", len(l.templates.Names()))
+}
+
+func (d *Daemon) recover(ctx context.Context) error {
+	r, err := d.store.Recover(ctx, time.Now())
+	if err != nil {
+		return fmt.Errorf("recovering the outbox: %w", err)
+	}
+	if r != (outbox.Recovered{}) {
+		d.log.Warn("the last run ended in the middle of its work", "sent_again", r.Requeued, "uncertain", r.Uncertain, "provisional", r.Discarded)
+	}
+	return nil
+}
+
+// begin starts the goroutines. Each has an owner that waits for it in Stop.
+func (d *Daemon) begin(ctx context.Context) (err error) {
+	if d.dispatch, err = d.newDispatcher(); err != nil {
+		return err
+	}
+	recent, err := d.store.RecentMatches(ctx, time.Now().Add(-time.Minute))
+	if err != nil {
+		return fmt.Errorf("counting recent matches: %w", err)
+	}
+	d.batch = newGathering(d.source)
+	d.stream = cdc.NewStream(cdc.Options{
+		URL: string(d.config.DatabaseURL), Slot: d.config.Slot, Start: d.source.Checkpoint, Log: d.log.With("component", "stream"),
+	})
+	abort, aborting := context.WithCancel(context.WithoutCancel(ctx))
+	taking, stopping := context.WithCancel(abort)
+	d.aborting, d.stopping, d.started = aborting, stopping, time.Now()
+	if err := d.serve(abort); err != nil {
+		return err
+	}
+	d.running.Go(func() { d.takeIn(taking, newHolds(recent)) })
+	d.running.Go(func() { d.commit(abort) })
+	d.sending.Go(func() { d.send(taking) })
+	d.serving.Go(func() { d.housekeep(taking) })
+	d.serving.Go(func() { d.watch(taking) })
+	d.announce()
+	return nil
+}
+
+func (d *Daemon) takeIn(ctx context.Context, h *holds) {
+	defer d.batch.close()
+	err := d.stream.Run(ctx, &intake{
+		log: d.log.With("component", "intake"), store: d.store, source: d.source, zone: d.zone, live: &d.live, holds: h,
+		batch: d.batch, report: d.report.report,
+		tables: make(map[uint32]*cdc.Table), plans: make(map[uint32]*rules.Plan),
+		shapes: make(map[*cdc.Table]outbox.Hash), unfit: make(map[string]bool),
+	})
+	if ctx.Err() == nil {
+		d.fail(fmt.Errorf("the stream ended: %w", err))
+	}
+}
+
+func (d *Daemon) commit(ctx context.Context) {
+	c := &committer{
+		store: d.store, batch: d.batch, dispatch: d.dispatch, confirm: d.stream.Confirm,
+		trouble: func(err error) { d.setTrouble("store", err) },
+	}
+	if err := c.run(ctx); err != nil && ctx.Err() == nil {
+		d.batch.close() // nothing more can be stored: the stream must not wait for it
+		d.fail(fmt.Errorf("storing a batch: %w", err))
+	}
+}
+
+func (d *Daemon) send(ctx context.Context) {
+	if err := d.dispatch.Run(ctx); err != nil && ctx.Err() == nil {
+		d.fail(fmt.Errorf("dispatch ended: %w", err))
+	}
+}
+
+// fail notes what ended a part before Stop did; Wait returns it.
+func (d *Daemon) fail(err error) {
+	d.setTrouble("daemon", err)
+	d.report.report(context.Background(), err, "", "daemon")
+	select {
+	case d.failed <- err:
+	default: // the first reason is the one that counts
+	}
+}
+
+// Failed yields what ended the daemon from within.
+func (d *Daemon) Failed() <-chan error { return d.failed }
+
+// Stop drains: the stream ends, what was read is stored, mails in hand are finished and recorded. When the context ends it
+// stops at once; what was in hand is uncertain then, and it returns the context's cause. It may be called again.
+func (d *Daemon) Stop(ctx context.Context) error {
+	d.stop.Do(func() { d.stopped = d.drain(ctx) })
+	return d.stopped
+}
+
+func (d *Daemon) drain(ctx context.Context) error {
+	d.stopping()
+	idle := make(chan struct{})
+	go func() {
+		d.running.Wait()
+		d.sending.Wait()
+		close(idle)
+	}()
+	var err error
+	select {
+	case <-idle:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+		d.dispatch.Abort()
+		d.aborting()
+		<-idle
+	}
+	d.aborting()
+	d.undo()
+	d.report.flush()
+	return err
+}
+
+// defers has f run when the daemon stops, or when its start fails; the last first.
+func (d *Daemon) defers(f func()) { d.cleanup = append(d.cleanup, f) }
+
+func (d *Daemon) undo() {
+	if d.aborting != nil {
+		d.aborting()
+	}
+	for i := len(d.cleanup) - 1; i >= 0; i-- {
+		d.cleanup[i]()
+	}
+	d.cleanup = nil
+	d.serving.Wait()
+}
+
+// setTrouble notes what is wrong with a part, or that nothing is any more. It is told once for each change.
+func (d *Daemon) setTrouble(part string, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	d.mu.Lock()
+	before := d.trouble[part]
+	if text == "" {
+		delete(d.trouble, part)
+	} else {
+		d.trouble[part] = text
+	}
+	d.mu.Unlock()
+	switch {
+	case text == before:
+	case text == "":
+		d.log.Info("recovered", "part", part, "from", before)
+	default:
+		d.log.Error("trouble", "part", part, "error", text)
+	}
+}
+
+func (d *Daemon) newDispatcher() (*dispatch.Dispatcher, error) {
+	options := dispatch.Options{
+		Store: d.store, Lookup: d.lookup, Rules: d.ruleOf, Templates: func() *templates.Set { return d.live.Load().templates },
+		From: cmp.Or(d.config.From, "postman@localhost"), Bounce: d.config.Bounce, Redirect: d.config.Redirect, Lanes: d.config.SMTP.Lanes,
+		Locale: d.config.Locale, Zone: d.zone, Log: d.log.With("component", "dispatch"), Report: d.report.report,
+		Retry:   dispatch.Retry{First: time.Duration(d.config.Retry.First), Max: time.Duration(d.config.Retry.Max), GiveUp: time.Duration(d.config.Retry.GiveUp)},
+		Observe: d.observe,
+	}
+	if !d.config.Sends() {
+		return dispatch.New(options)
+	}
+	var err error
+	if options.Mode, err = dispatch.ParseMode(d.config.Mode); err != nil {
+		return nil, err
+	}
+	if options.Relay, err = dispatch.ParseRelay(string(d.config.SMTPURL)); err != nil {
+		return nil, fmt.Errorf("smtp_url: %w", err)
+	}
+	return dispatch.New(options)
+}
+
+// ruleOf finds the rule that a match is finished by: the version that it was made with. A rule that is not live any more
+// holds its matches.
+func (d *Daemon) ruleOf(ctx context.Context, m outbox.Match) (*rules.Rule, error) {
+	l := d.live.Load()
+	r, ok := l.byID[m.Rule]
+	if !ok {
+		return nil, dispatch.ErrRuleGone
+	}
+	if l.known[r].version == m.Version {
+		return r, nil
+	}
+	return d.revive(ctx, m)
+}
+
+// revive reads back the version of a rule that a match was made with.
+func (d *Daemon) revive(ctx context.Context, m outbox.Match) (*rules.Rule, error) {
+	source, err := d.store.Text(ctx, m.Version)
+	if err != nil {
+		return nil, fmt.Errorf("reading version %s of rule %q: %w", shortHash(m.Version), m.RuleName, err)
+	}
+	var table *cdc.Table
+	if m.Shape != (outbox.Hash{}) {
+		shape, err := d.store.Text(ctx, m.Shape)
+		if err != nil {
+			return nil, fmt.Errorf("reading the table's shape of match %d: %w", m.ID, err)
+		}
+		if table, err = cdc.ParseShape(shape); err != nil {
+			return nil, fmt.Errorf("reading the table's shape of match %d: %w", m.ID, err)
+		}
+	}
+	return rules.Revive(source, table)
+}
+
+// announce says what the daemon does with mails, since nobody should have to guess.
+func (d *Daemon) announce() {
+	switch d.config.Mode {
+	case "live":
+		d.log.Info("mode live: mails go to their recipients", "armed_for", d.source.Armed)
+	case "redirect":
+		d.log.Info("mode redirect: all mails go to one address", "redirect", d.config.Redirect)
+	case "dry-run":
+		d.log.Info("mode dry-run: mails are made and end as not-sent")
+	default:
+		d.log.Warn("no delivery mode is named: nothing is sent, mails end as not-sent; set POSTMAN_MODE to live, redirect or dry-run")
+	}
+}

@@ -1,0 +1,473 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"postman/dispatch"
+	"postman/internal/pgcluster/pgtest"
+	"postman/outbox"
+)
+
+func TestChangeBecomesMail(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id, note, price) values ('visit', 1, '테헤란로', 1250000.50)`,
+		`insert into visits (kind, staff_id) values ('call', 1)`,                   // does not match
+		`begin; insert into visits (kind, staff_id) values ('visit', 1); rollback`, // did not happen
+		`insert into visits (kind, staff_id, note) values ('visit', 2, null)`)
+	got := w.subjects(2)
+	want := []string{"Visit 1 for 김민준", "Visit 4 for 이서연"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	for _, m := range w.messages(d, 2) {
+		if m.State != outbox.MessageSent || m.MessageID == "" || m.Reply == "" {
+			t.Errorf("message %+v", m)
+		}
+	}
+	w.covered(d)
+	w.stop(d)
+	if diff := cmp.Diff([]string{"kim@example.com", "lee@example.com"}, w.recipients()); diff != "" {
+		t.Error(diff)
+	}
+	if from := w.relay.Mails()[0].From; from != "postman@example.com" {
+		t.Errorf("the envelope's sender is %q", from)
+	}
+}
+
+// What was committed while nobody listened is mailed about, once, by the next run.
+func TestRestartGoesOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.stop(w.start())
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+	w.stop(func() *Daemon { d := w.start(); w.messages(d, 1); return d }())
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 2)`)
+	w.messages(d, 2)
+	if n := len(w.relay.Mails()); n != 2 {
+		t.Errorf("%d mails; want 2", n)
+	}
+}
+
+func TestNobodyAndNoAddress(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 99)`, `insert into visits (kind, staff_id) values ('visit', 3)`)
+	if m := w.matches(d, 1, outbox.MatchNobody); m[0].Position.Ordinal != 0 {
+		t.Errorf("match %+v", m[0])
+	}
+	if m := w.messages(d, 1); m[0].State != outbox.MessageNoAddress || m[0].Reason == "" {
+		t.Errorf("message %+v", m[0])
+	}
+}
+
+func TestModes(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"", "dry-run"} {
+		t.Run("mode "+mode, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.config.Mode = mode
+			d := w.start()
+			w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+			if m := w.messages(d, 1); m[0].State != outbox.MessageNotSent {
+				t.Errorf("message %+v", m[0])
+			}
+			w.stop(d)
+			w.config.Mode = "live"
+			d = w.start()
+			w.sql(`insert into visits (kind, staff_id) values ('visit', 2)`)
+			w.messages(d, 2)
+			if diff := cmp.Diff([]string{"lee@example.com"}, w.recipients()); diff != "" {
+				t.Errorf("going live sent what was made before: %s", diff)
+			}
+		})
+	}
+	t.Run("redirect", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.config.Mode, w.config.Redirect = "redirect", "me@example.com"
+		d := w.start()
+		w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+		w.messages(d, 1)
+		if diff := cmp.Diff([]string{"me@example.com"}, w.recipients()); diff != "" {
+			t.Error(diff)
+		}
+		if to := header(w.relay.Mails()[0].Data, "To"); strings.Contains(to, "kim") {
+			t.Errorf("To is %q", to)
+		}
+	})
+}
+
+func TestLiveIsArmedForOneDatabase(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.stop(w.start())
+	original := w.config.DatabaseURL
+	w.config.DatabaseURL = Secret(strings.Replace(w.url, "127.0.0.1", "localhost", 1))
+	if w.config.DatabaseURL == original {
+		t.Fatalf("%s is not on 127.0.0.1", w.url)
+	}
+	_, err := w.tryStart()
+	if _, ok := errors.AsType[*ArmError](err); !ok || !strings.Contains(err.Error(), "postman setup --arm") {
+		t.Fatalf("a copy under another host: %v", err)
+	}
+	w.config.Mode = "dry-run" // is nobody's danger
+	w.stop(w.start())
+	if _, err := Setup(t.Context(), w.config, SetupOptions{Arm: true}); err != nil {
+		t.Fatal(err)
+	}
+	w.config.Mode = "live"
+	w.start()
+}
+
+// A store that was armed for one database does not arm itself for another: that one may be a restored copy.
+func TestLiveIsNotArmedForARestoredCopy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.stop(w.start())
+	other := newWorld(t)
+	w.config.DatabaseURL, w.config.Slot = other.config.DatabaseURL, other.config.Slot
+	if _, err := w.tryStart(); err == nil || !strings.Contains(err.Error(), "armed for") {
+		t.Errorf("another database beside the same store: %v", err)
+	}
+}
+
+func TestGap(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.stop(w.start())
+	w.sql(fmt.Sprintf(`select pg_drop_replication_slot('%s')`, w.config.Slot), `insert into visits (kind, staff_id) values ('visit', 1)`)
+	_, err := w.tryStart()
+	if _, ok := errors.AsType[*GapError](err); !ok || !strings.Contains(err.Error(), "postman setup --accept-gap") {
+		t.Fatalf("the slot is gone: %v", err)
+	}
+	if _, err := Setup(t.Context(), w.config, SetupOptions{AcceptGap: true}); err != nil {
+		t.Fatal(err)
+	}
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 2)`)
+	w.messages(d, 1)
+	s := d.Status()
+	if len(s.Gaps) != 1 || !s.Gaps[0].Lost || s.Sources[0].Epoch != 2 {
+		t.Errorf("gaps %+v, sources %+v; want one lost gap and the second epoch", s.Gaps, s.Sources)
+	}
+	if diff := cmp.Diff([]string{"lee@example.com"}, w.recipients()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAnEmptyStoreBesideASlotIsAGap(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.sql(fmt.Sprintf(`select pg_create_logical_replication_slot('%s', 'pgoutput')`, w.config.Slot))
+	if _, err := w.tryStart(); err == nil || !strings.Contains(err.Error(), "this store did not make it") {
+		t.Errorf("a stranger's slot: %v", err)
+	}
+}
+
+func TestHoldOverTransaction(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id) select 'visit', 1 from generate_series(1, 101)`)
+	held := w.matches(d, 101, outbox.MatchHeld)
+	if !strings.Contains(held[0].Reason, "101 matches") {
+		t.Errorf("reason %q", held[0].Reason)
+	}
+	if n := len(w.relay.Mails()); n != 0 {
+		t.Errorf("%d mails went out of a transaction that is held whole", n)
+	}
+	acted, err := d.store.Act(t.Context(), outbox.Release, outbox.Filter{Matches: []int64{held[3].ID, held[7].ID}}, "these two", time.Now())
+	if err != nil || acted.Matches != 2 {
+		t.Fatalf("release: %+v, %v", acted, err)
+	}
+	d.dispatch.Wake()
+	w.messages(d, 2)
+}
+
+func TestHoldOverMinuteHoldsTheExcess(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.rules(strings.Replace(worldRules, "template: visit", "template: visit\n    hold_over: {minute: 3}", 1))
+	d := w.start()
+	for range 5 {
+		w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+	}
+	w.matches(d, 2, outbox.MatchHeld)
+	w.messages(d, 3)
+	w.stop(d)
+	d = w.start() // the count outlives the process
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+	w.matches(d, 3, outbox.MatchHeld)
+}
+
+func TestMutedTransaction(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.start()
+	w.sql(`begin; insert into visits (kind, staff_id) values ('visit', 1);
+		select pg_logical_emit_message(true, 'postman.mute', 'migration 17'); insert into visits (kind, staff_id) values ('visit', 2); commit`)
+	for _, m := range w.matches(d, 2, outbox.MatchMuted) {
+		if m.Reason != "migration 17" {
+			t.Errorf("reason %q", m.Reason)
+		}
+	}
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+	w.messages(d, 1)
+	if n := len(w.relay.Mails()); n != 1 {
+		t.Errorf("%d mails; want the one after the muted transaction", n)
+	}
+}
+
+// A transaction with more matches than memory should hold goes through the store, and is one transaction all the same.
+func TestSpilledTransaction(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Mode = "dry-run"
+	w.rules(strings.Replace(worldRules, "template: visit", "template: visit\n    hold_over: {transaction: 5000, minute: 100000}", 1))
+	d := w.start()
+	const n = spillOver + 500
+	w.sql(fmt.Sprintf(`insert into visits (kind, staff_id) select 'visit', 99 from generate_series(1, %d)`, n))
+	for i, m := range w.matches(d, n, outbox.MatchNobody) {
+		if m.Position.Ordinal != uint64(i) {
+			t.Fatalf("match %d has ordinal %d", i, m.Position.Ordinal)
+		}
+	}
+	w.sql(fmt.Sprintf(`insert into visits (kind, staff_id) select 'visit', 99 from generate_series(1, %d)`, 5001))
+	if held := w.matches(d, 5001, outbox.MatchHeld); len(held) != 5001 {
+		t.Errorf("%d held; want all 5001 of the transaction, spilled ones too", len(held))
+	}
+	w.sql(fmt.Sprintf(`begin; insert into visits (kind, staff_id) select 'visit', 99 from generate_series(1, %d);
+		select pg_logical_emit_message(true, 'postman.mute', 'import'); commit`, n))
+	if muted := w.matches(d, n, outbox.MatchMuted); len(muted) != n {
+		t.Errorf("%d muted; want %d", len(muted), n)
+	}
+}
+
+func TestMessageRule(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.rules(`
+sensitive: [message.reset.token]
+rules:
+  - name: reset
+    about: You asked for a new password.
+    on: {message: reset}
+    to: message.email
+    priority: high
+    expires: 15m
+    template: reset
+`)
+	w.template("reset.html", `{{define "subject"}}Reset{{end}}{{define "body"}}<a href="https://example.com/{{.message.token}}">x</a>{{end}}`)
+	d := w.start()
+	w.sql(`select pg_logical_emit_message(true, 'postman.reset', '{"email": "a@example.com", "token": "s3cret"}')`,
+		`select pg_logical_emit_message(false, 'postman.reset', '{"email": "b@example.com", "token": "s3cret"}')`, // not transactional
+		`select pg_logical_emit_message(true, 'postman.reset', 'no json')`)
+	w.messages(d, 1)
+	failed := w.matches(d, 1, outbox.MatchFailed)
+	if !strings.Contains(failed[0].Reason, "JSON") {
+		t.Errorf("reason %q", failed[0].Reason)
+	}
+	mails := w.relay.Mails()
+	if len(mails) != 1 || !strings.Contains(string(mails[0].Data), "s3cret") {
+		t.Fatalf("%d mails, or one without the token", len(mails))
+	}
+	w.eventually("the token is blanked", func() bool {
+		for _, m := range w.matches(d, 1, outbox.MatchExpanded) {
+			if strings.Contains(string(m.Change), "s3cret") {
+				return false
+			}
+		}
+		return true
+	})
+	if d.Status().Stream.Refused != 1 {
+		t.Errorf("refused %d; want the one that is not transactional", d.Status().Stream.Refused)
+	}
+}
+
+func TestReload(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.start()
+	for name, c := range map[string]struct{ rules, want string }{
+		"unknown column":   {strings.Replace(worldRules, "new.kind", "new.knd", 1), "did you mean kind"},
+		"unknown table":    {strings.Replace(worldRules, "table: visits", "table: visit", 1), "visits"},
+		"type mismatch":    {strings.Replace(worldRules, `"visit"`, `5`, 1), "new.kind is text"},
+		"unknown key":      {strings.Replace(worldRules, "template:", "tempalte:", 1), "template"},
+		"duplicate name":   {worldRules + strings.TrimPrefix(worldRules, "\nrules:\n"), "visit"},
+		"custom tag":       {strings.Replace(worldRules, `new.kind == "visit"`, "!changed(new.kind)", 1), "not changed("},
+		"missing template": {strings.Replace(worldRules, "template: visit", "template: vist", 1), "vist"},
+		"broken query":     {strings.Replace(worldRules, "select email, name from staff", "select emial from staff", 1), "emial"},
+	} {
+		w.rules(c.rules)
+		if err := d.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v\n  want: %q", name, err, c.want)
+		}
+	}
+	w.rules(worldRules)
+	w.template("visit.html", strings.Replace(worldTemplates["visit.html"], ".who.name", ".who.nmae", 1))
+	if err := d.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "nmae") {
+		t.Errorf("an unknown variable: %v", err)
+	}
+	w.template("visit.html", worldTemplates["visit.html"])
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+	w.messages(d, 1) // the live set is as it was
+	if err := d.Reload(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if healthy, trouble := d.health(); !healthy {
+		t.Errorf("trouble after a good reload: %v", trouble)
+	}
+}
+
+func TestRulesAndTemplatesAreWatched(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.start()
+	before := d.live.Load()
+	w.template("visit.html", strings.Replace(worldTemplates["visit.html"], "Visit", "Besuch", 1))
+	w.rules(strings.Replace(worldRules, `"visit"`, `"besuch"`, 1))
+	w.eventually("a reload", func() bool { return d.live.Load() != before })
+	w.eventually("the last edit is live", func() bool { return strings.Contains(string(d.live.Load().rules.Rules[0].Source()), "besuch") })
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`, `insert into visits (kind, staff_id) values ('besuch', 1)`)
+	if got := w.subjects(1); got[0] != "Besuch 2 for 김민준" {
+		t.Errorf("subjects %q", got)
+	}
+}
+
+// A table without a primary key, watched for inserts: the application's UPDATE and DELETE go on working, through reloads
+// that add and remove rules.
+func TestTheApplicationNeverSuffers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.sql(`create table clicks (page text)`)
+	onClicks := worldRules + `
+  - name: click
+    on: {table: clicks, ops: [insert]}
+    to: {address: a@example.com}
+    template: click
+`
+	w.template("click.html", `{{define "subject"}}Click{{end}}{{define "body"}}<p>{{.new.page}}</p>{{end}}`)
+	use := func() {
+		t.Helper()
+		w.sql(`insert into clicks values ('a')`, `update clicks set page = 'b'`, `delete from clicks where page = 'b'`, `truncate clicks`)
+	}
+	d := w.start()
+	for _, text := range []string{worldRules, onClicks, worldRules, onClicks} {
+		w.rules(text)
+		if err := d.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		use()
+	}
+	w.rules(strings.Replace(onClicks, "table: clicks, ops: [insert]", "table: clicks, ops: [update]", 1))
+	if err := d.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "REPLICA IDENTITY") {
+		t.Errorf("a rule on updates of a table without a key: %v", err)
+	}
+	use()
+	w.messages(d, 3)
+}
+
+func TestPostgresRestartsInTheMiddle(t *testing.T) {
+	t.Parallel()
+	c := pgtest.Own(t, nil)
+	w := newWorld(t)
+	w.url = c.URL("postgres")
+	w.config.DatabaseURL = Secret(w.url)
+	w.sql(worldSchema)
+	d := w.start()
+	for i := range 3 {
+		w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+		if i == 1 {
+			c.Kill()
+		}
+		if err := c.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.messages(d, 3)
+	if n := len(w.relay.Mails()); n != 3 {
+		t.Errorf("%d mails; want 3", n)
+	}
+	w.eventually("healthy again", func() bool { healthy, _ := d.health(); return healthy })
+}
+
+func TestRelayIsAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.start()
+	w.relay.Close()
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`, `insert into visits (kind, staff_id) values ('visit', 2)`)
+	w.eventually("the relay is known to be away", func() bool { return d.dispatch.Status().State != dispatch.RelayUp })
+	if err := w.relay.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range w.messages(d, 2) {
+		if m.State != outbox.MessageSent || m.Attempts != 1 {
+			t.Errorf("an outage burned attempts: %+v", m)
+		}
+	}
+}
+
+func TestSetupErrorsNameTheWayOut(t *testing.T) {
+	t.Parallel()
+	t.Run("wal_level", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		c := pgtest.Own(t, map[string]string{"wal_level": "replica"})
+		pgtest.Exec(t, c.URL("postgres"), worldSchema)
+		w.config.DatabaseURL = Secret(c.URL("postgres"))
+		if _, err := w.tryStart(); err == nil || !strings.Contains(err.Error(), "wal_level") || !strings.Contains(err.Error(), "logical") {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("role without REPLICATION", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		role := "plain_" + w.config.Slot
+		w.sql(fmt.Sprintf(`create role %s login`, role), fmt.Sprintf(`grant pg_read_all_data to %s`, role))
+		w.config.DatabaseURL = Secret(w.url + "&user=" + role)
+		if !strings.Contains(w.url, "?") {
+			w.config.DatabaseURL = Secret(w.url + "?user=" + role)
+		}
+		if _, err := w.tryStart(); err == nil || !strings.Contains(strings.ToUpper(err.Error()), "REPLICATION") {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("nobody listens", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.config.DatabaseURL = "postgres://127.0.0.1:1/crm"
+		if _, err := w.tryStart(); err == nil || !strings.Contains(err.Error(), "database_url") {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+func TestHealthz(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.start()
+	w.eventually("200", func() bool {
+		r, err := http.Get("http://" + d.Addr().String() + "/healthz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		body, _ := io.ReadAll(r.Body)
+		return r.StatusCode == http.StatusOK && strings.Contains(string(body), `"healthy":true`)
+	})
+	http.DefaultClient.CloseIdleConnections()
+}

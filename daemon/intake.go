@@ -1,0 +1,302 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"postman/cdc"
+	"postman/outbox"
+	"postman/position"
+	"postman/rules"
+)
+
+// messagePrefix begins the prefixes of the logical messages that are postman's business.
+const messagePrefix = "postman."
+
+// mutePrefix is of the message that mutes its transaction.
+const mutePrefix = messagePrefix + "mute"
+
+// spillOver bounds what one open transaction holds in memory; beyond, its matches go to the store as provisional.
+const (
+	spillOver      = 4096    // matches
+	spillOverBytes = 8 << 20 // of their stored changes
+)
+
+// intake turns the stream into batches: it tries the rules on each change as it is read, and at the commit hands the
+// transaction's matches to the batch that gathers. It implements cdc.Handler; all its methods run on the stream's goroutine.
+type intake struct {
+	log    *slog.Logger
+	store  outbox.Store
+	source outbox.Source
+	zone   *time.Location
+	live   *atomic.Pointer[live]
+	holds  *holds
+	batch  *gathering
+	report func(ctx context.Context, err error, rule, class string)
+
+	current *live                 // decides the open transaction
+	tables  map[uint32]*cdc.Table // as the stream last described them
+	plans   map[uint32]*rules.Plan
+	shapes  map[*cdc.Table]outbox.Hash
+	unfit   map[string]bool // rules reported as not fitting their table any more, by name and version
+	open    transaction
+}
+
+// transaction is what is known of the transaction whose commit has not been read yet.
+type transaction struct {
+	tx      cdc.Tx
+	matches []outbox.NewMatch
+	bytes   int
+	texts   map[outbox.Hash][]byte
+	gaps    []outbox.Gap
+	counts  map[uint32]int // matches of each rule that hold_over counts
+	passed  map[uint32]int // of these, how many the minute let through
+	most    map[uint32]int // hold_over.transaction of these rules
+	muted   string
+	spilled *outbox.Spill
+}
+
+// Begin opens a transaction. One that was open is forgotten: the stream broke off in it and will bring it again.
+func (in *intake) Begin(tx cdc.Tx) error {
+	in.takeBack(nil)
+	if l := in.live.Load(); l != in.current {
+		in.current = l
+		clear(in.plans)
+	}
+	in.open = transaction{tx: tx, matches: in.open.matches[:0:0]}
+	return nil
+}
+
+// Relation notes how a table looks from here on.
+func (in *intake) Relation(t *cdc.Table) error {
+	in.tables[t.OID] = t
+	delete(in.plans, t.OID)
+	return nil
+}
+
+// Change tries the rules on one change.
+func (in *intake) Change(c *cdc.Change) error {
+	if c.Op == cdc.Emit {
+		return in.message(c)
+	}
+	plan, bound := in.plans[c.Table.OID]
+	if !bound {
+		plan = in.bind(c.Table)
+	}
+	if plan == nil {
+		return nil
+	}
+	plan.Match(in.open.tx, c, func(r *rules.Rule, v rules.Verdict) { in.verdict(c, r, v) })
+	return in.spill()
+}
+
+// bind resolves the rules of a table. Those that its new shape broke are reported, with the gap that begins here.
+func (in *intake) bind(t *cdc.Table) *rules.Plan {
+	plan, err := in.current.rules.Bind(t)
+	if errs, ok := err.(rules.Errors); ok { //nolint:errorlint // Bind documents the type, and wraps nothing
+		for _, e := range errs {
+			in.breaks(e)
+		}
+	}
+	in.plans[t.OID] = plan
+	return plan
+}
+
+func (in *intake) breaks(e *rules.Error) {
+	in.open.gaps = append(in.open.gaps, outbox.Gap{
+		Rule: e.Rule, From: in.open.tx.Commit, Reason: e.Message,
+		Mend: fmt.Sprintf("mend the rule and reload, then postman replay --rule %s --from %s", e.Rule, in.open.tx.Commit),
+	})
+	if in.unfit[e.Rule] {
+		return
+	}
+	in.unfit[e.Rule] = true
+	in.report(context.Background(), fmt.Errorf("the rule does not fit its table any more, from %s on: %w", in.open.tx.Commit, e), e.Rule, "broken rule")
+}
+
+func (in *intake) message(c *cdc.Change) error {
+	if c.Prefix == mutePrefix {
+		in.open.muted = cmp.Or(string(c.Content), "no reason given")
+		return nil
+	}
+	in.current.rules.MatchMessage(in.open.tx, c, func(r *rules.Rule, v rules.Verdict) { in.verdict(c, r, v) })
+	return in.spill()
+}
+
+// verdict makes a match of what a rule says of a change: one that waits, or one that failed and says why.
+func (in *intake) verdict(c *cdc.Change, r *rules.Rule, v rules.Verdict) {
+	switch {
+	case v.Err != nil:
+		in.match(c, r, outbox.MatchFailed, v.Err.Error())
+		in.report(context.Background(), fmt.Errorf("trying the rule on a change of %s: %w", in.open.tx.Commit, v.Err), r.Name, "evaluation")
+	case v.Truth == rules.True:
+		in.match(c, r, outbox.MatchPending, "")
+	case v.Truth == rules.Undetermined:
+		in.open.gaps = append(in.open.gaps, outbox.Gap{
+			Rule: r.Name, From: in.open.tx.Commit, To: in.open.tx.Commit, Lost: true,
+			Reason: fmt.Sprintf("undetermined: the stream did not carry %s", v.Missing),
+		})
+	}
+}
+
+func (in *intake) match(c *cdc.Change, r *rules.Rule, state outbox.MatchState, reason string) {
+	known, tx := in.current.known[r], in.open.tx
+	m := outbox.NewMatch{
+		Ordinal: c.Ordinal, Rule: known.id, Version: known.version, Op: c.Op.String(),
+		State: state, Reason: reason, Due: time.Now(), Expires: expires(r, tx.Time, in.zone),
+		Priority: priority(r.Priority), HoldUncertain: r.HoldUncertain,
+		Change: c.AppendRest(nil, nil),
+	}
+	if len(r.Sensitive) > 0 {
+		m.Blanked = c.AppendRest(nil, r.Hides)
+	}
+	in.text(known.version, r.Source)
+	if c.Table != nil {
+		m.Shape = in.shape(c.Table)
+	}
+	if state == outbox.MatchPending {
+		in.count(&m, r)
+	}
+	in.open.matches = append(in.open.matches, m)
+	in.open.bytes += len(m.Change) + len(m.Blanked)
+}
+
+// count applies hold_over to one match.
+func (in *intake) count(m *outbox.NewMatch, r *rules.Rule) {
+	if in.open.counts == nil {
+		in.open.counts, in.open.passed, in.open.most = make(map[uint32]int), make(map[uint32]int), make(map[uint32]int)
+	}
+	in.open.counts[m.Rule]++
+	in.open.most[m.Rule] = r.HoldOver.Transaction
+	if in.open.counts[m.Rule] > r.HoldOver.Transaction {
+		m.State = outbox.MatchHeld // the commit holds the whole, with the final count as its reason
+		return
+	}
+	if why := in.holds.minute(m.Rule, r.HoldOver.Minute, in.open.tx.Time); why != "" {
+		m.State, m.Reason = outbox.MatchHeld, why
+		return
+	}
+	in.open.passed[m.Rule]++
+}
+
+// held names the rules that had too many matches in the transaction, with the reason.
+func (t *transaction) held() map[uint32]string {
+	var held map[uint32]string
+	for rule, n := range t.counts {
+		if n <= t.most[rule] {
+			continue
+		}
+		if held == nil {
+			held = make(map[uint32]string)
+		}
+		held[rule] = fmt.Sprintf("%d matches of the rule in one transaction, over %d (hold_over.transaction); release or discard with postman outbox", n, t.most[rule])
+	}
+	return held
+}
+
+// takeBack gives the minute back what it counted for matches that do not pass: those of the rules in held, or all of
+// them when held is nil.
+func (in *intake) takeBack(held map[uint32]string) {
+	for rule, n := range in.open.passed {
+		if _, ok := held[rule]; ok || held == nil {
+			in.holds.undo(rule, n)
+		}
+	}
+	in.open.passed = nil
+}
+
+func (in *intake) shape(t *cdc.Table) outbox.Hash {
+	h, ok := in.shapes[t]
+	if !ok {
+		h = outbox.HashOf(t.Shape())
+		in.shapes[t] = h
+	}
+	in.text(h, t.Shape)
+	return h
+}
+
+// text adds a text to those that go with the transaction.
+func (in *intake) text(h outbox.Hash, text func() []byte) {
+	if _, ok := in.open.texts[h]; ok {
+		return
+	}
+	if in.open.texts == nil {
+		in.open.texts = make(map[outbox.Hash][]byte)
+	}
+	in.open.texts[h] = text()
+}
+
+// spill moves the matches of a transaction that has too many of them to the store, where nobody sees them before the commit.
+func (in *intake) spill() error {
+	if len(in.open.matches) < spillOver && in.open.bytes < spillOverBytes {
+		return nil
+	}
+	key := outbox.Spill{Source: in.source.ID, Epoch: in.source.Epoch, XID: in.open.tx.XID}
+	if in.open.spilled == nil {
+		// What an earlier try at the same transaction left behind must not be adopted with this one's.
+		if err := in.store.Unspill(context.Background(), key); err != nil {
+			return fmt.Errorf("discarding stale provisional matches: %w", err)
+		}
+	}
+	if err := in.store.Spill(context.Background(), key, in.open.matches, in.open.texts); err != nil {
+		return fmt.Errorf("spilling the matches of transaction %d: %w", in.open.tx.XID, err)
+	}
+	in.open.spilled, in.open.matches, in.open.texts, in.open.bytes = &key, nil, nil, 0
+	return nil
+}
+
+// Commit closes the transaction and hands it to the batch that gathers.
+func (in *intake) Commit(tx cdc.Tx) error {
+	in.open.tx = tx
+	t := &in.open
+	out := outbox.Transaction{
+		Tx:      outbox.Tx{LSN: tx.Commit, End: tx.End, XID: tx.XID, Time: tx.Time, Muted: t.muted},
+		Matches: t.matches, Spilled: t.spilled,
+	}
+	if t.muted != "" {
+		in.takeBack(nil)
+		mute(out.Matches, t.muted)
+	} else {
+		out.Hold = t.held()
+		in.takeBack(orEmpty(out.Hold))
+		hold(out.Matches, out.Hold)
+	}
+	err := in.batch.add(out, t.texts, t.gaps, t.bytes)
+	in.open = transaction{}
+	return err
+}
+
+// orEmpty keeps "no rule" apart from "all rules".
+func orEmpty(held map[uint32]string) map[uint32]string {
+	if held == nil {
+		return map[uint32]string{}
+	}
+	return held
+}
+
+func mute(matches []outbox.NewMatch, why string) {
+	for i := range matches {
+		if matches[i].State == outbox.MatchPending || matches[i].State == outbox.MatchHeld {
+			matches[i].State, matches[i].Reason = outbox.MatchMuted, why
+		}
+	}
+}
+
+func hold(matches []outbox.NewMatch, held map[uint32]string) {
+	for i := range matches {
+		m := &matches[i]
+		if why, ok := held[m.Rule]; ok && (m.State == outbox.MatchPending || m.State == outbox.MatchHeld) {
+			m.State, m.Reason = outbox.MatchHeld, why
+		}
+	}
+}
+
+// Idle notes a position without a commit.
+func (in *intake) Idle(lsn position.LSN) error {
+	in.batch.idle(lsn)
+	return nil
+}

@@ -1,0 +1,100 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"postman/cdc"
+	"postman/dispatch"
+	"postman/outbox"
+	"postman/rules"
+	"postman/templates"
+)
+
+// loader reads rules and templates and checks them against each other and the database.
+type loader struct {
+	config Config
+	conn   *pgx.Conn
+	lookup *dispatch.Lookup
+	store  outbox.Store
+	// strict makes an error of the catalog one of the whole set, as in a reload; at start it breaks only its rule.
+	strict bool
+}
+
+// loaded is a set that may go live, and what its publications need.
+type loaded struct {
+	live    *live
+	needs   []cdc.Need
+	catalog *cdc.Catalog
+}
+
+// load does all the fallible work of a reload before anything live is touched.
+func (l *loader) load(ctx context.Context) (*loaded, error) {
+	source, err := rules.Read(l.config.Rules)
+	if err != nil {
+		return nil, refused{err}
+	}
+	catalog, err := cdc.LoadCatalog(ctx, l.conn, tables(source.Needs()))
+	if err != nil {
+		return nil, fmt.Errorf("reading the catalog: %w", err)
+	}
+	set, compileErr := rules.Compile(source, catalog)
+	mails, templateErr := loadTemplates(l.config.Templates)
+	if templateErr != nil || l.strict && compileErr != nil {
+		return nil, refused{errors.Join(compileErr, templateErr)}
+	}
+	broken, err := (&checker{l.lookup, catalog, mails}).check(ctx, set)
+	if err != nil || l.strict && len(broken) > 0 {
+		return nil, errors.Join(compileErr, asError(broken), err)
+	}
+	if errs, ok := errors.AsType[rules.Errors](compileErr); ok {
+		broken = append(broken, errs...)
+	} else if compileErr != nil {
+		return nil, compileErr
+	}
+	set = without(set, broken)
+	out := &live{rules: set, templates: mails, broken: broken, loaded: time.Now()}
+	if err := out.register(ctx, l.store); err != nil {
+		return nil, err
+	}
+	return &loaded{out, set.Needs(), catalog}, nil
+}
+
+// asError is nil for an empty list.
+func asError(errs rules.Errors) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	return errs
+}
+
+// without leaves out the rules that errors name.
+func without(set *rules.Set, broken rules.Errors) *rules.Set {
+	sound := slices.DeleteFunc(slices.Clone(set.Rules), func(r *rules.Rule) bool {
+		return slices.ContainsFunc(broken, func(e *rules.Error) bool { return e.Rule == r.Name })
+	})
+	return &rules.Set{Rules: sound}
+}
+
+func loadTemplates(dir string) (*templates.Set, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("opening the templates: %w", err)
+	}
+	defer root.Close()
+	return templates.Load(root.FS())
+}
+
+func tables(needs []cdc.Need) []cdc.TableName {
+	names := make([]cdc.TableName, len(needs))
+	for i, n := range needs {
+		names[i] = n.Table
+	}
+	return names
+}

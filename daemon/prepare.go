@@ -1,0 +1,243 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"postman/cdc"
+	"postman/outbox"
+	"postman/position"
+)
+
+// preparation makes publications and slot fit the rules, and the store fit the slot.
+type preparation struct {
+	config  Config
+	conn    *pgx.Conn
+	store   outbox.Store
+	needs   []cdc.Need
+	catalog *cdc.Catalog
+	accept  bool // an operator accepts a gap
+}
+
+// SQLError says that the role may not do what has to be done, and what a DBA has to run instead.
+type SQLError struct {
+	Cause      error
+	Statements []string
+}
+
+// Error prints the statements, ready to paste.
+func (e *SQLError) Error() string {
+	return fmt.Sprintf("%v\n  → Ask a DBA to run this in the database, then start again:\n\n%s\n", e.Cause, strings.Join(e.Statements, "\n"))
+}
+
+func (e *SQLError) Unwrap() error { return e.Cause }
+
+// run brings everything into place and returns the source to stream from. Publications come before the slot: a slot decodes
+// with the catalog of the past, in which a later publication does not exist.
+func (p *preparation) run(ctx context.Context) (outbox.Source, error) {
+	db, err := cdc.Inspect(ctx, p.conn, p.config.Slot)
+	if err != nil {
+		return outbox.Source{}, err
+	}
+	if err := db.Ready(); err != nil {
+		return outbox.Source{}, err
+	}
+	src, err := p.source(ctx, db)
+	if err != nil {
+		return outbox.Source{}, err
+	}
+	a := adopt(src, db.Slot)
+	if a.step == stepGap && !p.accept {
+		return outbox.Source{}, &GapError{p.config.Slot, a.from, a.to, a.reason}
+	}
+	if err := p.publish(ctx, db, a); err != nil {
+		return outbox.Source{}, err
+	}
+	if src == nil {
+		src = &outbox.Source{SystemID: db.SystemID, Database: db.Name, Slot: p.config.Slot, Epoch: 1}
+	}
+	return p.take(ctx, *src, db, a)
+}
+
+func (p *preparation) source(ctx context.Context, db *cdc.Database) (*outbox.Source, error) {
+	src, err := p.store.Source(ctx, db.SystemID, db.Name, p.config.Slot)
+	if errors.Is(err, outbox.ErrNotFound) {
+		return nil, nil
+	}
+	return &src, err
+}
+
+// publish alters the publications to what the rules need, or says what a DBA has to run.
+func (p *preparation) publish(ctx context.Context, db *cdc.Database, a adoption) error {
+	statements, err := cdc.PlanPublications(db, p.config.Slot, p.needs, p.catalog)
+	if err != nil || len(statements) == 0 {
+		return err
+	}
+	err = cdc.Apply(ctx, p.conn, statements)
+	if denied(err) {
+		if db.Slot == nil && a.step != stepGap {
+			statements = append(statements, cdc.SlotSQL(p.config.Slot))
+		}
+		return &SQLError{fmt.Errorf("role %q may not change the publications: %w", p.conn.Config().User, err), statements}
+	}
+	return err
+}
+
+// republish makes the publications of a slot that streams fit the rules.
+func (p *preparation) republish(ctx context.Context) error {
+	db, err := cdc.Inspect(ctx, p.conn, p.config.Slot)
+	if err != nil {
+		return err
+	}
+	return p.publish(ctx, db, adoption{step: stepResume})
+}
+
+// denied says whether Postgres refused for want of a privilege (42501).
+func denied(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == "42501"
+}
+
+// take stores the intent, makes the slot where there is none, and notes from where it streams.
+func (p *preparation) take(ctx context.Context, src outbox.Source, db *cdc.Database, a adoption) (_ outbox.Source, err error) {
+	switch a.step {
+	case stepResume:
+		return src, nil
+	case stepTake:
+		return p.streaming(ctx, src, a.to)
+	case stepGap:
+		return p.bridge(ctx, src, db, a)
+	case stepIntend:
+		src.State = outbox.SourceIntended
+		if src, err = p.store.SaveSource(ctx, src); err != nil {
+			return src, fmt.Errorf("storing the intent to make slot %q: %w", p.config.Slot, err)
+		}
+	case stepCreate:
+	}
+	start, err := cdc.CreateSlot(ctx, string(p.config.DatabaseURL), p.config.Slot)
+	if err != nil {
+		return src, err
+	}
+	return p.streaming(ctx, src, start)
+}
+
+// bridge goes on behind an accepted gap, in a new epoch.
+func (p *preparation) bridge(ctx context.Context, src outbox.Source, db *cdc.Database, a adoption) (_ outbox.Source, err error) {
+	if db.Slot != nil && db.Slot.Lost() {
+		if err := cdc.DropSlot(ctx, string(p.config.DatabaseURL), p.config.Slot); err != nil {
+			return src, err
+		}
+	}
+	if src.ID == 0 {
+		src.State = outbox.SourceIntended
+		if src, err = p.store.SaveSource(ctx, src); err != nil {
+			return src, fmt.Errorf("storing the source: %w", err)
+		}
+	} else {
+		src.Epoch++
+	}
+	// First the gap, then what makes it real: a crash between the two leaves one that is open, and never none.
+	gap := outbox.Gap{Source: src.ID, Epoch: src.Epoch, From: a.from, To: a.to, Lost: true, Reason: a.reason + "; accepted by an operator"}
+	if err := p.store.SaveGap(ctx, gap); err != nil {
+		return src, fmt.Errorf("recording the gap: %w", err)
+	}
+	src.State = outbox.SourceIntended
+	if src, err = p.store.SaveSource(ctx, src); err != nil {
+		return src, fmt.Errorf("storing the new epoch: %w", err)
+	}
+	to := a.to
+	if to == 0 {
+		if to, err = cdc.CreateSlot(ctx, string(p.config.DatabaseURL), p.config.Slot); err != nil {
+			return src, err
+		}
+	}
+	return p.streaming(ctx, src, to)
+}
+
+// streaming notes that the slot is ours and where it starts. A gap of the whole stream that was open ends there.
+func (p *preparation) streaming(ctx context.Context, src outbox.Source, start position.LSN) (outbox.Source, error) {
+	gaps, err := p.store.Gaps(ctx)
+	if err != nil {
+		return src, fmt.Errorf("reading the gaps: %w", err)
+	}
+	for _, g := range gaps {
+		if g.Source == src.ID && g.Rule == "" && g.To == 0 && g.Closed.IsZero() {
+			if err := p.store.CloseGap(ctx, g.ID, start); err != nil {
+				return src, fmt.Errorf("closing gap %d: %w", g.ID, err)
+			}
+		}
+	}
+	src.State, src.Checkpoint = outbox.SourceStreaming, start
+	if src, err = p.store.SaveSource(ctx, src); err != nil {
+		return src, fmt.Errorf("storing where slot %q starts: %w", p.config.Slot, err)
+	}
+	return src, nil
+}
+
+// ArmError says that live sending is armed for another database than the one that is configured.
+type ArmError struct{ Armed, Hosts string }
+
+// Error is for the operator.
+func (e *ArmError) Error() string {
+	return fmt.Sprintf("mode live is armed for %s, and this is %s: a copy of a database must not mail the customers of the original.\n"+
+		"  → If this is the one that shall mail: postman setup --arm\n"+
+		"  → If it is a copy: POSTMAN_MODE=redirect POSTMAN_REDIRECT=you@example.com", e.Armed, e.Hosts)
+}
+
+// arm notes, at the first live run of a store, for which database it may send, and refuses any other until told so.
+func arm(ctx context.Context, store outbox.Store, src outbox.Source, databaseURL string, force bool) (outbox.Source, error) {
+	hosts, err := hostList(databaseURL)
+	if err != nil {
+		return src, err
+	}
+	if src.Armed == hosts {
+		return src, nil
+	}
+	elsewhere, err := armedElsewhere(ctx, store, src)
+	if err != nil {
+		return src, err
+	}
+	if before := cmp.Or(src.Armed, elsewhere); before != "" && !force {
+		return src, &ArmError{before, hosts + " (system " + src.SystemID + ", database " + src.Database + ")"}
+	}
+	src.Armed = hosts
+	return store.SaveSource(ctx, src)
+}
+
+// armedElsewhere finds another database that the store was armed for: then this one may be a restored copy.
+func armedElsewhere(ctx context.Context, store outbox.Store, src outbox.Source) (string, error) {
+	all, err := store.Sources(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, s := range all {
+		if s.ID != src.ID && s.Armed != "" {
+			return fmt.Sprintf("%s (system %s, database %s)", s.Armed, s.SystemID, s.Database), nil
+		}
+	}
+	return "", nil
+}
+
+// hostList is the hosts of a connection string, as written, without user and password.
+func hostList(databaseURL string) (string, error) {
+	c, err := pgconn.ParseConfig(databaseURL)
+	if err != nil {
+		return "", fmt.Errorf("reading database_url: %w", err)
+	}
+	hosts := []string{net.JoinHostPort(c.Host, strconv.Itoa(int(c.Port)))}
+	for _, f := range c.Fallbacks { // each host stands there twice when TLS is only preferred
+		if h := net.JoinHostPort(f.Host, strconv.Itoa(int(f.Port))); !slices.Contains(hosts, h) {
+			hosts = append(hosts, h)
+		}
+	}
+	return strings.Join(hosts, ","), nil
+}

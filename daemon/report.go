@@ -1,0 +1,74 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"time"
+
+	"github.com/getsentry/sentry-go"
+)
+
+// reporter tells people of errors: in the log, and in Sentry where one is configured. Issues are grouped by rule and
+// class of error, and no mail address leaves for Sentry.
+type reporter struct {
+	log *slog.Logger
+	hub *sentry.Hub // nil: no Sentry
+}
+
+func newReporter(log *slog.Logger, dsn Secret) (*reporter, error) {
+	if dsn == "" {
+		return &reporter{log: log}, nil
+	}
+	client, err := sentry.NewClient(sentry.ClientOptions{
+		Dsn: string(dsn), BeforeSend: scrub, Release: Version(), ServerName: "postman", AttachStacktrace: true,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sentry_dsn: %w", err)
+	}
+	return &reporter{log, sentry.NewHub(client, sentry.NewScope())}, nil
+}
+
+// report tells of one error. Class is a short, stable word for the kind of failure, such as lookup or template.
+func (r *reporter) report(ctx context.Context, err error, rule, class string) {
+	r.log.ErrorContext(ctx, err.Error(), "rule", rule, "class", class)
+	if r.hub == nil {
+		return
+	}
+	r.hub.WithScope(func(scope *sentry.Scope) {
+		scope.SetFingerprint([]string{rule, class})
+		scope.SetTag("rule", rule)
+		scope.SetTag("class", class)
+		r.hub.CaptureException(err)
+	})
+}
+
+// flush gives Sentry's queue a moment before the process ends.
+func (r *reporter) flush() {
+	if r.hub != nil {
+		r.hub.Flush(2 * time.Second)
+	}
+}
+
+// address finds mail addresses generously: better a word too many is masked.
+var address = regexp.MustCompile(`[^\s<>"'()\[\],;:]+@[^\s<>"'()\[\],;]+`)
+
+// scrub masks mail addresses wherever an event carries text.
+func scrub(event *sentry.Event, _ *sentry.EventHint) *sentry.Event {
+	event.Message = mask(event.Message)
+	for i := range event.Exception {
+		event.Exception[i].Value = mask(event.Exception[i].Value)
+	}
+	for _, b := range event.Breadcrumbs {
+		b.Message = mask(b.Message)
+		b.Data = nil
+	}
+	for k, v := range event.Tags {
+		event.Tags[k] = mask(v)
+	}
+	event.User, event.Request, event.ServerName = sentry.User{}, nil, ""
+	return event
+}
+
+func mask(s string) string { return address.ReplaceAllString(s, "<address>") }

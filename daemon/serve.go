@@ -1,0 +1,187 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"postman/dispatch"
+	"postman/outbox"
+)
+
+// SocketPath is where the daemon that owns a store listens for the commands: beside the store, so that who may change the
+// store may talk to its daemon.
+func SocketPath(store string) string { return store + ".sock" }
+
+// serve opens the operators' listeners: the socket for the commands, and /healthz on the HTTP address.
+func (d *Daemon) serve(ctx context.Context) error {
+	socket, err := listenSocket(SocketPath(d.config.StorePath()))
+	if err != nil {
+		return err
+	}
+	d.serveOn(ctx, socket, API(d.store, d.Status, d.dispatch.Wake))
+	if d.config.HTTP == "" {
+		return nil
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", d.config.HTTP)
+	if err != nil {
+		return fmt.Errorf("listening on http %s (POSTMAN_HTTP; empty for none): %w", d.config.HTTP, err)
+	}
+	d.addr = listener.Addr()
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", d.healthz)
+	d.serveOn(ctx, listener, mux)
+	return nil
+}
+
+// Addr is the address of the HTTP listener, once started; nil: there is none.
+func (d *Daemon) Addr() net.Addr { return d.addr }
+
+// listenSocket listens on a path that only the owner may use. A socket that a dead process left behind is in the way of
+// nobody: the store's lock has told already that no other daemon lives.
+func listenSocket(path string) (net.Listener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("removing the stale socket: %w", err)
+	}
+	return withShortPath(path, func(short string) (net.Listener, error) {
+		listener, err := net.Listen("unix", short)
+		if err != nil {
+			return nil, fmt.Errorf("listening on the commands' socket %s: %w", path, err)
+		}
+		listener.(*net.UnixListener).SetUnlinkOnClose(false)
+		if err := os.Chmod(path, 0o600); err != nil {
+			return nil, errors.Join(fmt.Errorf("closing the socket to others: %w", err), listener.Close())
+		}
+		return listener, nil
+	})
+}
+
+// DialSocket connects to the daemon that owns a store.
+func DialSocket(ctx context.Context, store string) (net.Conn, error) {
+	return withShortPath(SocketPath(store), func(short string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", short)
+	})
+}
+
+// withShortPath calls f with a path that fits into a socket address, which holds about a hundred bytes: a longer one goes
+// through the directory's descriptor.
+func withShortPath[T any](path string, f func(string) (T, error)) (T, error) {
+	if len(path) < 100 {
+		return f(path)
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		var none T
+		return none, err
+	}
+	defer dir.Close()
+	return f(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)))
+}
+
+func (d *Daemon) serveOn(ctx context.Context, l net.Listener, h http.Handler) {
+	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: time.Minute}
+	d.serving.Go(func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			d.setTrouble("http", err)
+		}
+	})
+	d.defers(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		if server.Shutdown(ctx) != nil {
+			d.close("listener", server.Close())
+		}
+	})
+}
+
+// healthz says 200 while changes are taken in and stored, 503 otherwise. A relay that is down is told but is no 503: a
+// restart would not bring it back, and nothing is lost meanwhile.
+func (d *Daemon) healthz(w http.ResponseWriter, _ *http.Request) {
+	healthy, trouble := d.health()
+	w.Header().Set("Content-Type", "application/json")
+	if !healthy {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	json.NewEncoder(w).Encode(map[string]any{"healthy": healthy, "trouble": trouble}) //nolint:errcheck // the client is gone
+}
+
+// health says whether changes are taken in, and lists all that is wrong.
+func (d *Daemon) health() (healthy bool, trouble []string) {
+	healthy = true
+	if s := d.stream.Status(); !s.Connected {
+		healthy = false
+		trouble = append(trouble, "the stream is not connected: "+s.LastError)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for part, text := range d.trouble {
+		trouble = append(trouble, part+": "+text)
+		healthy = healthy && part == "reload"
+	}
+	sending := d.dispatch.Status()
+	if sending.State != dispatch.RelayUp {
+		trouble = append(trouble, "the relay is "+string(sending.State)+": "+sending.LastError)
+	}
+	if sending.LookupError != "" {
+		trouble = append(trouble, "look-ups fail: "+sending.LookupError)
+	}
+	slices.Sort(trouble)
+	return healthy, trouble
+}
+
+// Status is all that operators see.
+func (d *Daemon) Status() Status {
+	s := StoreStatus(context.Background(), d.store)
+	s.Running, s.Started, s.Mode = true, d.started, d.config.Mode
+	healthy, trouble := d.health()
+	s.Healthy, s.Trouble = healthy && len(s.Trouble) == 0, append(trouble, s.Trouble...)
+	stream := d.stream.Status()
+	stored := d.batch.durable()
+	s.Stream = StreamStatus{
+		Connected: stream.Connected, Since: stream.Since, LastError: stream.LastError, ServerEnd: stream.ServerEnd.String(),
+		Received: stream.Received.String(), Stored: stored.String(), Confirmed: stream.Confirmed.String(), Refused: stream.Refused,
+	}
+	if stream.ServerEnd > stored {
+		s.Stream.Behind = int64(stream.ServerEnd - stored)
+	}
+	l := d.live.Load()
+	s.Rules = RulesStatus{Rules: len(l.rules.Rules), Templates: len(l.templates.Names()), Loaded: l.loaded}
+	for _, e := range l.broken {
+		s.Rules.Broken = append(s.Rules.Broken, e.Rule+": "+e.Message)
+	}
+	d.mu.Lock()
+	s.Rules.ReloadFail = d.trouble["reload"]
+	d.mu.Unlock()
+	s.Relay = RelayStatus{Address: d.config.relayAddress(), Status: d.dispatch.Status()}
+	return s
+}
+
+// StoreStatus is what a store alone tells.
+func StoreStatus(ctx context.Context, store outbox.Store) Status {
+	s := Status{Version: Version(), Sources: []SourceStatus{}, Gaps: []GapStatus{}}
+	sources, errSources := store.Sources(ctx)
+	gaps, errGaps := store.Gaps(ctx)
+	counts, errCounts := store.Count(ctx)
+	if err := errors.Join(errSources, errGaps, errCounts); err != nil {
+		s.Trouble = append(s.Trouble, "reading the store: "+err.Error())
+	}
+	s.Outbox = counts
+	for _, src := range sources {
+		s.Sources = append(s.Sources, SourceStatus{src.Database, src.SystemID, src.Slot, src.Epoch, src.Checkpoint.String(), src.Armed})
+	}
+	for _, g := range gaps {
+		view := GapStatus{ID: g.ID, Rule: g.Rule, From: g.From.String(), Count: g.Count, Lost: g.Lost, Reason: g.Reason, Mend: g.Mend, Since: g.Created}
+		if g.To != 0 {
+			view.To = g.To.String()
+		}
+		s.Gaps = append(s.Gaps, view)
+	}
+	return s
+}

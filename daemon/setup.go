@@ -1,0 +1,114 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"postman/cdc"
+	"postman/outbox/sqlite"
+	"postman/rules"
+)
+
+// SetupOptions is what an operator asks of Setup.
+type SetupOptions struct {
+	AcceptGap bool // record a gap between store and slot, and go on behind it
+	Arm       bool // let mode live send for the configured database
+	Print     bool // print the SQL, change nothing
+}
+
+// Setup makes publications and slot, and fits the store to them. It returns what it did, line by line, also beside an error.
+// It may be run again at any time while no daemon runs on the store.
+func Setup(ctx context.Context, c Config, o SetupOptions) ([]string, error) {
+	if c.DatabaseURL == "" {
+		return nil, usage("database_url: no database is named; set DATABASE_URL=postgres://user@host/database")
+	}
+	conn, err := pgx.Connect(ctx, string(c.DatabaseURL))
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the database (database_url): %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	source, err := rules.Read(c.Rules)
+	if err != nil {
+		return nil, err
+	}
+	catalog, err := cdc.LoadCatalog(ctx, conn, tables(source.Needs()))
+	if err != nil {
+		return nil, fmt.Errorf("reading the catalog: %w", err)
+	}
+	set, err := rules.Compile(source, catalog)
+	if err != nil {
+		return nil, err
+	}
+	if o.Print {
+		return setupSQL(ctx, conn, c, set.Needs(), catalog)
+	}
+	store, err := sqlite.Open(c.StorePath(), sqlite.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	done, err := setup(ctx, &preparation{config: c, conn: conn, store: store, needs: set.Needs(), catalog: catalog, accept: o.AcceptGap}, o.Arm)
+	return done, errors.Join(err, store.Close())
+}
+
+func setup(ctx context.Context, p *preparation, armed bool) (done []string, err error) {
+	src, err := p.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	done = append(done, fmt.Sprintf("publications %[1]s_ins, %[1]s_upd, %[1]s_del fit the rules", p.config.Slot),
+		fmt.Sprintf("slot %s streams from %s, epoch %d", p.config.Slot, src.Checkpoint, src.Epoch))
+	if armed {
+		if src, err = arm(ctx, p.store, src, string(p.config.DatabaseURL), true); err != nil {
+			return done, err
+		}
+		done = append(done, "live sending is armed for "+src.Armed)
+	}
+	return append(done, revokeHint...), nil
+}
+
+// revokeHint is for DBAs: the function that rules and mutes listen to may be called by any role.
+var revokeHint = []string{
+	"any role may write logical messages, and so ask for mails that rules send on a message; to let only one role do so:",
+	"  revoke execute on function pg_logical_emit_message(boolean, text, text) from public;",
+	"  revoke execute on function pg_logical_emit_message(boolean, text, bytea) from public;",
+	"  grant execute on function pg_logical_emit_message(boolean, text, text) to <the application's role>;",
+}
+
+func setupSQL(ctx context.Context, conn *pgx.Conn, c Config, needs []cdc.Need, catalog *cdc.Catalog) ([]string, error) {
+	db, err := cdc.Inspect(ctx, conn, c.Slot)
+	if err != nil {
+		return nil, err
+	}
+	statements, err := cdc.PlanPublications(db, c.Slot, needs, catalog)
+	if db.Slot == nil {
+		statements = append(statements, cdc.SlotSQL(c.Slot))
+	}
+	return statements, err
+}
+
+// misconfigured is an error of what the daemon was told, and not of the world.
+type misconfigured struct{ what string }
+
+func usage(what string) error { return misconfigured{what} }
+
+func (m misconfigured) Error() string { return m.what }
+
+// refused is an error of the files that people edit.
+type refused struct{ error }
+
+func (r refused) Unwrap() error { return r.error }
+
+// Misconfigured says whether an error is one of configuration, rules or templates, that trying again will not mend.
+func Misconfigured(err error) bool {
+	_, usage := errors.AsType[misconfigured](err)
+	_, files := errors.AsType[refused](err)
+	_, rule := errors.AsType[rules.Errors](err)
+	_, gap := errors.AsType[*GapError](err)
+	_, armed := errors.AsType[*ArmError](err)
+	_, sql := errors.AsType[*SQLError](err)
+	_, ready := errors.AsType[*cdc.SetupError](err)
+	return usage || files || rule || gap || armed || sql || ready
+}

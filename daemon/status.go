@@ -1,0 +1,80 @@
+package daemon
+
+import (
+	"encoding/hex"
+	"time"
+
+	"postman/dispatch"
+	"postman/outbox"
+)
+
+// Status is what `postman status` prints; its JSON is a contract (docs/cli.md).
+type Status struct {
+	Version string `json:"version"`
+	// Running is false when no daemon runs and the status was read from the store alone.
+	Running bool         `json:"running"`
+	Healthy bool         `json:"healthy"`
+	Trouble []string     `json:"trouble,omitempty"` // what keeps it from being healthy, for a person
+	Started time.Time    `json:"started,omitzero"`
+	Mode    string       `json:"mode"`
+	Stream  StreamStatus `json:"stream,omitzero"`
+	Rules   RulesStatus  `json:"rules,omitzero"`
+	Relay   RelayStatus  `json:"relay,omitzero"`
+
+	Sources []SourceStatus `json:"sources"`
+	Outbox  outbox.Counts  `json:"outbox"`
+	Gaps    []GapStatus    `json:"gaps"`
+}
+
+// StreamStatus says how far the stream is. The LSNs are a ladder: each is at most the one before.
+type StreamStatus struct {
+	Connected bool      `json:"connected"`
+	Since     time.Time `json:"since,omitzero"`
+	LastError string    `json:"last_error,omitempty"`
+	ServerEnd string    `json:"server_end"`
+	Received  string    `json:"received"`
+	Stored    string    `json:"stored"`
+	Confirmed string    `json:"confirmed"`
+	Behind    int64     `json:"behind_bytes"`
+	Refused   uint64    `json:"refused_messages"` // logical messages that were not transactional
+}
+
+// RulesStatus says which rules are live.
+type RulesStatus struct {
+	Rules      int       `json:"rules"`
+	Templates  int       `json:"templates"`
+	Loaded     time.Time `json:"loaded,omitzero"`
+	Broken     []string  `json:"broken,omitempty"`      // rules that the catalog does not bear
+	ReloadFail string    `json:"reload_fail,omitempty"` // why the last reload was refused
+}
+
+// RelayStatus says how the relay does.
+type RelayStatus struct {
+	Address string `json:"address"`
+	dispatch.Status
+}
+
+// SourceStatus is a database that the store covers.
+type SourceStatus struct {
+	Database   string `json:"database"`
+	SystemID   string `json:"system_id"`
+	Slot       string `json:"slot"`
+	Epoch      uint32 `json:"epoch"`
+	Checkpoint string `json:"checkpoint"`
+	Armed      string `json:"armed,omitempty"`
+}
+
+// GapStatus is a stretch that was not covered.
+type GapStatus struct {
+	ID     int64     `json:"id"`
+	Rule   string    `json:"rule,omitempty"`
+	From   string    `json:"from"`
+	To     string    `json:"to,omitempty"`
+	Count  int64     `json:"count"`
+	Lost   bool      `json:"lost"`
+	Reason string    `json:"reason"`
+	Mend   string    `json:"mend,omitempty"`
+	Since  time.Time `json:"since"`
+}
+
+func shortHash(h outbox.Hash) string { return hex.EncodeToString(h[:6]) }
