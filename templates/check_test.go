@@ -1,0 +1,157 @@
+package templates
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"postman/value"
+)
+
+var columns = []value.Column{
+	{Name: "id", Type: value.Type{Base: pgtype.Int8OID}},
+	{Name: "price", Type: value.Type{Base: pgtype.NumericOID}},
+	{Name: "starts_at", Type: value.Type{Base: pgtype.TimestamptzOID}},
+	{Name: "title", Type: value.Type{Base: pgtype.TextOID}},
+	{Name: "details", Type: value.Type{Base: pgtype.JSONBOID}},
+	{Name: "tags", Type: value.Type{Base: pgtype.TextArrayOID}},
+	{Name: "title", Type: value.Type{Base: pgtype.Int8OID}}, // a query may name two columns alike
+}
+
+// samples are what a checker of rules passes: one of values, one of NULLs.
+func samples() []Data {
+	var all []Data
+	for _, null := range []bool{false, true} {
+		all = append(all, Data{
+			"about": "why", "new": Sample(columns, null), "message": Unknown{}, "listings": []map[string]any{Sample(columns, null)},
+		})
+	}
+	return all
+}
+
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ body, want string }{
+		"all is well":            {`{{.about}}{{money .new.price "KRW"}}{{datetime .new.starts_at}}{{range .listings}}{{.title}}{{$.new.id}}{{end}}{{join ", " .new.tags}}`, ""},
+		"a part of JSON in with": {`{{with .new.details}}{{.color}}{{range .sizes}}{{.width}}{{end}}{{.color}}{{end}}`, ""},
+		"any part of a message":  {`{{.message.a.b}}{{range .message.list}}{{.x.y}}{{range .z}}{{.}}{{end}}{{end}}{{money .message.n "KRW"}}{{if gt .message.n 3}}{{date .message.d}}{{end}}`, ""},
+		"get of a message":       {`{{get .message "name" | upper}}{{range get .message "items"}}{{.}}{{end}}`, ""},
+		"a variable of a branch not taken": {`{{if not .about}}{{.new.titel}}{{end}}`, `m.html:1:70: there is no .new.titel; did you mean title?
+  1 | {{define "subject"}}s{{end}}{{define "body"}}{{if not .about}}{{.new.titel}}{{end}}{{end}}
+    |                                                                      ^`},
+		"an unknown name of the data": {`{{.nwe.title}}`, `m.html:1:49: there is no .nwe; did you mean new?
+  1 | {{define "subject"}}s{{end}}{{define "body"}}{{.nwe.title}}{{end}}
+    |                                                 ^`},
+		"through a variable": {`{{$r := .new}}{{$r.titel}}`, `m.html:1:65: there is no $r.titel; did you mean title?
+  1 | {{define "subject"}}s{{end}}{{define "body"}}{{$r := .new}}{{$r.titel}}{{end}}
+    |                                                                 ^`},
+		"through with and $": {`{{with .new}}{{.titel}}{{$.abuot}}{{end}}`, `m.html:1:62: there is no .titel; did you mean title?
+  1 | {{define "subject"}}s{{end}}{{define "body"}}{{with .new}}{{.titel}}{{$.abuot}}{{end}}{{end}}
+    |                                                              ^
+m.html:1:73: there is no $.abuot; did you mean about?
+  1 | {{define "subject"}}s{{end}}{{define "body"}}{{with .new}}{{.titel}}{{$.abuot}}{{end}}{{end}}
+    |                                                                         ^`},
+		"through range": {`{{range $i, $l := .listings}}{{.titel}}{{$l.idd}}{{end}}`, `m.html:1:78: there is no .titel; did you mean title?
+  1 | {{define "subject"}}s{{end}}{{define "body"}}{{range $i, $l := .listings}}{{.titel}}{{$l.idd}}{{end}}{{end}}
+    |                                                                              ^
+m.html:1:90: there is no $l.idd; did you mean id?
+  1 | {{define "subject"}}s{{end}}{{define "body"}}{{range $i, $l := .listings}}{{.titel}}{{$l.idd}}{{end}}{{end}}
+    |                                                                                          ^`},
+		"through a block and a dict": {`{{template "fact" (dict "nam" .new.title)}}`, `_facts.html:1:21: there is no .name; did you mean nam?
+  1 | {{define "fact"}}{{.name}}{{end}}
+    |                     ^`},
+		"a block without its value": {`{{template "fact" .}}`, `_facts.html:1:21: there is no .name; there are: about, listings, message, new
+  1 | {{define "fact"}}{{.name}}{{end}}
+    |                     ^`},
+		"a part of a text": {`{{.new.title.first}}`, `m.html:1:59: .new.title is text and has no .first
+  1 | {{define "subject"}}s{{end}}{{define "body"}}{{.new.title.first}}{{end}}
+    |                                                           ^`},
+		"a method of a time": {`{{.new.starts_at.Year}}`, `m.html:1:63: .new.starts_at is a time and has no .Year
+  1 | {{define "subject"}}s{{end}}{{define "body"}}{{.new.starts_at.Year}}{{end}}
+    |                                                               ^`},
+		"a part of a list": {`{{.listings.title}}`, `m.html:1:58: .listings is a list: read .title inside {{range .listings}}
+  1 | {{define "subject"}}s{{end}}{{define "body"}}{{.listings.title}}{{end}}
+    |                                                          ^`},
+		"a part of JSON that may be NULL": {`{{.new.details.color}}`, `m.html:1:61: .new.details is NULL here and has no .color; put it inside {{with .new.details}}, or write (get .new.details "color")
+  1 | {{define "subject"}}s{{end}}{{define "body"}}{{.new.details.color}}{{end}}
+    |                                                             ^`},
+		"a function that cannot take its value": {`{{if .new.id}}{{money .new.title "KRW"}}{{end}}`, `m.html:1:62: money: "title" (text) is no number
+  1 | {{define "subject"}}s{{end}}{{define "body"}}{{if .new.id}}{{money .new.title "KRW"}}{{end}}{{end}}
+    |                                                              ^`},
+		"a function of the branch for NULL": {`{{if .new.id}}{{else}}{{date .about}}{{end}}`, `m.html:1:70: date: "why" (text) is no date or time: let a query turn it into one, as in select @message.at::timestamptz as at
+  1 | {{define "subject"}}s{{end}}{{define "body"}}{{if .new.id}}{{else}}{{date .about}}{{end}}{{end}}
+    |                                                                      ^`},
+		"deeper in a parenthesis": {`{{(get .new "details").x | len}}{{print (.new).titel}}`, `m.html:1:93: there is no (…).titel; did you mean title?
+  1 | {{define "subject"}}s{{end}}{{define "body"}}{{(get .new "details").x | len}}{{print (.new).titel}}{{end}}
+    |                                                                                             ^`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := load(t, map[string]string{
+				"_facts.html": `{{define "fact"}}{{.name}}{{end}}`,
+				"m.html":      whole(c.body),
+			})
+			got := ""
+			if err := s.Check("m", samples()...); err != nil {
+				got = err.Error()
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("error (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestCheckAllBlocksAndLocales(t *testing.T) {
+	t.Parallel()
+	s := load(t, map[string]string{
+		"m.html":    `{{define "subject"}}{{.a}}{{end}}{{define "body"}}{{.b}}{{end}}{{define "text"}}{{.c}}{{end}}{{define "preheader"}}{{.d}}{{end}}{{define "ics"}}{{.e}}{{end}}`,
+		"m.ko.html": whole("{{.f}}"),
+		"n.html":    whole("{{.not_checked}}"),
+	})
+	err := s.Check("m", Data{"z": 1})
+	if err == nil {
+		t.Fatal("nothing is wrong")
+	}
+	for _, name := range []string{"a", "b", "c", "d", "e", "f"} {
+		if !strings.Contains(err.Error(), "there is no ."+name+";") {
+			t.Errorf(".%s is not missed in:\n%v", name, err)
+		}
+	}
+	if strings.Contains(err.Error(), "not_checked") {
+		t.Error("another template was checked")
+	}
+}
+
+// Blocks that call others twice, level by level, would be walked for longer than anybody waits.
+func TestCheckEnds(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	for i := range 60 {
+		fmt.Fprintf(&b, `{{define "x%d"}}{{template "x%d"}}{{template "x%d"}}{{end}}`, i, i+1, i+1)
+	}
+	s := load(t, map[string]string{"m.html": whole(`{{template "x0"}}`) + b.String() + `{{define "x60"}}{{end}}`})
+	if err := s.Check("m", Data{}); err == nil || err.Error() != "m.html: the template is too large: its blocks call others again and again" {
+		t.Errorf("error is %v", err)
+	}
+}
+
+func TestSample(t *testing.T) {
+	t.Parallel()
+	got := Sample(columns, false)
+	want := map[string]any{
+		"id": int64(3), "price": decimal(t, "1234500.00"), "starts_at": sampleTime, "title": "title", "details": Unknown{}, "tags": []any{"tags"},
+	}
+	same := cmp.Comparer(func(a, b *value.Decimal) bool { return a.String() == b.String() })
+	if diff := cmp.Diff(want, got, same); diff != "" {
+		t.Error(diff)
+	}
+	for name, v := range Sample(columns, true) {
+		if _, there := want[name]; !there || v != nil {
+			t.Errorf("%s is %v", name, v)
+		}
+	}
+}
