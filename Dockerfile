@@ -9,9 +9,8 @@ COPY . .
 # .git comes along: the version is read from it.
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /image/usr/local/bin/postman ./cmd/postman
-# SQLite wants a folder for temporary files, the relay's and Sentry's TLS the certificates.
-RUN install -d -m 1777 /image/tmp && \
-    install -D -m 644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt && \
+# The relay's TLS, and Sentry's, want the certificates.
+RUN install -D -m 644 /etc/ssl/certs/ca-certificates.crt /image/etc/ssl/certs/ca-certificates.crt && \
     install -d -m 750 /store
 
 FROM scratch
