@@ -116,7 +116,7 @@ func (a *api) getStatus(w http.ResponseWriter, _ *http.Request) { reply(w, a.sta
 
 func (a *api) list(w http.ResponseWriter, r *http.Request) {
 	_, f, err := selection(r)
-	var view ListView
+	view := ListView{Messages: []MessageView{}, Matches: []MatchView{}}
 	if err == nil && (len(f.MessageStates) > 0 || len(f.MatchStates) == 0) {
 		view.Messages, err = a.messages(r, f)
 	}
@@ -165,7 +165,7 @@ func (a *api) showMatch(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *api) show(r *http.Request, match func(int64) (int64, error)) (ShowView, error) {
-	var view ShowView
+	view := ShowView{Messages: []MessageView{}, Attempts: []AttemptView{}}
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
 	if err != nil {
 		return view, badRequest{"the id is no number"}
@@ -267,7 +267,9 @@ func reply(w http.ResponseWriter, body any, err error) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(body) //nolint:errcheck // the client is gone; there is nobody to tell
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false) // Message-IDs are read by people, too
+	encoder.Encode(body)         //nolint:errcheck // the client is gone; there is nobody to tell
 }
 
 func viewMessage(m *outbox.Message) MessageView {

@@ -87,7 +87,7 @@ func (l *listCmd) Run(p *program) error {
 	}
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	if len(view.Messages) > 0 {
-		fmt.Fprintln(w, "MESSAGE\tCOMMITTED\tRULE\tTO\tSTATE\tSUBJECT OR REASON")
+		fmt.Fprintln(w, "MESSAGE\tCOMMITTED\tRULE\tTO\tSTATE\tSUBJECT (REASON)")
 	}
 	for i := range view.Messages {
 		printMessage(w, &view.Messages[i])
@@ -105,9 +105,9 @@ func (l *listCmd) Run(p *program) error {
 func printMessage(w *tabwriter.Writer, m *daemon.MessageView) {
 	what := m.Subject
 	if m.Reason != "" {
-		what = m.Reason
+		what = strings.TrimSpace(what + " (" + firstLine(m.Reason) + ")")
 	}
-	fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", m.ID, when(m.Committed), m.Rule, m.Address, m.State, firstLine(what))
+	fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", m.ID, when(m.Committed), m.Rule, m.Address, m.State, what)
 }
 
 // printMatches leaves out those that became messages, unless they were asked for.
@@ -150,7 +150,7 @@ func (s *showCmd) Run(p *program) error {
 	var view daemon.ShowView
 	text, err := p.ask(http.MethodGet, path, nil, &view)
 	if err != nil {
-		return fmt.Errorf("%s: %w", s.ID, err)
+		return fmt.Errorf("outbox show %s: %w", s.ID, err)
 	}
 	if s.JSON {
 		_, err = p.stdout.Write(text)
@@ -210,8 +210,16 @@ func (a *actFlags) act(p *program, action, done string) error {
 		_, err = p.stdout.Write(text)
 		return err
 	}
-	fmt.Fprintf(p.stdout, "%s %d messages and %d matches\n", done, moved.Messages, moved.Matches)
+	fmt.Fprintf(p.stdout, "%s %s and %s\n", done, many(moved.Messages, "message", "messages"), many(moved.Matches, "match", "matches"))
 	return nil
+}
+
+// many is a number of things.
+func many(n int, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, more)
 }
 
 type (

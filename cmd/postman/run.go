@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os"
 	"syscall"
 	"time"
 
@@ -70,17 +69,25 @@ func (p *program) stop(d *daemon.Daemon, drain time.Duration) error {
 	defer cancel(nil)
 	ctx, cancelTimeout := context.WithTimeoutCause(ctx, drain, errors.New("the mails in hand did not end in time (drain); they are uncertain and are dealt with at the next start"))
 	defer cancelTimeout()
-	go func() {
-		for {
-			select {
-			case s := <-p.signals:
-				if s != os.Signal(syscall.SIGHUP) {
-					cancel(errSecondSignal)
-				}
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
+	go p.hasten(ctx, cancel)
 	return d.Stop(ctx)
+}
+
+// echo is how long after the first signal another one is the same: who signals a process and its group, as timeout(1) does,
+// sends it twice.
+const echo = 300 * time.Millisecond
+
+// hasten cancels the drain at the second signal.
+func (p *program) hasten(ctx context.Context, cancel context.CancelCauseFunc) {
+	first := time.Now()
+	for {
+		select {
+		case s := <-p.signals:
+			if s != syscall.SIGHUP && time.Since(first) > echo {
+				cancel(errSecondSignal)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }

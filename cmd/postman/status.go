@@ -83,7 +83,7 @@ func since(t time.Time) string { return time.Since(t).Round(time.Second).String(
 func printRunning(w io.Writer, s *daemon.Status) {
 	t := &s.Stream
 	fmt.Fprintf(w, "\nstream     server %s  received %s  stored %s  confirmed %s  (%s behind)\n", t.ServerEnd, t.Received, t.Stored, t.Confirmed, bytesOf(t.Behind))
-	fmt.Fprintf(w, "rules      %d live since %s, %d templates\n", s.Rules.Rules, s.Rules.Loaded.Local().Format(time.DateTime), s.Rules.Templates)
+	fmt.Fprintf(w, "rules      %d live since %s, %s\n", s.Rules.Rules, s.Rules.Loaded.Local().Format(time.DateTime), many(s.Rules.Templates, "template", "templates"))
 	for _, b := range s.Rules.Broken {
 		fmt.Fprintf(w, "  ! broken: %s\n", firstLine(b))
 	}

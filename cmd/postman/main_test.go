@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"postman/internal/pgcluster/pgtest"
+	"postman/internal/smtptest"
+)
+
+// The scripts in testdata drive the program as people do: as a process, with real Postgres and a real relay.
+func TestMain(m *testing.M) {
+	testscript.Main(pgtest.Shared(m), map[string]func(){"postman": main})
+}
+
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			t := env.T().(testing.TB)
+			url := pgtest.Database(t)
+			relay, err := smtptest.Start(smtptest.Options{})
+			if err != nil {
+				return err
+			}
+			env.Defer(relay.Close)
+			env.Values["relay"] = relay
+			env.Vars = append(env.Vars, "DATABASE_URL="+url, "SMTP_URL=smtp://"+relay.Addr(), "POSTMAN_SLOT="+pgtest.Name(url),
+				"POSTMAN_FROM=Postman <postman@example.com>", "POSTMAN_HTTP=127.0.0.1:0")
+			return world(env.WorkDir, url)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"sql": sql, "mails": mails, "eventually": eventually, "exit": exits,
+		},
+	})
+}
+
+// world writes what each script begins with.
+func world(dir, url string) error {
+	for name, text := range map[string]string{
+		"rules.yaml": `
+rules:
+  - name: visit
+    about: A visit was booked for you.
+    on: {table: visits, ops: [insert]}
+    when: new.kind == "visit"
+    to: {query: select email from staff where id = @new.staff_id}
+    template: visit
+`,
+		"templates/visit.html": `{{define "subject"}}Visit {{.new.id}}{{end}}{{define "body"}}<p>Visit {{.new.id}}</p>{{end}}`,
+	} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	return execute(url, `
+		create table staff (id int primary key, email text);
+		create table visits (id bigint generated always as identity primary key, kind text not null, staff_id int);
+		insert into staff values (1, 'kim@example.com'), (2, 'not an address')`)
+}
+
+func execute(url, statement string) error {
+	conn, err := pgx.Connect(context.Background(), url)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(context.Background(), statement)
+	conn.Close(context.Background())
+	return err
+}
+
+// sql runs a statement in the script's database.
+func sql(ts *testscript.TestScript, _ bool, args []string) {
+	for _, statement := range args {
+		ts.Check(execute(ts.Getenv("DATABASE_URL"), statement))
+	}
+}
+
+// mails waits until the relay has taken exactly so many.
+func mails(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	came, err := ts.Value("relay").(*smtptest.Server).Wait(ctx, n)
+	ts.Check(err)
+	if len(came) != n {
+		ts.Fatalf("%d mails; want %d", len(came), n)
+	}
+}
+
+// eventually runs postman again and again until its output matches the pattern.
+func eventually(ts *testscript.TestScript, _ bool, args []string) {
+	pattern := regexp.MustCompile(args[0])
+	var last string
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		_ = ts.Exec("postman", args[1:]...)
+		last = ts.ReadFile("stdout") + ts.ReadFile("stderr")
+		if pattern.MatchString(last) {
+			return
+		}
+	}
+	ts.Fatalf("postman %v never said %s; at last:\n%s", args[1:], pattern, last)
+}
+
+// exits runs postman and checks its exit code.
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec("postman", args[1:]...)
+	code := 0
+	if failed := (*exec.ExitError)(nil); asExit(err, &failed) {
+		code = failed.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if code != want {
+		ts.Fatalf("postman %v exited %d; want %d", args[1:], code, want)
+	}
+}
+
+func asExit(err error, to **exec.ExitError) bool {
+	e, ok := err.(*exec.ExitError) //nolint:errorlint // testscript returns it as it is
+	*to = e
+	return ok
+}
+
+func TestBytesOf(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 3 << 20: "3.0 MiB", 5 << 40: "5.0 TiB", 5 << 50: "5120.0 TiB"} {
+		if got := bytesOf(n); got != want {
+			t.Errorf("bytesOf(%d) = %q; want %q", n, got, want)
+		}
+	}
+}
+
+func TestUsageIsExitCode2(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{}, {"fly"}, {"run", "--wings"}, {"outbox", "show"}, {"outbox", "show", "x"}} {
+		if code := run(args, io.Discard, io.Discard); code != exitUsage {
+			t.Errorf("postman %v exited %d", args, code)
+		}
+	}
+	if code := run([]string{"version"}, io.Discard, io.Discard); code != 0 {
+		t.Errorf("postman version exited %d", code)
+	}
+}
