@@ -37,15 +37,13 @@ var arrows = map[string][]string{
 // homes are the libraries that one room alone may import: rules knows no SMTP, dispatch no WAL, and a library can be
 // replaced without a search.
 var homes = map[string]string{
-	"github.com/alecthomas/kong":       "cmd",
-	"github.com/expr-lang/expr":        "rules",
-	"github.com/fsnotify/fsnotify":     "daemon",
-	"github.com/getsentry/sentry-go":   "daemon",
-	"github.com/go-playground/locales": "templates",
-	"github.com/inbucket/html2text":    "templates",
-	"github.com/jackc/pglogrepl":       "cdc",
-	"github.com/wneessen/go-mail":      "dispatch",
-	"modernc.org/sqlite":               "outbox",
+	"github.com/alecthomas/kong":     "cmd",
+	"github.com/expr-lang/expr":      "rules",
+	"github.com/fsnotify/fsnotify":   "daemon",
+	"github.com/getsentry/sentry-go": "daemon",
+	"github.com/jackc/pglogrepl":     "cdc",
+	"github.com/wneessen/go-mail":    "dispatch",
+	"modernc.org/sqlite":             "outbox",
 }
 
 // pkg is what `go list -json` says of a package.
