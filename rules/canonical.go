@@ -3,6 +3,8 @@ package rules
 import (
 	"bytes"
 	"slices"
+	"strings"
+	"unicode"
 
 	"gopkg.in/yaml.v3"
 )
@@ -48,7 +50,14 @@ func (r *Rule) sensitiveEntries() *yaml.Node {
 	return names
 }
 
-func word(s string) *yaml.Node { return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s} }
+// word writes a text. The library writes a text that begins with white space under a | line, and does not read it back.
+func word(s string) *yaml.Node {
+	n := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: s}
+	if strings.Contains(s, "\n") && strings.TrimLeftFunc(s, unicode.IsSpace) != s {
+		n.Style = yaml.DoubleQuotedStyle
+	}
+	return n
+}
 
 // plain copies a node without comments, anchors and its own style. All that is not empty is written as text, since a
 // rule's values are read as they are written.

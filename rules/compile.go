@@ -262,9 +262,17 @@ func (c *ruleCheck) columnParam(at Place, p Param) {
 		c.fail(at, "the rule is on a message: there is no "+p.Scope, "write @message.key")
 	case t.Column(p.Name) < 0:
 		c.fail(at, fmt.Sprintf("the table %s has no column %s", t.TableName, p.Name), suggest(p.Name, columnNames(t)))
+	case !slices.ContainsFunc(c.env.ops, func(op cdc.Op) bool { return hasRow(op, p.Scope) }):
+		c.fail(at, fmt.Sprintf("@%s.%s is always NULL: the rule is on %s", p.Scope, p.Name, list(opNames(c.env.ops), "and")),
+			"an insert has a new row, a delete an old one, an update both")
 	case p.Scope == "old":
 		c.carries(at, p.Name)
 	}
+}
+
+// hasRow says whether an operation has a row of that name.
+func hasRow(op cdc.Op, row string) bool {
+	return op == cdc.Update || op == cdc.Insert && row == "new" || op == cdc.Delete && row == "old"
 }
 
 // tests checks that the columns of the rule's tests are there.

@@ -103,7 +103,7 @@ func (f *frame) text(e *Expr) (v any, err error) {
 	}
 }
 
-func texts(e *Expr, list []any) ([]string, error) {
+func texts(e *Expr, list []any) (any, error) {
 	texts := make([]string, len(list))
 	for i, v := range list {
 		s, ok := v.(string)

@@ -177,6 +177,9 @@ func (r *reader) readTable(rule *Rule, table, ops *yaml.Node) {
 	if ops.Kind == yaml.SequenceNode && len(ops.Content) == 0 {
 		r.fail(ops, "ops is an empty list", "name at least one of insert, update, delete and truncate")
 	}
+	if !ok {
+		rule.On = On{} // on nothing, which is reported: nothing more can be said of it
+	}
 }
 
 // rowOps are the operations that a rule can be on.

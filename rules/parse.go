@@ -17,6 +17,31 @@ import (
 // maxExpr bounds an expression's source in bytes. The parser recurses once per bracket.
 const maxExpr = 8 << 10
 
+// swallowing finds a // comment that takes in more than its line.
+func swallowing(t text) (offset int, found bool) {
+	tokens, err := lexer.Lex(file.NewSource(t.value))
+	if err != nil {
+		return 0, false
+	}
+	source, end := []rune(t.value), 0
+	for _, token := range tokens {
+		next := token.From
+		if token.Kind == lexer.EOF {
+			next = len(source)
+		}
+		gap := string(source[end:max(end, next)]) // white space and comments
+		if before, comment, ok := strings.Cut(gap, "//"); ok {
+			from := end + utf8.RuneCountInString(before)
+			line, _, _ := strings.Cut(comment, "\n")
+			if swallows(t, from, from+2+utf8.RuneCountInString(line)) {
+				return from, true
+			}
+		}
+		end = token.To
+	}
+	return 0, false
+}
+
 // parseExpr parses an expression. It looks for what people who think in SQL write first: the parser's own words for it
 // would not help them.
 func parseExpr(source string, c *conf.Config) (ast.Node, []problem) {

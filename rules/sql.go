@@ -54,6 +54,7 @@ func (p *sqlParser) token() {
 	switch c := rest[0]; {
 	case strings.HasPrefix(rest, "--"):
 		p.to(strings.IndexAny(rest, "\r\n"))
+		p.unfolded(start)
 		return
 	case strings.HasPrefix(rest, "/*"):
 		p.comment()
@@ -91,6 +92,14 @@ func (p *sqlParser) to(n int) {
 		n = len(p.src) - p.pos
 	}
 	p.pos += n
+}
+
+// unfolded checks a comment that goes to the end of its line.
+func (p *sqlParser) unfolded(start int) {
+	from := utf8.RuneCountInString(p.src[:start])
+	if swallows(p.sql.text, from, from+utf8.RuneCountInString(p.src[start:p.pos])) {
+		p.fail(start, swallowed, swallowedHint)
+	}
 }
 
 // comment skips a comment; comments nest.

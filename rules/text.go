@@ -78,6 +78,17 @@ func (t text) cutBy() (Place, bool) {
 	return c.pos.place(t.file), c.peek() == '#'
 }
 
+const (
+	swallowed     = "YAML joins these lines, and the comment takes in what follows it"
+	swallowedHint = "write the value under a | line, which keeps its lines"
+)
+
+// swallows says whether a comment to the end of a line, which is the text between two offsets, goes on behind the end of its
+// line in the file: YAML joins the lines of all scalars but those under a |.
+func swallows(t text, from, to int) bool {
+	return t.place(from).Line != t.place(to-1).Line
+}
+
 // pos is a place in the lines of a file; both count from 0.
 type pos struct{ line, column int }
 

@@ -261,6 +261,9 @@ func (r *reader) expr(n *yaml.Node, what string) *Expr {
 		r.cut(p, "expression")
 		return nil
 	}
+	if offset, found := swallowing(t); found {
+		problems = []problem{{offset, swallowed, swallowedHint}}
+	}
 	for _, p := range problems {
 		r.failAt(t.place(p.offset), p.message, p.hint)
 	}
