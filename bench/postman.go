@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// options are what the runs of postman differ in.
+type options struct {
+	relay string
+	rule  string // the table that its rule watches
+}
+
+// postmanSide is the real command, postman run, with the settings that an operator would take: all default but for the addresses.
+type postmanSide struct {
+	bench *bench
+	dir   string
+	opts  options
+}
+
+const ruleFile = `rules:
+  - name: booked
+    about: Somebody booked a meeting.
+    on: {table: %s, ops: [insert]}
+    when: new.kind == "meeting"
+    load:
+      customer: select name, phone from customers where id = @new.customer_id
+    to: {query: "select email, name from staff where id = @new.staff_id"}
+    template: booked
+    hold_over: {transaction: 1000000000, minute: 1000000000}
+`
+
+const template = `{{define "subject"}}change {{.new.id}}{{end}}
+{{define "body"}}<p>Dear {{.to.name}},</p>
+<p>{{.customer.name}} ({{.customer.phone}}) has a meeting at {{.new.starts_at}}.</p>
+<p>{{.new.note}}</p>{{end}}
+`
+
+// files writes what postman reads.
+func (s *postmanSide) files() error {
+	return errors.Join(
+		os.MkdirAll(filepath.Join(s.dir, "templates"), 0o755),
+		os.WriteFile(filepath.Join(s.dir, "rules.yaml"), fmt.Appendf(nil, ruleFile, s.opts.rule), 0o644),
+		os.WriteFile(filepath.Join(s.dir, "templates", "booked.html"), []byte(template), 0o644),
+		os.WriteFile(filepath.Join(s.dir, "postman.yaml"), []byte("http: ''\n"), 0o644),
+	)
+}
+
+func (s *postmanSide) name() string  { return "postman" }
+func (s *postmanSide) slot() string  { return "postman" }
+func (s *postmanSide) table() string { return s.opts.rule }
+func (s *postmanSide) start(ctx context.Context) (*process, error) {
+	return start(s.command(ctx, "run"))
+}
+
+func (s *postmanSide) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, s.bench.binary, args...)
+	cmd.Dir = s.dir
+	cmd.Env = []string{
+		"DATABASE_URL=" + s.bench.database.url, "STORE_URL=sqlite:postman.db", "SMTP_URL=smtp://" + s.opts.relay,
+		"POSTMAN_MODE=live", "POSTMAN_FROM=hello@example.com", "POSTMAN_SLOT=" + s.slot(),
+	}
+	return cmd
+}
+
+// fresh gives postman a new store, slot and publications.
+func (s *postmanSide) fresh(ctx context.Context) error {
+	if err := os.RemoveAll(s.dir); err != nil {
+		return err
+	}
+	if err := s.files(); err != nil {
+		return err
+	}
+	if err := s.bench.database.forget(ctx, s.slot()); err != nil {
+		return err
+	}
+	if out, err := s.command(ctx, "setup").CombinedOutput(); err != nil {
+		return fmt.Errorf("postman setup: %w\n%s", err, out)
+	}
+	return nil
+}
