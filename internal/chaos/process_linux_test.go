@@ -1,0 +1,6 @@
+package chaos
+
+import "syscall"
+
+// attributes make the kernel kill the child when this process dies.
+func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
