@@ -1,13 +1,16 @@
 package daemon
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
 
 	"postman/outbox"
+	"postman/outbox/sqlite"
 )
 
 // The operators' interface: JSON over HTTP, on a socket beside the store that only its owner can open. The commands use it
@@ -48,6 +51,9 @@ type MatchView struct {
 	Due       time.Time         `json:"due,omitzero"`
 	Committed time.Time         `json:"committed,omitzero"`
 }
+
+// Expanded says whether the match became messages, and so needs no line of its own beside theirs.
+func (m *MatchView) Expanded() bool { return m.State == outbox.MatchExpanded }
 
 // AttemptView is one conversation with a relay.
 type AttemptView struct {
@@ -106,6 +112,15 @@ func API(store outbox.Store, status func() Status, acted func()) http.Handler {
 	return mux
 }
 
+// OpenAPI opens a store that no daemon owns, and serves the operators' interface from it until it is closed.
+func OpenAPI(ctx context.Context, c Config) (h http.Handler, closeStore func() error, err error) {
+	store, err := sqlite.Open(c.StorePath(), sqlite.Options{}) //nolint:contextcheck // its writer outlives the call
+	if err != nil {
+		return nil, nil, fmt.Errorf("opening the store: %w", err)
+	}
+	return API(store, func() Status { return StoreStatus(ctx, store) }, nil), store.Close, nil
+}
+
 type api struct {
 	store  outbox.Store
 	status func() Status
@@ -145,7 +160,7 @@ func (a *api) matches(r *http.Request, f outbox.Filter) ([]MatchView, error) {
 }
 
 func (a *api) showMessage(w http.ResponseWriter, r *http.Request) {
-	view, err := a.show(r, func(id int64) (int64, error) {
+	view, err := a.show(r, func(id int64) (int64, error) { //nolint:contextcheck // the request has it
 		found, err := a.store.Messages(r.Context(), outbox.Filter{Messages: []int64{id}})
 		if err != nil || len(found) == 0 {
 			return 0, notFound(err)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,7 +98,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 			d.undo()
 		}
 	}()
-	if err := d.openStore(); err != nil {
+	if err := d.openStore(); err != nil { //nolint:contextcheck // its writer outlives the call
 		return err
 	}
 	conn, err := d.connect(ctx)
@@ -118,7 +119,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	if err := d.prepare(ctx, conn, set); err != nil {
 		return err
 	}
-	d.goLive(set.live)
+	d.goLive(ctx, set.live)
 	if err := d.recover(ctx); err != nil {
 		return err
 	}
@@ -159,7 +160,7 @@ func (d *Daemon) openLookup(ctx context.Context) (err error) {
 
 func (d *Daemon) close(what string, err error) {
 	if err != nil {
-		d.log.Error("closing the "+what, "error", err)
+		d.log.Error("closing", "what", what, "error", err)
 	}
 }
 
@@ -184,10 +185,10 @@ func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *loaded) (err 
 }
 
 // goLive makes a set the one that decides, from the next transaction on.
-func (d *Daemon) goLive(l *live) {
+func (d *Daemon) goLive(ctx context.Context, l *live) {
 	d.live.Store(l)
 	for _, e := range l.broken {
-		d.report.report(context.Background(), e, e.Rule, "broken rule")
+		d.report.report(ctx, e, e.Rule, "broken rule")
 	}
 	d.log.Info("rules are live", "rules", len(l.rules.Rules), "broken", len(l.broken), "templates", len(l.templates.Names()))
 }
@@ -240,7 +241,7 @@ func (d *Daemon) takeIn(ctx context.Context, h *holds) {
 		shapes: make(map[*cdc.Table]outbox.Hash), unfit: make(map[string]bool),
 	})
 	if ctx.Err() == nil {
-		d.fail(fmt.Errorf("the stream ended: %w", err))
+		d.fail(ctx, fmt.Errorf("the stream ended: %w", err))
 	}
 }
 
@@ -251,20 +252,20 @@ func (d *Daemon) commit(ctx context.Context) {
 	}
 	if err := c.run(ctx); err != nil && ctx.Err() == nil {
 		d.batch.close() // nothing more can be stored: the stream must not wait for it
-		d.fail(fmt.Errorf("storing a batch: %w", err))
+		d.fail(ctx, fmt.Errorf("storing a batch: %w", err))
 	}
 }
 
 func (d *Daemon) send(ctx context.Context) {
 	if err := d.dispatch.Run(ctx); err != nil && ctx.Err() == nil {
-		d.fail(fmt.Errorf("dispatch ended: %w", err))
+		d.fail(ctx, fmt.Errorf("dispatch ended: %w", err))
 	}
 }
 
 // fail notes what ended a part before Stop did; Wait returns it.
-func (d *Daemon) fail(err error) {
+func (d *Daemon) fail(ctx context.Context, err error) {
 	d.setTrouble("daemon", err)
-	d.report.report(context.Background(), err, "", "daemon")
+	d.report.report(ctx, err, "", "daemon")
 	select {
 	case d.failed <- err:
 	default: // the first reason is the one that counts
@@ -300,6 +301,7 @@ func (d *Daemon) drain(ctx context.Context) error {
 	}
 	d.aborting()
 	d.undo()
+	d.log.Info("stopped", "covered", d.batch.durable(), "drained", err == nil)
 	d.report.flush()
 	return err
 }
@@ -311,8 +313,8 @@ func (d *Daemon) undo() {
 	if d.aborting != nil {
 		d.aborting()
 	}
-	for i := len(d.cleanup) - 1; i >= 0; i-- {
-		d.cleanup[i]()
+	for _, f := range slices.Backward(d.cleanup) {
+		f()
 	}
 	d.cleanup = nil
 	d.serving.Wait()
@@ -332,9 +334,9 @@ func (d *Daemon) setTrouble(part string, err error) {
 		d.trouble[part] = text
 	}
 	d.mu.Unlock()
-	switch {
-	case text == before:
-	case text == "":
+	switch text {
+	case before:
+	case "":
 		d.log.Info("recovered", "part", part, "from", before)
 	default:
 		d.log.Error("trouble", "part", part, "error", text)

@@ -87,7 +87,7 @@ func loadTemplates(dir string) (*templates.Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the templates: %w", err)
 	}
-	defer root.Close()
+	defer root.Close() //nolint:errcheck // it was only read
 	return templates.Load(root.FS())
 }
 

@@ -31,7 +31,7 @@ func (d *Daemon) Reload(ctx context.Context) (err error) {
 	if err := p.republish(ctx); err != nil {
 		return fmt.Errorf("the rules were not reloaded, the publications do not fit them: %w", err)
 	}
-	d.goLive(set.live)
+	d.goLive(ctx, set.live)
 	d.dispatch.Wake()
 	return nil
 }

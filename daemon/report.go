@@ -32,7 +32,7 @@ func newReporter(log *slog.Logger, dsn Secret) (*reporter, error) {
 
 // report tells of one error. Class is a short, stable word for the kind of failure, such as lookup or template.
 func (r *reporter) report(ctx context.Context, err error, rule, class string) {
-	r.log.ErrorContext(ctx, err.Error(), "rule", rule, "class", class)
+	r.log.ErrorContext(ctx, err.Error(), "rule", rule, "class", class) //nolint:sloglint // the error is the message
 	if r.hub == nil {
 		return
 	}

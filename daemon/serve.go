@@ -27,6 +27,7 @@ func (d *Daemon) serve(ctx context.Context) error {
 		return err
 	}
 	d.serveOn(ctx, socket, API(d.store, d.Status, d.dispatch.Wake))
+	d.defers(func() { d.close("socket", os.Remove(SocketPath(d.config.StorePath()))) })
 	if d.config.HTTP == "" {
 		return nil
 	}
@@ -81,7 +82,7 @@ func withShortPath[T any](path string, f func(string) (T, error)) (T, error) {
 		var none T
 		return none, err
 	}
-	defer dir.Close()
+	defer dir.Close() //nolint:errcheck // it was only read
 	return f(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)))
 }
 

@@ -45,7 +45,7 @@ func Setup(ctx context.Context, c Config, o SetupOptions) ([]string, error) {
 	if o.Print {
 		return setupSQL(ctx, conn, c, set.Needs(), catalog)
 	}
-	store, err := sqlite.Open(c.StorePath(), sqlite.Options{})
+	store, err := sqlite.Open(c.StorePath(), sqlite.Options{}) //nolint:contextcheck // its writer outlives the call
 	if err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}

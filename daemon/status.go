@@ -54,6 +54,9 @@ type RelayStatus struct {
 	dispatch.Status
 }
 
+// Up says whether the relay takes mail.
+func (r *RelayStatus) Up() bool { return r.State == dispatch.RelayUp }
+
 // SourceStatus is a database that the store covers.
 type SourceStatus struct {
 	Database   string `json:"database"`

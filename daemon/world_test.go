@@ -187,15 +187,17 @@ func (w *world) messages(d *Daemon, n int) []outbox.Message {
 // matches waits until the store holds n matches in a state, and returns them, oldest first.
 func (w *world) matches(d *Daemon, n int, state outbox.MatchState) []outbox.Match {
 	w.t.Helper()
-	var found []outbox.Match
 	w.eventually("matches "+state.String(), func() bool {
-		all, err := d.store.Matches(w.t.Context(), outbox.Filter{Limit: 100_000, MatchStates: []outbox.MatchState{state}})
+		counts, err := d.store.Count(w.t.Context())
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		found = all
-		return len(found) >= n
+		return counts.Matches[state] >= n
 	})
+	found, err := d.store.Matches(w.t.Context(), outbox.Filter{Limit: 100_000, MatchStates: []outbox.MatchState{state}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	slices.Reverse(found)
 	return found
 }
@@ -207,7 +209,7 @@ func (w *world) covered(d *Daemon) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer conn.Close(context.Background()) //nolint:errcheck // a test's connection
+	defer conn.Close(context.Background())
 	var end string
 	if err := conn.QueryRow(w.t.Context(), "select pg_current_wal_insert_lsn()::text").Scan(&end); err != nil {
 		w.t.Fatal(err)

@@ -13,7 +13,6 @@ import (
 	"syscall"
 
 	"postman/daemon"
-	"postman/outbox/sqlite"
 )
 
 // client talks to the operators' interface: the running daemon's, or one that it serves itself from the store when none runs.
@@ -36,12 +35,11 @@ func connect(ctx context.Context, c daemon.Config) (*client, error) {
 	if _, err := os.Stat(c.StorePath()); err != nil {
 		return nil, usageError{fmt.Errorf("there is no store at %s: %w\n  → postman run makes it; or name another one with STORE_URL", c.StorePath(), err)}
 	}
-	store, err := sqlite.Open(c.StorePath(), sqlite.Options{})
+	api, closeStore, err := daemon.OpenAPI(ctx, c)
 	if err != nil {
-		return nil, fmt.Errorf("opening the store: %w", err)
+		return nil, err
 	}
-	api := daemon.API(store, func() daemon.Status { return daemon.StoreStatus(ctx, store) }, nil)
-	return &client{&http.Client{Transport: inProcess{api}}, store.Close}, nil
+	return &client{&http.Client{Transport: inProcess{api}}, closeStore}, nil
 }
 
 // inProcess serves requests without a network.

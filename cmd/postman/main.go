@@ -57,25 +57,28 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		kong.Writers(stdout, stderr), kong.Exit(func(status int) { exited, code = true, status }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
 	if err != nil {
-		fmt.Fprintln(stderr, "postman:", err)
-		return exitUsage
+		return complain(stderr, usageError{err})
 	}
 	command, err := parser.Parse(args)
 	if exited {
 		return code // --help has been answered
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "postman: %v\n  → postman --help lists the commands and flags\n", err)
-		return exitUsage
+		return complain(stderr, usageError{fmt.Errorf("%w\n  → postman --help lists the commands and flags", err)})
 	}
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	if err := command.Run(&program{context.Background(), &c.flags, stdout, stderr, signals}); err != nil {
-		fmt.Fprintf(stderr, "postman: %v\n", err)
-		return exitCode(err)
+		return complain(stderr, err)
 	}
 	return 0
+}
+
+// complain prints an error and returns the exit code that it means.
+func complain(stderr io.Writer, err error) int {
+	fmt.Fprintf(stderr, "postman: %v\n", err) //nolint:errcheck // when stderr is gone, the exit code is left to tell
+	return exitCode(err)
 }
 
 func exitCode(err error) int {

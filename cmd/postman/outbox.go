@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -85,24 +86,29 @@ func (l *listCmd) Run(p *program) error {
 		_, err = p.stdout.Write(text)
 		return err
 	}
-	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
-	if len(view.Messages) > 0 {
-		fmt.Fprintln(w, "MESSAGE\tCOMMITTED\tRULE\tTO\tSTATE\tSUBJECT (REASON)")
-	}
-	for i := range view.Messages {
-		printMessage(w, &view.Messages[i])
-	}
-	printMatches(w, view.Matches, len(sel.States) > 0)
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	if len(view.Messages)+len(view.Matches) == 0 {
-		fmt.Fprintln(p.stdout, "nothing")
-	}
-	return nil
+	return printList(p.stdout, &view, len(sel.States) > 0)
 }
 
-func printMessage(w *tabwriter.Writer, m *daemon.MessageView) {
+func printList(to io.Writer, view *daemon.ListView, all bool) error {
+	var rows strings.Builder
+	if len(view.Messages) > 0 {
+		rows.WriteString("MESSAGE\tCOMMITTED\tRULE\tTO\tSTATE\tSUBJECT (REASON)\n")
+	}
+	for i := range view.Messages {
+		printMessage(&rows, &view.Messages[i])
+	}
+	printMatches(&rows, view.Matches, all)
+	if rows.Len() == 0 {
+		rows.WriteString("nothing\n")
+	}
+	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
+	if _, err := io.WriteString(w, rows.String()); err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+func printMessage(w *strings.Builder, m *daemon.MessageView) {
 	what := m.Subject
 	if m.Reason != "" {
 		what = strings.TrimSpace(what + " (" + firstLine(m.Reason) + ")")
@@ -111,16 +117,15 @@ func printMessage(w *tabwriter.Writer, m *daemon.MessageView) {
 }
 
 // printMatches leaves out those that became messages, unless they were asked for.
-func printMatches(w *tabwriter.Writer, matches []daemon.MatchView, all bool) {
-	header := "MATCH\tCOMMITTED\tRULE\tCHANGE\tSTATE\tREASON"
-	for _, m := range matches {
-		if m.State.String() == "expanded" && !all {
+func printMatches(w *strings.Builder, matches []daemon.MatchView, all bool) {
+	header := "MATCH\tCOMMITTED\tRULE\tCHANGE\tSTATE\tREASON\n"
+	for i := range matches {
+		m := &matches[i]
+		if m.Expanded() && !all {
 			continue
 		}
-		if header != "" {
-			fmt.Fprintln(w, header)
-			header = ""
-		}
+		w.WriteString(header)
+		header = ""
 		fmt.Fprintf(w, "m%d\t%s\t%s\t%s %s\t%s\t%s\n", m.ID, when(m.Committed), m.Rule, m.Op, m.Position, m.State, firstLine(m.Reason))
 	}
 }
@@ -156,13 +161,15 @@ func (s *showCmd) Run(p *program) error {
 		_, err = p.stdout.Write(text)
 		return err
 	}
-	printShow(p, &view, sel.Messages)
-	return nil
+	var w strings.Builder
+	printShow(&w, &view, sel.Messages)
+	_, err = io.WriteString(p.stdout, w.String())
+	return err
 }
 
-func printShow(p *program, v *daemon.ShowView, asked []int64) {
+func printShow(w *strings.Builder, v *daemon.ShowView, asked []int64) {
 	m := &v.Match
-	fmt.Fprintf(p.stdout, "match m%d   rule %s (version %s), %s at %s, transaction %d, committed %s\n            %s%s\n",
+	fmt.Fprintf(w, "match m%d   rule %s (version %s), %s at %s, transaction %d, committed %s\n            %s%s\n",
 		m.ID, m.Rule, m.Version, m.Op, m.Position, m.XID, when(m.Committed), m.State, because(m.Reason))
 	for i := range v.Messages {
 		g := &v.Messages[i]
@@ -170,14 +177,14 @@ func printShow(p *program, v *daemon.ShowView, asked []int64) {
 		if len(asked) > 0 && g.ID == asked[0] {
 			mark = "▸"
 		}
-		fmt.Fprintf(p.stdout, "\n%s message %d   to %s   %s%s\n", mark, g.ID, g.Address, g.State, because(g.Reason))
-		fmt.Fprintf(p.stdout, "    subject     %s\n    message-id  %s\n    queued      %s   finished %s\n", g.Subject, g.MessageID, when(g.Created), when(g.Finished))
+		fmt.Fprintf(w, "\n%s message %d   to %s   %s%s\n", mark, g.ID, g.Address, g.State, because(g.Reason))
+		fmt.Fprintf(w, "    subject     %s\n    message-id  %s\n    queued      %s   finished %s\n", g.Subject, g.MessageID, when(g.Created), when(g.Finished))
 		if g.Reply != "" {
-			fmt.Fprintf(p.stdout, "    relay said  %s\n", g.Reply)
+			fmt.Fprintf(w, "    relay said  %s\n", g.Reply)
 		}
 	}
 	for i, a := range v.Attempts {
-		fmt.Fprintf(p.stdout, "\n  attempt %d   %s via %s, %.1f ms: %s\n", i+1, when(a.Started), a.Relay, a.Took, a.Text)
+		fmt.Fprintf(w, "\n  attempt %d   %s via %s, %.1f ms: %s\n", i+1, when(a.Started), a.Relay, a.Took, a.Text)
 	}
 }
 
@@ -210,8 +217,8 @@ func (a *actFlags) act(p *program, action, done string) error {
 		_, err = p.stdout.Write(text)
 		return err
 	}
-	fmt.Fprintf(p.stdout, "%s %s and %s\n", done, many(moved.Messages, "message", "messages"), many(moved.Matches, "match", "matches"))
-	return nil
+	_, err = fmt.Fprintf(p.stdout, "%s %s and %s\n", done, many(moved.Messages, "message", "messages"), many(moved.Matches, "match", "matches"))
+	return err
 }
 
 // many is a number of things.

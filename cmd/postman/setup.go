@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 
 	"postman/daemon"
 )
@@ -19,8 +21,9 @@ func (s setupCmd) Run(p *program) error {
 		return err
 	}
 	done, err := daemon.Setup(p.ctx, c, daemon.SetupOptions{AcceptGap: s.AcceptGap, Arm: s.Arm, Print: s.Print})
-	for _, line := range done {
-		fmt.Fprintln(p.stdout, line)
+	if len(done) > 0 {
+		_, printErr := fmt.Fprintln(p.stdout, strings.Join(done, "\n"))
+		err = errors.Join(err, printErr)
 	}
 	return err
 }

@@ -2,13 +2,11 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"time"
 
 	"postman/daemon"
-	"postman/dispatch"
 )
 
 type statusCmd struct {
@@ -31,18 +29,19 @@ func (s statusCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	if s.JSON {
-		_, err = p.stdout.Write(text)
-	} else {
-		printStatus(p.stdout, &status)
+	if !s.JSON {
+		var w strings.Builder
+		printStatus(&w, &status)
+		text = []byte(w.String())
 	}
+	_, err = p.stdout.Write(text)
 	if err == nil && status.Running && !status.Healthy {
 		return fmt.Errorf("postman is not healthy: %s", strings.Join(status.Trouble, "; "))
 	}
 	return err
 }
 
-func printStatus(w io.Writer, s *daemon.Status) {
+func printStatus(w *strings.Builder, s *daemon.Status) {
 	switch {
 	case !s.Running:
 		fmt.Fprintf(w, "postman %s   not running; this is what the store tells\n", s.Version)
@@ -80,7 +79,7 @@ func armed(hosts string) string {
 
 func since(t time.Time) string { return time.Since(t).Round(time.Second).String() }
 
-func printRunning(w io.Writer, s *daemon.Status) {
+func printRunning(w *strings.Builder, s *daemon.Status) {
 	t := &s.Stream
 	fmt.Fprintf(w, "\nstream     server %s  received %s  stored %s  confirmed %s  (%s behind)\n", t.ServerEnd, t.Received, t.Stored, t.Confirmed, bytesOf(t.Behind))
 	fmt.Fprintf(w, "rules      %d live since %s, %s\n", s.Rules.Rules, s.Rules.Loaded.Local().Format(time.DateTime), many(s.Rules.Templates, "template", "templates"))
@@ -94,7 +93,7 @@ func printRunning(w io.Writer, s *daemon.Status) {
 
 func relayState(s *daemon.Status) string {
 	r := &s.Relay
-	if r.State != dispatch.RelayUp {
+	if !r.Up() {
 		return strings.ToUpper(string(r.State)) + " since " + r.Since.Local().Format(time.TimeOnly) + ": " + r.LastError
 	}
 	return fmt.Sprintf("%s, %d connections, %d of %d lanes busy, %d messages and %d matches in hand", r.State, r.Connections, r.InFlight, r.Lanes, r.Messages, r.Matches)
@@ -117,7 +116,7 @@ func bytesOf(n int64) string {
 	return fmt.Sprintf("%.1f %ciB", f, "KMGT"[i])
 }
 
-func printCounts(w io.Writer, s *daemon.Status) {
+func printCounts(w *strings.Builder, s *daemon.Status) {
 	fmt.Fprintf(w, "\nmatches    %s\n", counts(s.Outbox.Matches))
 	fmt.Fprintf(w, "messages   %s\n", counts(s.Outbox.Messages))
 }
@@ -140,7 +139,7 @@ func counts[S interface {
 	return strings.Join(parts, ", ")
 }
 
-func printGaps(w io.Writer, gaps []daemon.GapStatus) {
+func printGaps(w *strings.Builder, gaps []daemon.GapStatus) {
 	if len(gaps) == 0 {
 		return
 	}
