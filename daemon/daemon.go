@@ -123,6 +123,9 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	if err := d.recover(ctx); err != nil {
 		return err
 	}
+	if err := d.recordBroken(ctx, set.live.broken); err != nil {
+		return err
+	}
 	return d.begin(ctx)
 }
 
@@ -191,6 +194,18 @@ func (d *Daemon) goLive(ctx context.Context, l *live) {
 		d.report.report(ctx, e, e.Rule, "broken rule")
 	}
 	d.log.Info("rules are live", "rules", len(l.rules.Rules), "broken", len(l.broken), "templates", len(l.templates.Names()))
+}
+
+// recordBroken records from where on rules do not decide that the catalog does not bear.
+func (d *Daemon) recordBroken(ctx context.Context, broken rules.Errors) error {
+	for _, e := range broken {
+		g := brokenFrom(e, d.source.Checkpoint)
+		g.Source, g.Epoch = d.source.ID, d.source.Epoch
+		if err := d.store.SaveGap(ctx, g); err != nil {
+			return fmt.Errorf("recording the gap of rule %q: %w", e.Rule, err)
+		}
+	}
+	return nil
 }
 
 func (d *Daemon) recover(ctx context.Context) error {
@@ -283,6 +298,9 @@ func (d *Daemon) Stop(ctx context.Context) error {
 }
 
 func (d *Daemon) drain(ctx context.Context) error {
+	if d.stopping == nil {
+		return nil // it never began
+	}
 	d.stopping()
 	idle := make(chan struct{})
 	go func() {

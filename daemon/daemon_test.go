@@ -380,6 +380,51 @@ func TestTheApplicationNeverSuffers(t *testing.T) {
 	w.messages(d, 3)
 }
 
+// A column that goes away breaks the rules that read it, and those alone, while running and at the next start. The gap ends
+// where the mended rule decides again.
+func TestBrokenRuleBreaksAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.rules(worldRules + `
+  - name: plain
+    on: {table: visits, ops: [insert]}
+    when: new.staff_id == 1
+    to: {address: a@example.com}
+    template: plain
+`)
+	w.template("plain.html", `{{define "subject"}}Plain{{end}}{{define "body"}}<p>{{.new.staff_id}}</p>{{end}}`)
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id) values ('call', 1)`, `alter table visits drop column kind`, `insert into visits (staff_id) values (1)`)
+	w.messages(d, 2)
+	w.covered(d)
+	open := func() []GapStatus {
+		var gaps []GapStatus
+		for _, g := range d.Status().Gaps {
+			if g.Rule == "visit" && g.To == "" {
+				gaps = append(gaps, g)
+			}
+		}
+		return gaps
+	}
+	if gaps := open(); len(gaps) != 1 || !strings.Contains(gaps[0].Mend, "postman replay --rule visit") {
+		t.Fatalf("gaps %+v", gaps)
+	}
+	w.stop(d)
+	d = w.start()
+	if s := d.Status(); len(s.Rules.Broken) != 1 || len(open()) != 1 {
+		t.Errorf("after a restart: broken %q, gaps %+v", s.Rules.Broken, s.Gaps)
+	}
+	w.sql(`alter table visits add column kind text default 'visit'`)
+	if err := d.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.sql(`insert into visits (staff_id) values (2)`)
+	w.messages(d, 3)
+	if gaps := open(); len(gaps) != 0 {
+		t.Errorf("still open: %+v", gaps)
+	}
+}
+
 func TestPostgresRestartsInTheMiddle(t *testing.T) {
 	t.Parallel()
 	c := pgtest.Own(t, nil)

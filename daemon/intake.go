@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -66,9 +67,26 @@ func (in *intake) Begin(tx cdc.Tx) error {
 	if l := in.live.Load(); l != in.current {
 		in.current = l
 		clear(in.plans)
+		clear(in.unfit)
+		in.mended(tx)
 	}
 	in.open = transaction{tx: tx, matches: in.open.matches[:0:0]}
 	return nil
+}
+
+// mended ends the gaps of rules that are sound again: from this transaction on they decide. Should that fail, the gap stays
+// open, which promises less than is true, and people are told.
+func (in *intake) mended(tx cdc.Tx) {
+	ctx := context.Background()
+	gaps, err := in.store.Gaps(ctx)
+	for _, g := range gaps {
+		if g.Source == in.source.ID && g.Epoch == in.source.Epoch && g.To == 0 && g.Closed.IsZero() && in.current.sound(g.Rule) {
+			err = errors.Join(err, in.store.CloseGap(ctx, g.ID, tx.Commit))
+		}
+	}
+	if err != nil {
+		in.report(ctx, fmt.Errorf("ending the gaps of mended rules at %s: %w", tx.Commit, err), "", "store")
+	}
 }
 
 // Relation notes how a table looks from here on.
@@ -107,15 +125,20 @@ func (in *intake) bind(t *cdc.Table) *rules.Plan {
 }
 
 func (in *intake) breaks(e *rules.Error) {
-	in.open.gaps = append(in.open.gaps, outbox.Gap{
-		Rule: e.Rule, From: in.open.tx.Commit, Reason: e.Message,
-		Mend: fmt.Sprintf("mend the rule and reload, then postman replay --rule %s --from %s", e.Rule, in.open.tx.Commit),
-	})
 	if in.unfit[e.Rule] {
 		return
 	}
 	in.unfit[e.Rule] = true
+	in.open.gaps = append(in.open.gaps, brokenFrom(e, in.open.tx.Commit))
 	in.report(context.Background(), fmt.Errorf("the rule does not fit its table any more, from %s on: %w", in.open.tx.Commit, e), e.Rule, "broken rule")
+}
+
+// brokenFrom is the gap of a rule that does not decide from a position on.
+func brokenFrom(e *rules.Error, from position.LSN) outbox.Gap {
+	return outbox.Gap{
+		Rule: e.Rule, From: from, Reason: "the rule is broken: " + e.Message,
+		Mend: fmt.Sprintf("mend the rule and reload, then postman replay --rule %s --from %s", e.Rule, from),
+	}
 }
 
 func (in *intake) message(c *cdc.Change) error {

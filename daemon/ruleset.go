@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"postman/outbox"
@@ -41,6 +42,11 @@ func (l *live) register(ctx context.Context, store outbox.Store) error {
 		l.byID[id] = r
 	}
 	return nil
+}
+
+// sound says whether a rule of that name decides.
+func (l *live) sound(name string) bool {
+	return slices.ContainsFunc(l.rules.Rules, func(r *rules.Rule) bool { return r.Name == name })
 }
 
 // expires is when a mail about something that happened at t is too old to be sent; zero: never. The days are calendar
