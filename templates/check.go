@@ -125,7 +125,7 @@ func (a *anything) elements() *anything {
 }
 
 // maxSteps bounds the walk. Blocks that call others twice double at each level.
-const maxSteps = 1_000_000
+const maxSteps = 200_000
 
 // walker goes through all branches of a template with the shapes of its data.
 type walker struct {
@@ -152,11 +152,10 @@ func (w *walker) block(name string, dot any) {
 	w.at, w.vars = callerBlock, callerVars
 }
 
-func (w *walker) report(offset int, format string, args ...any) {
-	if w.errs.full() {
-		return
+func (w *walker) report(offset int, message, hint string) {
+	if !w.errs.full() {
+		w.errs.add(w.at.file.at(offset, message, hint))
 	}
-	w.errs.add(w.at.file.at(offset, format, args...))
 }
 
 func (w *walker) list(l *parse.ListNode, dot any) {
@@ -165,7 +164,7 @@ func (w *walker) list(l *parse.ListNode, dot any) {
 	}
 	for _, n := range l.Nodes {
 		if w.steps++; w.steps > maxSteps {
-			w.errs.add(&mistake{file: w.variant.file, message: "the template is too large: its blocks call others again and again"})
+			w.errs.add(&mistake{file: w.variant.file, message: "the template is too large", hint: "its blocks call others again and again"})
 			return
 		}
 		w.node(n, dot)
@@ -321,9 +320,9 @@ func offsetOfSecond(ident []string) int {
 // chain follows .a.b.c from a shape. at is where the first dot stands; owner is what the source writes before it.
 func (w *walker) chain(shape any, path []string, at int, owner string) any {
 	for i, name := range path {
-		part, err := partOf(shape, name, owner+dotted(path[:i]))
-		if err != nil {
-			w.report(at+1, "%s", err)
+		part, message, hint := partOf(shape, name, owner+dotted(path[:i]))
+		if message != "" {
+			w.report(at+len("."), message, hint)
 			return undecided{}
 		}
 		shape = part
@@ -339,23 +338,23 @@ func dotted(path []string) string {
 	return "." + strings.Join(path, ".")
 }
 
-// partOf is the shape of a named part, or an error where there is none for sure.
-func partOf(shape any, name, owner string) (any, error) {
+// partOf is the shape of a named part, or a message and a way out where there is none for sure.
+func partOf(shape any, name, owner string) (part any, message, hint string) {
 	switch shape := shape.(type) {
 	case nil, undecided:
-		return undecided{}, nil
+		return undecided{}, "", ""
 	case *anything:
-		return shape.part(name), nil
+		return shape.part(name), "", ""
 	case map[string]any:
 		part, ok := shape[name]
 		if !ok {
-			return nil, fmt.Errorf("there is no %s.%s%s", owner, name, didYouMean(name, slices.Sorted(maps.Keys(shape))))
+			return nil, fmt.Sprintf("there is no %s.%s", owner, name), didYouMean(name, slices.Sorted(maps.Keys(shape)))
 		}
-		return part, nil
+		return part, "", ""
 	case []any, []map[string]any:
-		return nil, fmt.Errorf("%s is a list: read .%s inside {{range %s}}", orDot(owner), name, orDot(owner))
+		return nil, orDot(owner) + " is a list", fmt.Sprintf("read .%s inside {{range %s}}", name, orDot(owner))
 	}
-	return nil, fmt.Errorf("%s is %s and has no .%s", orDot(owner), kind(shape), name)
+	return nil, fmt.Sprintf("%s is %s and has no .%s", orDot(owner), kind(shape), name), ""
 }
 
 func orDot(owner string) string {

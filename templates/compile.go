@@ -63,13 +63,12 @@ func (l *folder) compile(f *file) *variant {
 // checkBlocks finds what is missing, misspelt, or calls itself.
 func (v *variant) checkBlocks() []error {
 	if n := len(v.blocks); n > maxBlocks {
-		return []error{&mistake{file: v.file, message: fmt.Sprintf("it has %d blocks, with those of the shared files; at most %d are taken", n, maxBlocks)}}
+		return []error{&mistake{file: v.file, message: fmt.Sprintf("it has %d blocks, with those of the shared files; at most %d are taken", n, maxBlocks), hint: "a mail needs a dozen"}}
 	}
 	var errs mistakes
 	for _, name := range []string{blockSubject, blockBody} {
 		if !v.has(name) {
-			errs.add(&mistake{file: v.file, message: fmt.Sprintf("block %q is missing: add {{define %q}}…{{end}}%s",
-				name, name, resembling(name, v.file.blocks))})
+			errs.add(&mistake{file: v.file, message: fmt.Sprintf("block %q is missing", name), hint: addBlock(name, v.file.blocks)})
 		}
 	}
 	used := make(map[string]bool)
@@ -78,25 +77,24 @@ func (v *variant) checkBlocks() []error {
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.file.blocks)) {
 		if !used[name] {
-			errs.add(v.file.at(int(v.file.blocks[name].Root.Pos), "block %q is never used: postman takes %s, and what they call%s",
-				name, strings.Join(known, ", "), didYouMeanOnly(name, known)))
+			errs.add(v.file.at(int(v.file.blocks[name].Root.Pos), fmt.Sprintf("block %q is never used", name), useBlock(name)))
 		}
 	}
 	return errs.inOrder()
 }
 
-func resembling(name string, blocks map[string]*parse.Tree) string {
+func addBlock(name string, blocks map[string]*parse.Tree) string {
 	if best, ok := nearest(name, slices.Sorted(maps.Keys(blocks))); ok {
-		return fmt.Sprintf(" (is that what {{define %q}} was to be?)", best)
+		return fmt.Sprintf("is that what {{define %q}} was to be?", best)
 	}
-	return ""
+	return fmt.Sprintf("add {{define %q}}…{{end}}", name)
 }
 
-func didYouMeanOnly(name string, known []string) string {
+func useBlock(name string) string {
 	if best, ok := nearest(name, known); ok {
-		return fmt.Sprintf("; did you mean %q?", best)
+		return fmt.Sprintf("did you mean %q?", best)
 	}
-	return ""
+	return fmt.Sprintf("postman takes %s and what these call: call it with {{template %q .}}, or delete it", strings.Join(known, ", "), name)
 }
 
 // reach marks a block and all that it calls. Calls that lead back to a caller are errors: a mail has no need of recursion, and
@@ -113,10 +111,10 @@ func (v *variant) reach(name string, used map[string]bool, callers []string) []e
 		}
 		switch {
 		case v.blocks[call.Name] == nil:
-			errs = append(errs, b.file.at(int(call.Pos), "there is no block %q%s", call.Name, didYouMean(call.Name, v.names())))
+			errs = append(errs, b.file.at(int(call.Pos), fmt.Sprintf("there is no block %q", call.Name), didYouMean(call.Name, v.names())))
 		case call.Name == name || slices.Contains(callers, call.Name):
-			errs = append(errs, b.file.at(int(call.Pos), "block %q calls itself (%s): it would never end; use {{range}} for lists",
-				call.Name, strings.Join(append(append(slices.Clone(callers), name), call.Name), " → ")))
+			errs = append(errs, b.file.at(int(call.Pos), fmt.Sprintf("block %q calls itself and would never end: %s",
+				call.Name, strings.Join(append(append(slices.Clone(callers), name), call.Name), " calls ")), "use {{range}} for lists"))
 		default:
 			errs = append(errs, v.reach(call.Name, used, append(callers, name))...)
 		}
@@ -190,27 +188,25 @@ func (v *variant) escapeMistake(name string, err error) error {
 	if !ok {
 		return fmt.Errorf("%s: block %q: %w", v.file.name, name, err)
 	}
-	message := escapeMessage(e)
-	if e.Node == nil {
-		return &mistake{file: v.file, message: fmt.Sprintf("block %q: %s", name, message)}
+	message, hint := escapeMessage(e)
+	if e.Node != nil {
+		location, _ := (*parse.Tree)(nil).ErrorContext(e.Node)
+		source, _, _ := strings.Cut(location, ":")
+		if f := v.files[source]; f != nil {
+			return f.at(int(e.Node.Position()), message, hint)
+		}
 	}
-	location, _ := (*parse.Tree)(nil).ErrorContext(e.Node)
-	source, _, _ := strings.Cut(location, ":")
-	f := v.files[source]
-	if f == nil {
-		return &mistake{file: v.file, message: fmt.Sprintf("block %q: %s", name, message)}
-	}
-	return f.at(int(e.Node.Position()), "%s", message)
+	return &mistake{file: v.file, message: fmt.Sprintf("block %q: %s", name, message), hint: hint}
 }
 
 // escapeMessage leaves out the escaper's inner states.
-func escapeMessage(e *htmltemplate.Error) string {
+func escapeMessage(e *htmltemplate.Error) (message, hint string) {
 	if e.ErrorCode == htmltemplate.ErrBranchEnd {
-		return "the branches end in different places of the HTML: each has to close the tags' brackets and quotes that it opens"
+		return "the branches end in different places of the HTML", "let each close the brackets and quotes that it opens"
 	}
 	if e.ErrorCode == htmltemplate.ErrEndContext {
-		return "it ends in the middle of a tag, a quoted attribute or a script: close the bracket or quote"
+		return "it ends in the middle of a tag, a quoted attribute or a script", "close the bracket or quote"
 	}
-	message, _, _ := strings.Cut(e.Description, ": {state")
-	return message
+	message, _, _ = strings.Cut(e.Description, ": {state")
+	return message, ""
 }

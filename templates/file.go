@@ -33,9 +33,10 @@ func (f *file) place(offset int) (line, column int) {
 	return 1 + strings.Count(before, "\n"), 1 + utf8.RuneCountInString(before[start:])
 }
 
-func (f *file) at(offset int, format string, args ...any) error {
+// at is a mistake at an offset into the text.
+func (f *file) at(offset int, message, hint string) error {
 	line, column := f.place(offset)
-	return &mistake{file: f, line: line, column: column, message: fmt.Sprintf(format, args...)}
+	return &mistake{f, line, column, message, hint}
 }
 
 // lineText is a line without its end; line counts from 1.
@@ -134,9 +135,9 @@ func (f *file) parse(text []byte) error {
 	f.text = string(text)
 	switch {
 	case len(text) > maxFile:
-		return &mistake{file: f, message: fmt.Sprintf("the file is larger than %d bytes: no mail is; link to what is big", maxFile)}
+		return &mistake{file: f, message: fmt.Sprintf("the file is larger than %d bytes", maxFile), hint: "no mail is; link to what is big"}
 	case !utf8.Valid(text):
-		return f.at(firstInvalid(f.text), "the file is not UTF-8: save it as UTF-8")
+		return f.at(firstInvalid(f.text), "the file is not UTF-8", "save it as UTF-8")
 	}
 	tree := parse.New(f.name)
 	tree.Mode = parse.SkipFuncCheck // ours names all unknown functions at once, with their columns
@@ -167,11 +168,11 @@ func (f *file) checkTop() (errs []error) {
 		switch n := n.(type) {
 		case *parse.TextNode:
 			if trimmed := strings.TrimLeft(string(n.Text), " \t\r\n"); trimmed != "" {
-				return []error{f.at(int(n.Pos)+len(n.Text)-len(trimmed), `this stands outside of a block and would never be sent: put it between {{define "body"}} and {{end}}`)}
+				return []error{f.at(int(n.Pos)+len(n.Text)-len(trimmed), "this stands outside of a block and would never be sent", `put it between {{define "body"}} and {{end}}`)}
 			}
 		case *parse.CommentNode:
 		default:
-			return []error{f.at(int(n.Position()), `this stands outside of a block and would never run: put it between {{define "body"}} and {{end}}`)}
+			return []error{f.at(int(n.Position()), "this stands outside of a block and would never run", `put it between {{define "body"}} and {{end}}`)}
 		}
 	}
 	return nil
@@ -186,7 +187,7 @@ func (l *folder) share() {
 		}
 		for _, b := range slices.Sorted(maps.Keys(f.blocks)) {
 			if first, taken := l.blocks[b]; taken {
-				l.report(f.at(int(f.blocks[b].Root.Pos), "block %q is defined in %s too: rename one of them", b, first.file.name))
+				l.report(f.at(int(f.blocks[b].Root.Pos), fmt.Sprintf("block %q is defined in %s too", b, first.file.name), "rename one of them"))
 				continue
 			}
 			l.blocks[b] = &block{f, f.blocks[b]}
@@ -202,7 +203,7 @@ var localeTag = regexp.MustCompile(`^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$`)
 func (l *folder) readLocale(b *block) string {
 	text := strings.TrimSpace(b.tree.Root.String())
 	if !localeTag.MatchString(text) {
-		l.report(b.file.at(int(b.tree.Root.Pos), `block "locale" names the language of the files whose names tell none, as in {{define "locale"}}ko{{end}}`))
+		l.report(b.file.at(int(b.tree.Root.Pos), `block "locale" names the language of the files whose names tell none`, `write {{define "locale"}}ko{{end}}`))
 	}
 	return normalTag(text)
 }

@@ -134,7 +134,7 @@ func (l *locale) join(separator string, v any) (string, error) {
 	}
 	list, ok := v.([]any)
 	if !ok {
-		return "", fmt.Errorf("%s is no list", describe(v))
+		return "", fmt.Errorf("%s is no list", kind(v))
 	}
 	parts := make([]string, 0, len(list))
 	for _, element := range list {
@@ -169,7 +169,7 @@ func onText(v any, f func(string) string) (string, error) {
 	}
 	s, ok := v.(string)
 	if !ok {
-		return "", fmt.Errorf("%s is no text", describe(v))
+		return "", fmt.Errorf("%s is no text", kind(v))
 	}
 	return f(s), nil
 }
@@ -183,7 +183,7 @@ func initial(s string) string {
 // get reads a part that may be absent: of a row, a JSON object or a list. What is not there is NULL, and so is a part of NULL.
 func get(v any, path ...any) (any, error) {
 	if len(path) == 0 {
-		return nil, errors.New(`name what to read, as in (get .message "phone")`)
+		return nil, errors.New("there is nothing to read" + hintMark + `write (get .message "phone")`)
 	}
 	for _, key := range path {
 		switch at := v.(type) {
@@ -194,7 +194,7 @@ func get(v any, path ...any) (any, error) {
 		case map[string]any:
 			name, ok := key.(string)
 			if !ok {
-				return nil, fmt.Errorf("%s is no name", describe(key))
+				return nil, fmt.Errorf("%s is no name", kind(key))
 			}
 			v = at[name]
 		case []any:
@@ -202,7 +202,7 @@ func get(v any, path ...any) (any, error) {
 		case []map[string]any:
 			v = element(len(at), key, func(i int) any { return at[i] })
 		default:
-			return nil, fmt.Errorf("%s has no parts", describe(v))
+			return nil, fmt.Errorf("%s has no parts", kind(v))
 		}
 	}
 	return v, nil
@@ -218,13 +218,13 @@ func element(n int, key any, at func(int) any) any {
 // dict makes one value of several, for a block that needs more than one.
 func dict(pairs ...any) (map[string]any, error) {
 	if len(pairs)%2 != 0 {
-		return nil, errors.New(`write names and values in turn, as in (dict "label" "…" "href" .url)`)
+		return nil, errors.New("names and values stand in turn" + hintMark + `write (dict "label" "…" "href" .url)`)
 	}
 	m := make(map[string]any, len(pairs)/2)
 	for i := 0; i < len(pairs); i += 2 {
 		name, ok := pairs[i].(string)
 		if !ok {
-			return nil, fmt.Errorf("%s is no name", describe(pairs[i]))
+			return nil, fmt.Errorf("%s is no name", kind(pairs[i]))
 		}
 		m[name] = pairs[i+1]
 	}
@@ -246,7 +246,7 @@ func length(v any) (int, error) {
 	case map[string]any:
 		return len(v), nil
 	}
-	return 0, fmt.Errorf("%s has no length", describe(v))
+	return 0, fmt.Errorf("%s has no length", kind(v))
 }
 
 // rows lets a range loop over lists and objects only: over a number it might loop for ever.
@@ -257,7 +257,7 @@ func rows(v any) (any, error) {
 	case Unknown:
 		return []any{v}, nil
 	}
-	return nil, fmt.Errorf("range takes a list; this is %s", describe(v))
+	return nil, fmt.Errorf("range takes a list; this is %s", kind(v))
 }
 
 // some is nil for an exact zero, which Go's templates would take for true, and otherwise the value.
@@ -276,11 +276,11 @@ func isTrue(v any) bool {
 // equal says whether the first value is one of the others. NULL equals NULL and nothing else.
 func equal(a any, others ...any) (bool, error) {
 	if len(others) == 0 {
-		return false, errors.New("name what to compare with")
+		return false, errors.New("there is nothing to compare with")
 	}
 	for _, b := range others {
 		if !alike(a, b) {
-			return false, fmt.Errorf("%s is never equal to %s", describe(a), describe(b))
+			return false, fmt.Errorf("%s is never equal to %s", kind(a), kind(b))
 		}
 		if value.Equal(a, b) {
 			return true, nil
@@ -303,12 +303,12 @@ func ordered(a, b any, holds func(int) bool) (bool, error) {
 	}
 	c, ok := value.Compare(a, b)
 	if !ok {
-		return false, fmt.Errorf("%s cannot be compared with %s", describe(a), describe(b))
+		return false, fmt.Errorf("%s cannot be compared with %s", kind(a), kind(b))
 	}
 	return holds(c), nil
 }
 
-// kind is what a person calls a value's type.
+// kind is what a person calls a value's type. Errors name it and never the value, which may be sensitive.
 func kind(v any) string {
 	switch v.(type) {
 	case nil:
@@ -333,15 +333,4 @@ func kind(v any) string {
 		return "an object"
 	}
 	return fmt.Sprintf("a %T", v)
-}
-
-// describe is a value in an error: its kind, and short ones themselves.
-func describe(v any) string {
-	switch v := v.(type) {
-	case string:
-		return fmt.Sprintf("%q (text)", clip(v, 40))
-	case int, int64, float64, bool:
-		return fmt.Sprintf("%v (%s)", v, kind(v))
-	}
-	return kind(v)
 }

@@ -8,17 +8,22 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/width"
 )
 
-// mistake is one thing that is wrong in a template file, with its place.
+// mistake is one thing that is wrong in a template file, with its place and the way out.
 type mistake struct {
 	file    *file
 	line    int // from 1; 0: the file as a whole
 	column  int // in characters, from 1; 0: not known
 	message string
+	hint    string // the way out; may be empty
 }
 
+// Error is the place, the message, the source line with a caret, and the way out.
 func (m *mistake) Error() string {
 	var b strings.Builder
 	b.WriteString(m.file.name)
@@ -30,54 +35,52 @@ func (m *mistake) Error() string {
 	}
 	b.WriteString(": " + m.message)
 	m.excerpt(&b)
+	if m.hint != "" {
+		b.WriteString("\n    → " + m.hint)
+	}
 	return b.String()
 }
 
-// excerpt shows the line, and a caret under the place.
+// excerpt shows the line, and a caret under the place. Of a long line it shows what stands around the place.
 func (m *mistake) excerpt(b *strings.Builder) {
 	if m.line == 0 {
 		return
 	}
-	source := m.file.lineText(m.line)
-	indent := strings.TrimLeft(source, " \t")
-	cut := utf8.RuneCountInString(source) - utf8.RuneCountInString(indent)
-	number := strconv.Itoa(m.line)
-	const most = 160
-	fmt.Fprintf(b, "\n  %s | %s", number, clip(indent, most))
-	if at := m.column - 1 - cut; m.column > 0 && at >= 0 && at < most {
-		fmt.Fprintf(b, "\n  %s | %s^", strings.Repeat(" ", len(number)), blank(indent, at))
+	line := []rune(strings.TrimRightFunc(m.file.lineText(m.line), unicode.IsSpace))
+	at := m.column - 1
+	for len(line) > 0 && unicode.IsSpace(line[0]) {
+		line, at = line[1:], at-1
+	}
+	if len(line) == 0 {
+		return
+	}
+	const most, before = 110, 70
+	if len(line) > most && at > before {
+		line, at = append([]rune{'…'}, line[at-before:]...), before+1
+	}
+	if len(line) > most {
+		line = append(line[:most:most], '…')
+	}
+	b.WriteString("\n    " + string(line))
+	if m.column > 0 && at >= 0 && at <= len(line) {
+		b.WriteString("\n    " + blank(line[:at]) + "^")
 	}
 }
 
-// blank is a line of spaces as wide as the first n characters of s are on a screen: Hangul and Han take two columns.
-func blank(s string, n int) string {
+// blank is white space as wide as the text is on a terminal, where Korean letters take two columns.
+func blank(text []rune) string {
 	var b strings.Builder
-	for _, r := range s {
-		if n--; n < 0 {
-			break
-		}
-		switch {
+	for _, r := range text {
+		switch kind := width.LookupRune(r).Kind(); {
 		case r == '\t':
 			b.WriteByte('\t')
-		case wide(r):
+		case kind == width.EastAsianWide, kind == width.EastAsianFullwidth:
 			b.WriteString("  ")
 		default:
 			b.WriteByte(' ')
 		}
 	}
 	return b.String()
-}
-
-func wide(r rune) bool {
-	return r >= 0x1100 && r <= 0x115F || r >= 0x2E80 && r <= 0xA4CF || r >= 0xAC00 && r <= 0xD7A3 ||
-		r >= 0xF900 && r <= 0xFAFF || r >= 0xFE30 && r <= 0xFE6F || r >= 0xFF00 && r <= 0xFF60 || r >= 0x1F300 && r <= 0x1FAFF
-}
-
-func clip(s string, most int) string {
-	if utf8.RuneCountInString(s) <= most {
-		return s
-	}
-	return string([]rune(s)[:most]) + "…"
 }
 
 // mistakes gathers errors, each once.
@@ -131,22 +134,25 @@ func parseMistake(f *file, err error) error {
 		return &mistake{file: f, message: err.Error()}
 	}
 	line, _ := strconv.Atoi(m[1])
-	return &mistake{file: f, line: line, message: m[2]}
+	hint := ""
+	if m[2] == "unexpected EOF" {
+		hint = "an {{if}}, {{with}}, {{range}} or {{define}} before it has no {{end}}"
+	}
+	return &mistake{file: f, line: line, message: m[2], hint: hint}
 }
 
 // execMistake gives an error of execution its place. Where it cannot be read, it stays the text that it is.
 func (v *variant) execMistake(err error) error {
 	m := execError.FindStringSubmatch(err.Error())
-	if m == nil {
+	if m == nil || v.files[m[1]] == nil {
 		return fmt.Errorf("%s: %w", v.file.name, err)
 	}
-	f := v.files[m[1]]
-	if f == nil {
-		return fmt.Errorf("%s: %w", v.file.name, err)
-	}
+	f, node, message := v.files[m[1]], m[4], m[5]
 	line, _ := strconv.Atoi(m[2])
 	column, _ := strconv.Atoi(m[3])
-	return &mistake{file: f, line: line, column: f.runeColumn(line, column+toPart(f.lineText(line), column, m[5])), message: explain(m[4], m[5])}
+	mistake := &mistake{file: f, line: line, column: f.runeColumn(line, column+toPart(f.lineText(line), column, message))}
+	mistake.message, mistake.hint = explain(node, message)
+	return mistake
 }
 
 // toPart is how far behind a path's place in a line the part stands that the error is about.
@@ -161,25 +167,32 @@ func toPart(line string, column int, message string) int {
 	return max(strings.Index(line[column:], "."+part[1])+len("."), 0)
 }
 
-// explain says in our words what the standard library says in Go's.
-func explain(node, message string) string {
+// explain says in our words what the standard library says in Go's, and the way out.
+func explain(node, message string) (text, hint string) {
 	if m := unknownEntry.FindStringSubmatch(message); m != nil {
 		owner := ownerOf(node, m[1])
-		return fmt.Sprintf("there is no %s.%s; where it may be absent, write %s", strings.TrimSuffix(owner, "."), m[1], getCall(owner, m[1]))
+		return fmt.Sprintf("there is no %s.%s", strings.TrimSuffix(owner, "."), m[1]),
+			"where it may be absent, write " + getCall(owner, m[1])
 	}
 	if m := nilPointer.FindStringSubmatch(message); m != nil {
 		owner := ownerOf(node, m[1])
-		return fmt.Sprintf("%s is NULL here and has no .%s; put it inside {{with %s}}, or write %s", owner, m[1], owner, getCall(owner, m[1]))
+		return fmt.Sprintf("%s is NULL here and has no .%s", owner, m[1]),
+			fmt.Sprintf("put it inside {{with %s}}, or write %s", owner, getCall(owner, m[1]))
 	}
-	if _, own, ok := strings.Cut(message, "error calling "); ok {
-		name, text, _ := strings.Cut(own, ": ")
-		if strings.HasPrefix(name, "_") {
-			return text
-		}
-		return name + ": " + text
+	name, own, ok := strings.Cut(message, ": ")
+	name, ours := strings.CutPrefix(name, "error calling ")
+	if !ok || !ours {
+		return message, ""
 	}
-	return message
+	own, hint, _ = strings.Cut(own, hintMark)
+	if strings.HasPrefix(name, "_") {
+		return own, hint
+	}
+	return name + ": " + own, hint
 }
+
+// hintMark stands between the message and the way out in the errors of our functions.
+const hintMark = " → "
 
 // ownerOf is what a path such as .a.b.c names before its part b.
 func ownerOf(path, part string) string {
@@ -192,16 +205,16 @@ func ownerOf(path, part string) string {
 
 func getCall(owner, part string) string { return fmt.Sprintf("(get %s %q)", owner, part) }
 
-// didYouMean is a question behind an error, if a known name resembles the unknown one; else the names there are, if few.
+// didYouMean asks whether the known name was meant that resembles the unknown one; else it names what there is, if that is little.
 func didYouMean(name string, known []string) string {
-	const few = 12
+	const few = 20
 	if best, ok := nearest(name, known); ok {
-		return fmt.Sprintf("; did you mean %s?", best)
+		return fmt.Sprintf("did you mean %s?", best)
 	}
 	if len(known) == 0 || len(known) > few {
 		return ""
 	}
-	return "; there are: " + strings.Join(known, ", ")
+	return "there are: " + strings.Join(known, ", ")
 }
 
 // nearest is the known name with the least edit distance, if that is small beside the length.

@@ -1,6 +1,7 @@
 package templates
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -22,7 +23,7 @@ func asNumber(v any) (*value.Decimal, error) {
 	case float64:
 		return fromFloat(v)
 	}
-	return nil, fmt.Errorf("%s is no number", describe(v))
+	return nil, fmt.Errorf("%s is no number", kind(v))
 }
 
 // fromFloat is the number that Postgres prints for a float8.
@@ -46,7 +47,7 @@ func round(d *value.Decimal, digits int) (*value.Decimal, error) {
 	c.Rounding = apd.RoundHalfUp
 	rounded := new(value.Decimal)
 	if _, err := c.Quantize(rounded, d, -int32(digits)); err != nil {
-		return nil, fmt.Errorf("rounding %s: %w", d, err)
+		return nil, fmt.Errorf("rounding: %w", err)
 	}
 	if rounded.IsZero() {
 		rounded.Negative = false
@@ -114,7 +115,7 @@ func (l *locale) money(v any, currency string) (string, error) {
 	c, ok := currencies[currency]
 	if !ok {
 		if len(currency) != 3 || strings.ToUpper(currency) != currency {
-			return "", fmt.Errorf("%q is no currency: write a code such as \"KRW\" or \"USD\"", currency)
+			return "", errors.New("that is no currency" + hintMark + `write a code such as "KRW" or "USD"`)
 		}
 		c.digits, c.sign = 2, currency+" "
 	}

@@ -3,6 +3,7 @@ package templates
 import (
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -35,7 +36,7 @@ func show(l *locale, v any) (string, error) {
 	case map[string]any:
 		return showJSON(v)
 	case []map[string]any:
-		return "", fmt.Errorf("these are rows: print their parts inside {{range}}")
+		return "", errors.New("these are rows" + hintMark + "print their parts inside {{range}}")
 	}
 	return "", fmt.Errorf("%T cannot be printed", v)
 }
@@ -91,16 +92,16 @@ func (l *locale) when(v any, layout string) (string, error) {
 // clock formats a value that has a time of day.
 func (l *locale) clock(v any, layout string) (string, error) {
 	if _, day := v.(value.Date); day {
-		return "", fmt.Errorf("a date has no time of day: use date or day")
+		return "", errors.New("a date has no time of day" + hintMark + "use date or day")
 	}
 	return l.when(v, layout)
 }
 
 func notTime(v any) error {
 	if _, ok := v.(string); ok {
-		return fmt.Errorf("%s is no date or time: let a query turn it into one, as in select @message.at::timestamptz as at", describe(v))
+		return fmt.Errorf("%s is no date or time%slet a query make it one: select @message.at::timestamptz as at", kind(v), hintMark)
 	}
-	return fmt.Errorf("%s is no date or time", describe(v))
+	return fmt.Errorf("%s is no date or time", kind(v))
 }
 
 func (l *locale) weekday(v any) (string, error) {
@@ -124,7 +125,7 @@ func zone(v any) (string, error) {
 		name, _ := v.Zone()
 		return name, nil
 	case value.Date, value.LocalTime:
-		return "", fmt.Errorf("a date or timestamp without time zone has none to name")
+		return "", errors.New("a date or timestamp without time zone has none to name")
 	case value.Infinity:
 		return "", nil
 	}

@@ -14,10 +14,10 @@ import (
 // too much is stopped before it fills the memory.
 const maxOutput = 8 << 20
 
-var errTooLong = fmt.Errorf("the block grew over %d bytes: load fewer rows", maxOutput)
+var errTooLong = fmt.Errorf("it grew over %d bytes\n    → load fewer rows", maxOutput)
 
 // errNoSubject is told apart, since a sample of NULLs may well leave nothing of a subject.
-var errNoSubject = errors.New(`the subject is empty: give it words of its own, or a value for NULL, as in {{.new.title | default "…"}}`)
+var errNoSubject = errors.New(`the subject is empty` + "\n    → " + `give it words of its own, or a value for NULL: {{.new.title | default "…"}}`)
 
 // executor is what html/template and text/template have in common.
 type executor interface {
@@ -34,9 +34,11 @@ func (v *variant) render(data map[string]any) (Mail, error) {
 	if m.Subject = oneLine(subject); m.Subject == "" {
 		return Mail{}, fmt.Errorf("%s: %w", v.file.name, errNoSubject)
 	}
-	if m.HTML, err = v.execute(v.html, blockBody, data); err != nil {
+	body, err := v.execute(v.html, blockBody, data)
+	if err != nil {
 		return Mail{}, err
 	}
+	m.HTML = strings.TrimSpace(body)
 	if m.Text, err = v.text(m.HTML, data); err != nil {
 		return Mail{}, err
 	}

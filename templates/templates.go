@@ -86,7 +86,7 @@ func (s *Set) add(f *file, v *variant) {
 
 func noDefault(name string, m *mail) error {
 	there := slices.Sorted(maps.Keys(m.variants))
-	return fmt.Errorf("%s.html is missing: it is what recipients get for whose language there is no file; rename %s.%s.html or copy it",
+	return fmt.Errorf("%s.html is missing: it is what recipients get for whose language there is no file\n    → rename %s.%s.html, or copy it",
 		name, name, there[0])
 }
 
@@ -109,7 +109,11 @@ func (s *Set) mail(name string) (*mail, error) {
 	if m := s.mails[name]; m != nil {
 		return m, nil
 	}
-	return nil, fmt.Errorf("there is no template %s.html%s", name, didYouMean(name, s.Names()))
+	hint := didYouMean(name, s.Names())
+	if hint != "" {
+		hint = "\n    → " + hint
+	}
+	return nil, fmt.Errorf("there is no template %s.html%s", name, hint)
 }
 
 // variant is the one for a locale: the most particular that there is.

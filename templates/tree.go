@@ -1,6 +1,8 @@
 package templates
 
 import (
+	"cmp"
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
@@ -110,7 +112,7 @@ const (
 func (f *file) checkDepth() (errs []error) {
 	for _, name := range slices.Sorted(maps.Keys(f.blocks)) {
 		if n := tooDeep(f.blocks[name].Root, 0, 0); n != nil {
-			errs = append(errs, f.at(int(n.Position()), "this is nested too deep: at most %d ranges, and %d blocks of control in all", maxRanges, maxDepth))
+			errs = append(errs, f.at(int(n.Position()), "this is nested too deep", fmt.Sprintf("at most %d ranges stand in each other, and %d blocks of control in all", maxRanges, maxDepth)))
 		}
 	}
 	return errs
@@ -168,7 +170,7 @@ func (f *file) checkFunction(id *parse.IdentifierNode) []error {
 		return nil
 	}
 	if why := refused[id.Ident]; why != "" {
-		return []error{f.at(int(id.Pos), "function %s is not for templates: %s", id.Ident, why)}
+		return []error{f.at(int(id.Pos), "function "+id.Ident+" is not for templates", why)}
 	}
-	return []error{f.at(int(id.Pos), "there is no function %s%s", id.Ident, didYouMeanOnly(id.Ident, functionNames()))}
+	return []error{f.at(int(id.Pos), "there is no function "+id.Ident, cmp.Or(didYouMean(id.Ident, functionNames()), "docs/templates.md lists the functions"))}
 }
