@@ -29,7 +29,7 @@ func Compile(s *Source, c *cdc.Catalog) (*Set, error) {
 			errs = append(errs, mistake)
 			continue
 		}
-		checked, mistakes := r.check(table)
+		checked, mistakes := r.check(table, c.Unidentified[r.On.Table])
 		if errs = append(errs, mistakes...); len(mistakes) == 0 {
 			set.Rules = append(set.Rules, checked)
 		}
@@ -45,7 +45,10 @@ func (r *Rule) table(c *cdc.Catalog) (*cdc.Table, *Error) {
 	if t, ok := c.Tables[r.On.Table]; ok {
 		return t, nil
 	}
-	return nil, r.mistake(r.on.place(0), fmt.Sprintf("the database has no table %s that could be watched", r.On.Table), suggest(r.On.Table.String(), tableNames(c)))
+	if why, ok := c.Unwatchable[r.On.Table]; ok {
+		return nil, r.mistake(r.on.place(0), fmt.Sprintf("%s cannot be watched", r.On.Table), why)
+	}
+	return nil, r.mistake(r.on.place(0), fmt.Sprintf("the database has no table %s", r.On.Table), suggest(r.On.Table.String(), tableNames(c)))
 }
 
 func tableNames(c *cdc.Catalog) []string {
@@ -94,7 +97,7 @@ func Revive(source []byte, shape *cdc.Table) (*Rule, error) {
 	if (shape == nil) != (r.On.Message != "") {
 		return nil, fmt.Errorf("reading rule %q: it is not about what its match was stored with", r.Name)
 	}
-	checked, errs := r.check(shape)
+	checked, errs := r.check(shape, "")
 	if len(errs) > 0 {
 		return nil, fmt.Errorf("reading a stored rule: %w", errs)
 	}
@@ -105,10 +108,10 @@ func Revive(source []byte, shape *cdc.Table) (*Rule, error) {
 func (r *Rule) Hides(name string) bool { return slices.Contains(r.Sensitive, name) }
 
 // check returns the rule with its expressions made for the table, as a catalog, a stream or a store describes it; nil
-// for a message.
-func (r *Rule) check(t *cdc.Table) (*Rule, Errors) {
+// for a message. The catalog may know more than the table says about why its updates and deletes must not be published.
+func (r *Rule) check(t *cdc.Table, unidentified string) (*Rule, Errors) {
 	c := &ruleCheck{rule: r, env: env{t, r.On.Ops, r.Zone}}
-	c.identity()
+	c.identity(unidentified)
 	checked := *r
 	checked.When = c.expr(r.When, typ.condition, "a condition", `compare it with something, as in new.status == "open"`)
 	for _, l := range r.Load {
@@ -137,20 +140,25 @@ func (c *ruleCheck) fail(p Place, message, hint string) {
 }
 
 // identity checks that updates and deletes can be watched: without a usable replica identity, publishing them would make
-// the application's own UPDATE and DELETE fail.
-func (c *ruleCheck) identity() {
+// the application's own UPDATE and DELETE fail. Truncates are published along with deletes.
+func (c *ruleCheck) identity(why string) {
 	t := c.env.table
-	if t == nil || !c.keyed() || usable(t) {
+	if t == nil || !c.sees(cdc.Update, cdc.Delete, cdc.Truncate) {
+		return
+	}
+	if why == "" && !usable(t) {
+		why = fmt.Sprintf("it has no replica identity: ALTER TABLE %s REPLICA IDENTITY FULL; or better, give it a primary key", quoteTable(t.TableName))
+	}
+	if why == "" {
 		return
 	}
 	c.blind = true
-	c.fail(c.rule.on.place(0), fmt.Sprintf("updates and deletes of %s cannot be watched: it has no usable replica identity, and publishing them would make the application's own fail", t.TableName),
-		fmt.Sprintf("give the table a primary key, or run: ALTER TABLE %s REPLICA IDENTITY FULL;", quoteTable(t.TableName)))
+	c.fail(c.rule.on.place(0), fmt.Sprintf("updates, deletes and truncates of %s cannot be watched: the application's own would fail", t.TableName), why)
 }
 
-// keyed says whether the rule sees old rows as the replica identity has them.
-func (c *ruleCheck) keyed() bool {
-	return slices.Contains(c.env.ops, cdc.Update) || slices.Contains(c.env.ops, cdc.Delete)
+// sees says whether the rule is on one of the operations.
+func (c *ruleCheck) sees(ops ...cdc.Op) bool {
+	return slices.ContainsFunc(ops, func(op cdc.Op) bool { return slices.Contains(c.env.ops, op) })
 }
 
 func usable(t *cdc.Table) bool {
@@ -168,7 +176,7 @@ func usable(t *cdc.Table) bool {
 func (c *ruleCheck) carries(p Place, name string) {
 	t := c.env.table
 	i := t.Column(name)
-	if i < 0 || c.blind || !c.keyed() || t.Identity == cdc.IdentityFull || t.Columns[i].Key || c.noticed[name] {
+	if i < 0 || c.blind || !c.sees(cdc.Update, cdc.Delete) || t.Identity == cdc.IdentityFull || t.Columns[i].Key || c.noticed[name] {
 		return
 	}
 	if c.noticed == nil {

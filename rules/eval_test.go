@@ -143,6 +143,8 @@ func TestExtremes(t *testing.T) {
 		{"more digits than a float has", row{"price": "12345678901234567890.123456789"}, `new.price == 12345678901234567890.123456789 and new.price != 12345678901234567890.123456788`, true},
 		{"2^53+1", row{"id": "9007199254740993"}, `new.id == 9007199254740993.0 and new.id != 9007199254740992.0`, true},
 		{"too many digits", row{"price": strings.Repeat("9", 2000)}, `new.price * new.price == nil and new.price + 1 == nil and new.price > 1`, true},
+		{"too many digits behind the point", row{"price": "0." + strings.Repeat("3", 600)}, `new.price * new.price == nil and new.price + new.price > new.price`, true},
+		{"NULL among moments", row{"starts_at": "2026-03-04 15:30:00+00"}, `new.starts_at - old.starts_at < duration("1h") or new.starts_at + duration("1h") == old.starts_at + duration("1h")`, false},
 		{"smallest", row{"id": "-9223372036854775808"}, `-new.id == 9223372036854775808.0 and abs(new.id) > 0 and new.id % -1 == 0`, true},
 		{"BC", row{"day": "0044-03-15 BC"}, `new.day < date("0001-01-01")`, true},
 		{"far future", row{"starts_at": "9999-12-31 23:59:59.999999+00"}, `new.starts_at - commit_time > duration("300000h")`, true},
@@ -162,6 +164,26 @@ func TestExtremes(t *testing.T) {
 				t.Errorf("%s: %+v, want %v", tt.source, got, tt.want)
 			}
 		})
+	}
+}
+
+// TestCalendarDays holds that a day added to a moment is a day of the rule's zone, even when that has 23 hours.
+func TestCalendarDays(t *testing.T) {
+	t.Parallel()
+	zone, err := time.LoadLocation("America/New_York")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := schedules()
+	c := &cdc.Change{Op: cdc.Insert, New: row{"starts_at": "2026-03-07 17:00:00+00"}.tuple(table)} // noon, the day before summer time
+	for source, want := range map[string]bool{
+		`new.starts_at + duration("1d") == date("2026-03-08T16:00Z")`:  true,
+		`new.starts_at + duration("24h") == date("2026-03-08T17:00Z")`: true,
+		`date("2026-03-08T16:00Z") - duration("1d") == new.starts_at`:  true,
+	} {
+		if got := ask(t, source, env{table: table, ops: everyOp, zone: zone}, c); got != (Verdict{Truth: truthOf(want)}) {
+			t.Errorf("%s: %+v", source, got)
+		}
 	}
 }
 

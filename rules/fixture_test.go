@@ -61,7 +61,11 @@ func visits() *cdc.Table {
 }
 
 func catalog() *cdc.Catalog {
-	c := &cdc.Catalog{Tables: make(map[cdc.TableName]*cdc.Table)}
+	c := &cdc.Catalog{
+		Tables:       make(map[cdc.TableName]*cdc.Table),
+		Unwatchable:  map[cdc.TableName]string{{Schema: "public", Name: "overview"}: "it is a view: watch the tables that it is made of"},
+		Unidentified: map[cdc.TableName]string{visits().TableName: `it has no primary key: ALTER TABLE "shop"."Visits" REPLICA IDENTITY FULL;`},
+	}
 	for _, t := range []*cdc.Table{schedules(), customers(), visits()} {
 		c.Tables[t.TableName] = t
 		c.Names = append(c.Names, t.TableName)

@@ -268,6 +268,14 @@ func TestVersion(t *testing.T) {
 // TestCanonicalText holds that any text comes through Source and back unchanged, however YAML has to write it.
 func TestCanonicalText(t *testing.T) {
 	t.Parallel()
+	for _, about := range []string{"\n a", " a\nb", "\ta\n b", "a\n\n b\n\n", "null", "~", "- a", "a: b # c", "'", "yes", "1e3", "\u2028x"} {
+		r := &Rule{node: &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{word("about"), word(about)}}}
+		s := new(Source)
+		_ = s.add("x.yaml", r.canonical()) // the rest of the rule is missing
+		if len(s.Rules) != 1 || s.Rules[0].About != about {
+			t.Errorf("%q became %+v in\n%s", about, s.Rules, r.canonical())
+		}
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		about := rapid.StringOfN(rapid.SampledFrom([]rune("ab 가\n\t:#'\"-|>&*!%@`{}[],?\\~é\u0085\u2028\u00a0\u0001 ")), 1, 30, -1).Draw(rt, "about")
 		quoted, err := yaml.Marshal(&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Style: yaml.DoubleQuotedStyle, Value: about})

@@ -229,7 +229,7 @@ func (c *check) in(n *ast.BinaryNode) (node, typ) {
 	of := c.operand(n.Right)
 	switch {
 	case of.typ.kind == kindAny:
-	case of.typ.kind == kindArray && !alike(x.typ, *of.typ.elem):
+	case of.typ.kind == kindArray && (!alike(x.typ, *of.typ.elem) || x.typ.moment() && (x.typ.kind == kindInstant) != (of.typ.elem.kind == kindInstant)):
 		c.mismatch(n, x, of, "it is never one of them")
 	case of.typ.textual() && of.typ.kind != kindJSON:
 		return c.fail(n, fmt.Sprintf("%s is %s, not a list", show(n.Right), of.typ.name), fmt.Sprintf("write %s contains %s", show(n.Right), show(n.Left)))

@@ -42,7 +42,9 @@ func (g *grammar) condition() string {
 		func() string { return g.pick("new.vacant", "old.vacant", "true", "false") },
 		func() string { return "(" + g.pick("new", "old") + `.status == "a")` },
 		func() string { return `(op == "update")` },
-		func() string { return "(" + g.condition() + g.pick(" and ", " && ", " or ", " || ") + g.condition() + ")" },
+		func() string {
+			return "(" + g.condition() + g.pick(" and ", " && ", " or ", " || ") + g.condition() + ")"
+		},
 		func() string { return g.pick("not (", "!(") + g.condition() + ")" },
 		func() string { return "(" + g.condition() + g.pick(" == ", " != ") + g.condition() + ")" },
 		func() string {
@@ -55,13 +57,17 @@ func (g *grammar) condition() string {
 		func() string {
 			return "(" + g.text() + g.pick(" in ", " not in ") + g.pick(`["a", "b"]`, `[new.status, "ab"]`, "new.tags") + ")"
 		},
-		func() string { return "(" + g.whole() + g.pick(" in ", " not in ") + g.pick("[1, 2, 3]", "new.numbers", "-1..2") + ")" },
+		func() string {
+			return "(" + g.whole() + g.pick(" in ", " not in ") + g.pick("[1, 2, 3]", "new.numbers", "-1..2") + ")"
+		},
 		func() string { return "(" + g.whole() + " < " + g.whole() + " <= " + g.whole() + ")" },
 		func() string { return "(" + g.condition() + " ? " + g.condition() + " : " + g.condition() + ")" },
 		func() string {
 			return g.pick("any", "all", "none", "one") + "(" + g.pick("new.tags", `["a", new.status]`) + ", # " + g.pick("== ", "!= ", "startsWith ") + g.pick(`"a"`, `"b"`, "old.status") + ")"
 		},
-		func() string { return g.pick("any", "all") + "(new.numbers, # " + g.pick("> ", "== ") + g.pick("1", "new.id") + ")" },
+		func() string {
+			return g.pick("any", "all") + "(new.numbers, # " + g.pick("> ", "== ") + g.pick("1", "new.id") + ")"
+		},
 	)
 }
 
@@ -72,7 +78,8 @@ func (g *grammar) number() string {
 		func() string { return "(" + g.number() + g.pick(" + ", " - ", " * ") + g.number() + ")" },
 		func() string { return "(" + g.number() + " / " + g.pick("2", "4", "0.5") + ")" },
 		func() string { return "abs(" + g.number() + ")" },
-		func() string { return "(" + g.condition() + " ? " + g.number() + " : " + g.number() + ")" },
+		// expr's machine takes the type of the first branch for that of both, and breaks off where the second is a float
+		func() string { return "(" + g.condition() + " ? 1.0 * " + g.number() + " : 1.0 * " + g.number() + ")" },
 	)
 }
 
@@ -82,6 +89,7 @@ func (g *grammar) whole() string {
 		func() string { return "(" + g.whole() + g.pick(" + ", " - ", " * ") + g.whole() + ")" },
 		func() string { return "(" + g.whole() + " % " + g.pick("2", "3") + ")" },
 		func() string { return "len(" + g.pick("new.tags", "new.numbers", "new.status") + ")" },
+		func() string { return "(" + g.condition() + " ? " + g.whole() + " : " + g.whole() + ")" },
 		func() string { return "count(new.numbers, # > " + g.pick("0", "1") + ")" },
 		func() string { return "(new.id ?? 5)" },
 	)
@@ -193,8 +201,19 @@ func TestPostgres(t *testing.T) {
 		"data":      {"jsonb", []string{`{"a": 1}`, `{"a": 1.0}`, `[1, "x", null]`, `"x"`, "true", "null"}},
 	}
 	pairs := [][2]string{
-		{"id", "id"}, {"price", "price"}, {"rate", "rate"}, {"id", "price"}, {"id", "rate"}, {"vacant", "vacant"}, {"note", "note"},
-		{"starts_at", "starts_at"}, {"local_at", "local_at"}, {"day", "day"}, {"local_at", "day"}, {"tags", "tags"}, {"data", "data"},
+		{"id", "id"},
+		{"price", "price"},
+		{"rate", "rate"},
+		{"id", "price"},
+		{"id", "rate"},
+		{"vacant", "vacant"},
+		{"note", "note"},
+		{"starts_at", "starts_at"},
+		{"local_at", "local_at"},
+		{"day", "day"},
+		{"local_at", "day"},
+		{"tags", "tags"},
+		{"data", "data"},
 	}
 	for _, pair := range pairs {
 		operators := map[string]string{"==": "is not distinct from", "!=": "is distinct from"}
@@ -237,4 +256,3 @@ func comparePostgres(t *testing.T, conn *pgx.Conn, how [4]string, texts, sqlType
 		t.Errorf("%s with %q and %q: %+v, and Postgres says %v", source, texts[0], texts[1], got, want)
 	}
 }
-

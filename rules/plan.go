@@ -29,7 +29,7 @@ func (s *Set) Bind(t *cdc.Table) (*Plan, error) {
 		if r.On.Message != "" || r.On.Table != t.TableName {
 			continue
 		}
-		bound, mistakes := r.check(t)
+		bound, mistakes := r.check(t, "")
 		if errs = append(errs, mistakes...); len(mistakes) > 0 {
 			continue
 		}

@@ -94,7 +94,7 @@ func (r *reader) readRow(t *Test, n *yaml.Node) map[string]*string {
 		case null(f.value):
 			row[f.key.Value] = nil
 		case f.value.Kind != yaml.ScalarNode:
-			r.is(f.value, yaml.ScalarNode, "a single value; an array or JSON is written as Postgres prints it, in quotes")
+			r.is(f.value, yaml.ScalarNode, "a single value (an array or JSON column is written as Postgres prints it, in quotes)")
 		case !r.trapped[f.value]:
 			row[f.key.Value] = new(f.value.Value)
 		}
