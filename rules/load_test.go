@@ -330,6 +330,27 @@ func TestPlaces(t *testing.T) {
 	})
 }
 
+// TestLineEnds holds that a mistake is at the same place in a file from Windows.
+func TestLineEnds(t *testing.T) {
+	t.Parallel()
+	const content = "rules:\n  - name: a\n    on: {message: m}\n    when: |\n      message.a == 1\n        and nwe == 2\n    to: message.a\n    template: x\n    colour: red\n"
+	message := func(content string) string {
+		s := new(Source)
+		errs := s.add("x.yaml", []byte(content))
+		_, err := Compile(s, catalog())
+		return errs.Error() + "\n" + err.Error()
+	}
+	want := message(content)
+	if !strings.Contains(want, "x.yaml:6:13") || !strings.Contains(want, "x.yaml:9:5") {
+		t.Error(want)
+	}
+	for _, other := range []string{strings.ReplaceAll(content, "\n", "\r\n"), "\uFEFF" + content} {
+		if diff := cmp.Diff(want, message(other)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
 func TestDuration(t *testing.T) {
 	t.Parallel()
 	tests := map[string]Duration{
@@ -415,7 +436,7 @@ func FuzzRead(f *testing.F) {
 		s := new(Source)
 		errs := append(s.add("x.yaml", content), s.unite()...)
 		for _, e := range errs {
-			if e.Place.File != "x.yaml" || e.Message == "" || e.Place.Line > strings.Count(string(content), "\n")+1 {
+			if e.Place.File != "x.yaml" || e.Message == "" || e.Place.Line > len(newFile("", content).lines) {
 				t.Errorf("%+v", e)
 			}
 			_ = e.Error()

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -16,11 +17,24 @@ type ruleFile struct {
 }
 
 func newFile(name string, content []byte) *ruleFile {
-	lines := strings.Split(strings.TrimPrefix(string(content), "\uFEFF"), "\n")
-	for i, l := range lines {
-		lines[i] = strings.TrimSuffix(l, "\r")
+	f, start := &ruleFile{name: name}, 0
+	for _, end := range lineEnds(content) {
+		f.lines = append(f.lines, strings.Trim(string(content[start:end]), "\uFEFF\r\n\u0085\u2028\u2029"))
+		start = end
 	}
-	return &ruleFile{name, lines}
+	return f
+}
+
+// lineBreak is what ends a line in YAML 1.1.
+var lineBreak = regexp.MustCompile("\r\n|[\r\n\u0085\u2028\u2029]")
+
+// lineEnds are the offsets behind each line of the content, the last one included even if nothing is in it.
+func lineEnds(content []byte) []int {
+	var ends []int
+	for _, at := range lineBreak.FindAllIndex(content, -1) {
+		ends = append(ends, at[1])
+	}
+	return append(ends, len(content))
 }
 
 // line is a source line, counted from 1.

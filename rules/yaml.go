@@ -78,20 +78,6 @@ func (r *reader) syntax(content []byte, err error) {
 	r.failAt(Place{File: r.file.name, Line: n + 1}, message, r.syntaxHint(start+1, n+1, problem))
 }
 
-// lineEnds are the offsets behind each line of the content.
-func lineEnds(content []byte) []int {
-	var ends []int
-	for at, b := range content {
-		if b == '\n' {
-			ends = append(ends, at+1)
-		}
-	}
-	if !bytes.HasSuffix(content, []byte("\n")) {
-		ends = append(ends, len(content))
-	}
-	return ends
-}
-
 // failure is how the decoding of a file's beginning fails; empty if it does not.
 func failure(content []byte) string {
 	d := yaml.NewDecoder(bytes.NewReader(content))
