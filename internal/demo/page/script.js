@@ -52,8 +52,10 @@ events.addEventListener('mail', event => {
   const row = holder.content.firstElementChild
   const before = document.getElementById(row.id)
   list.querySelector('.empty')?.remove()
-  if (before) before.replaceWith(row)
-  else {
+  if (before) {
+    row.className = before.className // it goes on arriving
+    before.replaceWith(row)
+  } else {
     row.classList.add('new')
     list.prepend(row)
   }
