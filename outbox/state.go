@@ -93,9 +93,9 @@ func (s MatchState) CanBecome(next MatchState) bool {
 func (s MessageState) CanBegin() bool {
 	switch s {
 	case MessageQueued, MessageSending, MessageHeld, MessageFailed, MessageDigested, MessageSuppressed, MessageLimited,
-		MessageRepeated, MessageExpired, MessageNotSent, MessageNoAddress:
+		MessageRepeated, MessageExpired, MessageCancelled, MessageNotSent, MessageNoAddress:
 		return true
-	case MessageSent, MessageDead, MessageUncertain, MessageReplaced, MessageCancelled, MessageDiscarded:
+	case MessageSent, MessageDead, MessageUncertain, MessageReplaced, MessageDiscarded:
 	}
 	return false
 }

@@ -181,6 +181,35 @@ func testActAndClaims(r *rig) {
 	}
 }
 
+// testActMakesDue: what an operator gives back is found, also where the search for what is due has been already.
+func testActMakesDue(r *rig) {
+	match, message := r.placeMatch(outbox.MatchFailed), r.place(outbox.MessageDead)
+	heldMatch, heldMessage := r.placeMatch(outbox.MatchHeld), r.place(outbox.MessageHeld)
+	late := past.Add(2 * time.Hour) // after what act makes due
+	r.leave(r.match(func(m *outbox.NewMatch) { m.Due = late }))
+	m := r.append(r.match())[0]
+	g := messageAt(late)
+	_, err := r.store.Expand(r.Context(), outbox.Expansion{Match: m.ID, State: outbox.MatchExpanded, Messages: []outbox.NewMessage{g}})
+	r.ok(err)
+	matches, messages := r.claimed()
+	r.equal("claimed before", len(matches)*10+len(messages), 11)
+	for _, c := range []struct {
+		action         outbox.Action
+		match, message int64
+	}{{outbox.Retry, match, message}, {outbox.Release, heldMatch, heldMessage}} {
+		r.equal(string(c.action), r.act(c.action, outbox.Filter{}), outbox.Acted{Matches: 1, Messages: 1})
+		matches, messages = r.claimed()
+		r.equal("matches after "+string(c.action), matches, []int64{c.match})
+		r.equal("messages after "+string(c.action), messages, []int64{c.message})
+	}
+}
+
+func messageAt(due time.Time) outbox.NewMessage {
+	g := message("late@example.com", outbox.MessageQueued)
+	g.Due = due
+	return g
+}
+
 func testRecover(r *rig) {
 	resent := r.expanded(r.notify, outbox.MessageSending, outbox.MessageSending, outbox.MessageQueued)
 	held := r.expanded(r.careful, outbox.MessageSending)

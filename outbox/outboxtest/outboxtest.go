@@ -56,11 +56,13 @@ func Run(t *testing.T, open Open) {
 		"act":                   testAct,
 		"act selects":           testActSelects,
 		"act and claims":        testActAndClaims,
+		"act makes due":         testActMakesDue,
 		"recover":               testRecover,
 		"recent matches":        testRecentMatches,
 		"lists":                 testLists,
 		"count":                 testCount,
 		"many at a time":        testManyAtATime,
+		"model":                 testModel,
 		"context":               testContext,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -48,14 +48,6 @@ func (r *rig) nothing() {
 			r.Errorf("%d matches are counted as %s", n, state)
 		}
 	}
-	if matches, _ := r.claimed(); len(matches) != 0 {
-		r.Errorf("%v were claimed", matches)
-	}
-	next, err := r.store.NextDue(r.Context())
-	r.ok(err)
-	if !next.IsZero() {
-		r.Errorf("something is due at %v", next)
-	}
 	recent, err := r.store.RecentMatches(r.Context(), past.Add(-time.Hour))
 	r.ok(err)
 	if len(recent) != 0 {
@@ -66,12 +58,26 @@ func (r *rig) nothing() {
 			r.Errorf("%s moved %+v", a, acted)
 		}
 	}
+	if n, err := r.store.Blank(r.Context(), past.Add(time.Hour)); n != 0 || err != nil {
+		r.Errorf("%d were blanked (%v)", n, err)
+	}
+	// Last, so that the searches for what is due have passed it by.
+	if matches, _ := r.claimed(); len(matches) != 0 {
+		r.Errorf("%v were claimed", matches)
+	}
+	next, err := r.store.NextDue(r.Context())
+	r.ok(err)
+	if !next.IsZero() {
+		r.Errorf("something is due at %v", next)
+	}
 }
 
 func testSpillIsHidden(r *rig) {
 	r.spill(7, 0, 300)
 	r.spill(7, 300, 3, func(m *outbox.NewMatch) { m.State = outbox.MatchHeld })
-	r.spill(8, 0, 2, func(m *outbox.NewMatch) { m.State, m.Due = outbox.MatchFailed, time.Now().Add(time.Hour) })
+	r.spill(8, 0, 2, func(m *outbox.NewMatch) {
+		m.State, m.Due, m.Expires, m.Blanked = outbox.MatchFailed, time.Now().Add(time.Hour), past, []byte("blanked")
+	})
 	r.nothing()
 	bad := outbox.Spill{Source: r.source.ID, Epoch: 2, XID: 9}
 	if err := r.store.Spill(r.Context(), bad, []outbox.NewMatch{r.match()}, texts); !errors.Is(err, outbox.ErrCheckpoint) {
@@ -103,6 +109,15 @@ func testSpillIsAdopted(r *rig) {
 	r.commit(other, 1)
 	if n := len(r.matches(outbox.Filter{})); n != 306 {
 		r.Errorf("there are %d matches", n)
+	}
+	// A stream that starts again at the checkpoint brings the last one again, spills it, and is passed over.
+	again := r.spill(8, 0, 1)
+	r.lsn -= 100
+	if claimed := r.commit(again, 1); len(claimed) != 0 {
+		r.Errorf("claimed again were %+v", claimed)
+	}
+	if n := len(r.matches(outbox.Filter{})); n != 306 {
+		r.Errorf("there are %d matches after the last transaction came again", n)
 	}
 }
 

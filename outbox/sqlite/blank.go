@@ -43,7 +43,8 @@ func (s *Store) Blank(ctx context.Context, now time.Time) (int, error) {
 	err := s.write(ctx, "blanking what expired", func(w *writer) error {
 		var ids []int64
 		err := w.each(`SELECT m.id FROM matches m INDEXED BY matches_blank WHERE blanked IS NOT NULL AND expires <= ? AND state NOT IN `+openMatch+
-			` AND NOT EXISTS (SELECT 1 FROM messages x WHERE x.match = m.id AND x.state IN `+openMessage+`)`, func(scan scanner) error {
+			` AND tx NOT IN (SELECT id FROM transactions WHERE lsn IS NULL)
+				AND NOT EXISTS (SELECT 1 FROM messages x WHERE x.match = m.id AND x.state IN `+openMessage+`)`, func(scan scanner) error {
 			var id int64
 			err := scan(&id)
 			ids = append(ids, id)

@@ -147,11 +147,11 @@ func (w *writer) walk(k kind, p outbox.Priority, until int64, visit func(key) bo
 	}
 }
 
-// claim takes a claim for the caller of the operation.
-func (w *writer) claim(k kind, held claim) {
-	w.claims.set(k, held)
-	w.taken = append(w.taken, taken{k, held.id})
-}
+// claim takes or changes a claim, for as long as the transaction stands.
+func (w *writer) claim(k kind, to claim) { w.claimed = append(w.claimed, w.claims.set(k, to.id, to)) }
+
+// unclaim ends a claim, for as long as the transaction stands.
+func (w *writer) unclaim(k kind, id int64) { w.claimed = append(w.claimed, w.claims.end(k, id)) }
 
 // offer says, once it is durable, that something is due that nobody has claimed.
 func (w *writer) offer(k kind, p outbox.Priority, at key) {

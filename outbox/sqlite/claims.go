@@ -3,6 +3,7 @@ package sqlite
 import (
 	"cmp"
 	"math"
+	"slices"
 	"sync"
 
 	"postman/outbox"
@@ -37,10 +38,12 @@ type claim struct {
 	sending   bool          // of a message: stored as sending
 }
 
-// taken names a claim that the open transaction took.
-type taken struct {
-	kind kind
-	id   int64
+// change is what the open transaction did to a claim.
+type change struct {
+	kind   kind
+	id     int64
+	before claim
+	held   bool // before
 }
 
 // claims holds what is claimed, and how far the search for what is due need not look.
@@ -83,19 +86,21 @@ func (c *claims) get(k kind, id int64) (claim, bool) {
 }
 
 // set stores a claim, or changes it.
-func (c *claims) set(k kind, held claim) {
+func (c *claims) set(k kind, id int64, to claim) change {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.held[k][held.id] = held
+	before, held := c.held[k][id]
+	c.held[k][id] = to
+	return change{k, id, before, held}
 }
 
-// end forgets claims on what is final.
-func (c *claims) end(k kind, ids ...int64) {
+// end forgets the claim on what goes on without us.
+func (c *claims) end(k kind, id int64) change {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, id := range ids {
-		delete(c.held[k], id)
-	}
+	before, held := c.held[k][id]
+	delete(c.held[k], id)
+	return change{k, id, before, held}
 }
 
 // free gives up a claim on what will be due at its key. What is sending is nobody's to take.
@@ -125,11 +130,17 @@ func (c *claims) back(k kind, p outbox.Priority, at key) {
 	}
 }
 
-// drop takes back claims of a transaction that was rolled back. Where the marks stood before it is not known any more.
-func (c *claims) drop(all []taken) {
-	for _, t := range all {
-		c.end(t.kind, t.id)
+// undo takes back what a transaction that was rolled back did. Where the marks stood before it is not known any more.
+func (c *claims) undo(all []change) {
+	c.mu.Lock()
+	for _, was := range slices.Backward(all) {
+		if was.held {
+			c.held[was.kind][was.id] = was.before
+		} else {
+			delete(c.held[was.kind], was.id)
+		}
 	}
+	c.mu.Unlock()
 	c.reset()
 }
 

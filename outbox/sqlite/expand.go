@@ -30,8 +30,8 @@ func (w *writer) expand(e *outbox.Expansion, now time.Time) (sending []outbox.Me
 	if err := sound(e); err != nil {
 		return nil, nil, err
 	}
-	w.after(func() { w.claims.end(matches, e.Match) })
 	held, claimed := w.claims.get(matches, e.Match)
+	w.unclaim(matches, e.Match)
 	moved := 0
 	if claimed {
 		if moved, err = w.moveMatch(e, held, now); err != nil {

@@ -15,7 +15,7 @@ func (s *Store) SaveGap(ctx context.Context, g outbox.Gap) error {
 	return s.write(ctx, "recording a gap", func(w *writer) error { return w.addGap(&g, time.Now()) })
 }
 
-// addGap stores a gap, or extends the open one that it goes on with. An end that is not known yet stays so until CloseGap.
+// addGap stores a gap, or extends the open one that it goes on with.
 func (w *writer) addGap(g *outbox.Gap, now time.Time) error {
 	var rule any
 	if g.Rule != "" {
@@ -30,7 +30,7 @@ func (w *writer) addGap(g *outbox.Gap, now time.Time) error {
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (source, epoch, coalesce(rule, 0), reason) WHERE closed IS NULL DO UPDATE SET
 			from_lsn = min(from_lsn, excluded.from_lsn),
-			to_lsn = CASE WHEN to_lsn = 0 OR excluded.to_lsn = 0 THEN 0 ELSE max(to_lsn, excluded.to_lsn) END,
+			to_lsn = max(to_lsn, excluded.to_lsn),
 			count = count + excluded.count,
 			lost = max(lost, excluded.lost)`,
 		g.Source, g.Epoch, rule, int64(g.From), int64(g.To), max(g.Count, 1), truth(g.Lost), g.Reason, g.Mend,

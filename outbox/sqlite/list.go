@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"time"
 
 	"postman/outbox"
@@ -162,15 +163,14 @@ func (s *Store) Count(ctx context.Context) (outbox.Counts, error) {
 		return counts, fmt.Errorf("counting: %w", explain(err))
 	}
 	for _, c := range found {
-		if c.n == 0 {
-			continue
-		}
 		if c.what == "match" {
 			counts.Matches[outbox.MatchState(c.state)] += c.n
 		} else {
 			counts.Messages[outbox.MessageState(c.state)] += c.n
 		}
 	}
+	maps.DeleteFunc(counts.Matches, func(_ outbox.MatchState, n int) bool { return n == 0 })
+	maps.DeleteFunc(counts.Messages, func(_ outbox.MessageState, n int) bool { return n == 0 })
 	return counts, nil
 }
 

@@ -29,3 +29,9 @@ func acquire(path string) (*os.File, error) {
 	}
 	return nil, errors.Join(err, f.Close())
 }
+
+// release gives the lock free. Closing the file alone would leave it to a child process that is just being started, until
+// that has closed what it inherited.
+func release(f *os.File) error {
+	return errors.Join(syscall.Flock(int(f.Fd()), syscall.LOCK_UN), f.Close())
+}

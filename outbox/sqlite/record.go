@@ -42,11 +42,11 @@ func (w *writer) start(st *outbox.Start) (bool, error) {
 		return false, err
 	}
 	if n == 0 {
-		w.after(func() { w.claims.end(messages, st.Message) })
+		w.unclaim(messages, st.Message)
 		return false, nil
 	}
 	held.sending = true
-	w.after(func() { w.claims.set(messages, held) })
+	w.claim(messages, held)
 	return true, nil
 }
 
@@ -101,7 +101,7 @@ func (w *writer) record(o *outbox.Outcome, now time.Time) (refused, err error) {
 	if err != nil {
 		return nil, err
 	}
-	w.after(func() { w.claims.end(messages, o.Message) })
+	w.unclaim(messages, o.Message)
 	if moved == 0 {
 		return w.refuse(messages, o.Message, to, claimed)
 	}

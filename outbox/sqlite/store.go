@@ -57,24 +57,28 @@ var errClosed = errors.New("the store is closed")
 const readers = 4
 
 // Open opens the store in the file at path, and makes it when there is none.
-func Open(path string, _ Options) (_ *Store, err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("opening the store %s: %w", path, explain(err))
-		}
-	}()
-	if path, err = resolve(path); err != nil {
-		return nil, err
+func Open(path string, _ Options) (*Store, error) {
+	s, err := newStore(path)
+	if err == nil {
+		err = s.open()
 	}
-	s := &Store{path: path, claims: newClaims(), ops: make(chan op), quit: make(chan struct{})}
-	if s.lock, err = acquire(path); err != nil {
-		return nil, err
-	}
-	if err = s.open(); err != nil {
-		s.close() //nolint:errcheck // the error that made us close is the one to tell
-		return nil, err
+	if err != nil {
+		return nil, fmt.Errorf("opening the store %s: %w", path, explain(err))
 	}
 	return s, nil
+}
+
+// newStore makes the file ours.
+func newStore(path string) (*Store, error) {
+	path, err := resolve(path)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := acquire(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{path: path, lock: lock, claims: newClaims(), ops: make(chan op), quit: make(chan struct{})}, nil
 }
 
 // resolve follows symbolic links, so that two names of a file have one lock, and makes the file when it is not there: what
@@ -93,9 +97,14 @@ func resolve(path string) (string, error) {
 	return filepath.Abs(path)
 }
 
-func (s *Store) open() error {
+// open connects to the file; on an error, all that it came to is closed again.
+func (s *Store) open() (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
 	ctx := context.Background()
-	var err error
 	if s.db, err = sql.Open("sqlite", s.dsn("_pragma=wal_autocheckpoint(4000)&_pragma=synchronous(FULL)&_pragma=foreign_keys(ON)&_pragma=temp_store(MEMORY)")); err != nil {
 		return err
 	}
@@ -111,11 +120,9 @@ func (s *Store) open() error {
 	}
 	s.reads.SetMaxOpenConns(readers)
 	w := newWriter(s.conn, s.claims)
-	if err := w.load(); err != nil {
+	if err := w.open(&s.id); err != nil {
+		w.close()
 		return err
-	}
-	if err := w.each(`SELECT value FROM meta WHERE key = 'id'`, func(scan scanner) error { return scan(&s.id) }); err != nil {
-		return fmt.Errorf("reading the store's identity: %w", err)
 	}
 	s.writer.Go(func() { w.run(s.ops, s.quit) })
 	return nil
@@ -154,7 +161,7 @@ func (s *Store) close() error {
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
 	}
-	return errors.Join(append(errs, s.lock.Close())...)
+	return errors.Join(append(errs, release(s.lock))...)
 }
 
 // explain adds to SQLite's words what they mean for an operator.

@@ -42,7 +42,7 @@ type writer struct {
 	statements map[string]*sql.Stmt // by their text, for the life of the connection
 	known      known
 	claims     *claims
-	taken      []taken  // claims that the open transaction took
+	claimed    []change // what the open transaction did to claims
 	committed  []func() // to be done when it is durable
 }
 
@@ -52,8 +52,17 @@ func newWriter(conn *sql.Conn, c *claims) *writer {
 	return &writer{prepare: prepare, statements: make(map[string]*sql.Stmt), claims: c}
 }
 
+// open reads the store's identity and all that the writer keeps in memory.
+func (w *writer) open(id *string) error {
+	if err := w.each(`SELECT value FROM meta WHERE key = 'id'`, func(scan scanner) error { return scan(id) }); err != nil {
+		return fmt.Errorf("reading the store's identity: %w", err)
+	}
+	return w.load()
+}
+
 // run commits group after group until it is told to quit.
 func (w *writer) run(ops <-chan op, quit <-chan struct{}) {
+	defer w.close()
 	for {
 		select {
 		case o := <-ops:
@@ -91,7 +100,7 @@ func (w *writer) serve(group []op) {
 
 // transaction runs the group's operations and commits. It returns what undid all of them; results gets what undid one.
 func (w *writer) transaction(group []op, results []error) error {
-	w.taken, w.committed = w.taken[:0], w.committed[:0]
+	w.claimed, w.committed = w.claimed[:0], w.committed[:0]
 	err := w.begin()
 	if err != nil {
 		return fmt.Errorf("beginning a transaction: %w", err)
@@ -128,7 +137,7 @@ func (w *writer) begin() error {
 func (w *writer) undo(why error) error {
 	// SQLite rolls back by itself after some errors of the disk; then there is nothing to roll back.
 	w.exec(`ROLLBACK`) //nolint:errcheck // if it did not succeed, the next BEGIN tells
-	w.claims.drop(w.taken)
+	w.claims.undo(w.claimed)
 	return errors.Join(why, w.load())
 }
 
@@ -137,13 +146,13 @@ func (w *writer) alone(o op) (failed, fatal error) {
 	if _, err := w.exec(`SAVEPOINT op`); err != nil {
 		return nil, err
 	}
-	taken, committed := len(w.taken), len(w.committed)
+	claimed, committed := len(w.claimed), len(w.committed)
 	if failed = o.run(w); failed != nil {
 		if _, err := w.exec(`ROLLBACK TO op`); err != nil {
 			return nil, failed // the transaction is gone, savepoints and all
 		}
-		w.claims.drop(w.taken[taken:])
-		w.taken, w.committed = w.taken[:taken], w.committed[:committed]
+		w.claims.undo(w.claimed[claimed:])
+		w.claimed, w.committed = w.claimed[:claimed], w.committed[:committed]
 		if err := w.load(); err != nil {
 			return failed, err
 		}
@@ -165,6 +174,13 @@ func (w *writer) statement(query string) (*sql.Stmt, error) {
 		w.statements[query] = s
 	}
 	return s, err
+}
+
+// close finalizes the statements: SQLite keeps a connection open, and the log unfolded, until that is done.
+func (w *writer) close() {
+	for _, s := range w.statements {
+		s.Close() //nolint:errcheck // it repeats the error of the last execution, which was told
+	}
 }
 
 // exec runs a statement and returns how many rows it touched.

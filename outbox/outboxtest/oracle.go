@@ -1,0 +1,325 @@
+package outboxtest
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"postman/outbox"
+	"postman/position"
+)
+
+// oracle is a store as naive as it can be: it keeps everything in memory, looks at all of it for every question, and knows
+// the states by tables of its own. It is right where a store is clever.
+type oracle struct {
+	source   outbox.Source
+	matches  []*oracleMatch // in the order in which they came
+	messages []*oracleMessage
+	spilled  map[uint32][]outbox.NewMatch
+}
+
+type oracleMatch struct {
+	outbox.Match
+	blanked []byte
+	claimed bool
+}
+
+type oracleMessage struct {
+	outbox.Message
+	of       *oracleMatch
+	claimed  bool // by us: queued and to be started, or sending
+	started  bool
+	finished bool
+}
+
+// What may happen, in the words of docs/states.md.
+var (
+	expansions    = words("pending held expanded replaced cancelled expired nobody failed")
+	messageBegins = words("queued sending held failed digested suppressed limited repeated expired cancelled not-sent no-address")
+	unfinished    = words("queued sending held")
+	retryable     = words("dead failed uncertain")
+)
+
+func words(s string) map[string]bool {
+	all := make(map[string]bool)
+	for w := range strings.FieldsSeq(s) {
+		all[w] = true
+	}
+	return all
+}
+
+// ownWords stands for a reason that the store gives in its own words.
+const ownWords = "in the store's own words"
+
+// matchKey is a match's identity.
+type matchKey struct {
+	position.Position
+	rule uint32
+}
+
+func (o *oracle) match(k matchKey) *oracleMatch {
+	for _, m := range o.matches {
+		if m.Position == k.Position && m.Rule == k.rule {
+			return m
+		}
+	}
+	return nil
+}
+
+// commit adds a transaction's matches and returns those that are new.
+func (o *oracle) commit(t *outbox.Transaction, names map[uint32]string, now time.Time) []*oracleMatch {
+	all := slices.Clone(t.Matches)
+	if t.Spilled != nil {
+		all = slices.Concat(o.spilled[t.Spilled.XID], all)
+		delete(o.spilled, t.Spilled.XID)
+	}
+	var fresh []*oracleMatch
+	for _, n := range all {
+		p := position.Position{Source: o.source.ID, Epoch: o.source.Epoch, LSN: t.LSN, Ordinal: n.Ordinal}
+		if o.match(matchKey{p, n.Rule}) != nil {
+			continue
+		}
+		m := &oracleMatch{blanked: n.Blanked, Match: outbox.Match{
+			Position: p, Tx: t.Tx, Rule: n.Rule, RuleName: names[n.Rule], Version: n.Version, Shape: n.Shape, Op: n.Op, Change: n.Change,
+			State: n.State, Reason: n.Reason, Due: n.Due, Expires: n.Expires, Priority: n.Priority, HoldUncertain: n.HoldUncertain, Created: now,
+		}}
+		if waits := n.State == outbox.MatchPending || n.State == outbox.MatchHeld; waits && t.Muted != "" {
+			m.State, m.Reason = outbox.MatchMuted, t.Muted
+		} else if why, held := t.Hold[n.Rule]; waits && held {
+			m.State, m.Reason = outbox.MatchHeld, why
+		}
+		o.matches = append(o.matches, m)
+		fresh = append(fresh, m)
+	}
+	return fresh
+}
+
+// expand does what Expand is asked for; false: it has to be refused.
+func (o *oracle) expand(m *oracleMatch, e *outbox.Expansion, now time.Time) (sending []*oracleMessage, ok bool) {
+	if !expansions[e.State.String()] || e.State != outbox.MatchExpanded && len(e.Messages) > 0 {
+		return nil, false
+	}
+	for _, g := range e.Messages {
+		if !messageBegins[g.State.String()] {
+			return nil, false
+		}
+	}
+	possible := m.claimed && m.State == outbox.MatchPending
+	m.claimed = false
+	if !possible {
+		return nil, false
+	}
+	m.State, m.Reason = e.State, e.Reason
+	if e.State == outbox.MatchPending {
+		m.Due = e.Due
+		m.Attempts++
+	}
+	for _, g := range e.Messages {
+		if n := o.queue(m, g, now); n != nil && n.State == outbox.MessageSending {
+			sending = append(sending, n)
+		}
+	}
+	return sending, true
+}
+
+// queue adds a message, unless it is known.
+func (o *oracle) queue(m *oracleMatch, g outbox.NewMessage, now time.Time) *oracleMessage {
+	for _, n := range o.messages {
+		if n.of == m && n.Resend == g.Resend && outbox.AddressKey(n.Address) == outbox.AddressKey(g.Address) {
+			return nil
+		}
+	}
+	n := &oracleMessage{of: m, Message: outbox.Message{
+		Position: m.Position, Rule: m.Rule, RuleName: m.RuleName, Address: g.Address, Resend: g.Resend, State: g.State, Reason: g.Reason,
+		Due: g.Due, Expires: m.Expires, Priority: m.Priority, HoldUncertain: m.HoldUncertain, Recipient: g.Recipient, CC: g.CC,
+		MessageID: g.MessageID, Subject: g.Subject, Body: g.Body, Committed: m.Tx.Time, Created: now,
+	}}
+	n.claimed = g.State == outbox.MessageSending
+	n.started = n.claimed
+	o.messages = append(o.messages, n)
+	o.settle(n)
+	return n
+}
+
+// settle draws the consequences of a message's state.
+func (o *oracle) settle(n *oracleMessage) {
+	state := n.State.String()
+	n.finished = !unfinished[state]
+	if n.finished && !retryable[state] {
+		n.Body = nil
+	}
+}
+
+// start does what Start is asked for; false: the message may not go.
+func (o *oracle) start(n *oracleMessage, s *outbox.Start) bool {
+	if !n.claimed || n.started {
+		return false
+	}
+	if n.State != outbox.MessageQueued {
+		n.claimed = false
+		return false
+	}
+	n.State, n.started = outbox.MessageSending, true
+	n.MessageID, n.Subject = cmp.Or(s.MessageID, n.MessageID), cmp.Or(s.Subject, n.Subject)
+	if len(s.Body) > 0 {
+		n.Body = s.Body
+	}
+	return true
+}
+
+// record does what Record is asked for; false: it has to be refused.
+func (o *oracle) record(n *oracleMessage, out *outbox.Outcome) bool {
+	from := "queued"
+	if n.started {
+		from = "sending"
+	}
+	if !n.claimed || !words(outcomes[from])[out.State.String()] {
+		return false
+	}
+	possible := n.State.String() == from
+	n.claimed, n.started = false, false
+	if !possible {
+		return false
+	}
+	n.State, n.Reason, n.Reply = out.State, out.Reason, out.Reply
+	if out.State == outbox.MessageUncertain && !n.HoldUncertain {
+		n.State = outbox.MessageQueued
+	}
+	if n.State == outbox.MessageQueued {
+		n.Due = out.Due
+	}
+	if out.Burned {
+		n.Attempts++
+	}
+	o.settle(n)
+	return true
+}
+
+// act does what an operator asks for.
+func (o *oracle) act(a outbox.Action, f *outbox.Filter, reason string, now time.Time) (acted outbox.Acted) {
+	for _, n := range o.messages {
+		to, applies := moves[a].messages[n.State.String()]
+		if !applies || !selectsMessage(f, n) {
+			continue
+		}
+		acted.Messages++
+		n.State.UnmarshalText([]byte(to)) //nolint:errcheck // of our own table
+		n.Reason = reason
+		if a == outbox.Retry {
+			n.Due, n.Attempts = now, 0
+		}
+		n.Released = n.Released || a == outbox.Release
+		o.settle(n)
+	}
+	for _, m := range o.matches {
+		to, applies := moves[a].matches[m.State.String()]
+		if !applies || !selectsMatch(f, m) {
+			continue
+		}
+		acted.Matches++
+		m.State.UnmarshalText([]byte(to)) //nolint:errcheck // of our own table
+		m.Reason = reason
+		if a == outbox.Retry {
+			m.Due, m.Attempts = now, 0
+		}
+		m.Released = m.Released || a == outbox.Release
+	}
+	return acted
+}
+
+func selectsMessage(f *outbox.Filter, n *oracleMessage) bool {
+	return (len(f.MessageStates) > 0 || len(f.MatchStates) == 0) &&
+		(len(f.MessageStates) == 0 || slices.Contains(f.MessageStates, n.State)) &&
+		(len(f.Messages) == 0 || slices.Contains(f.Messages, n.ID)) &&
+		(len(f.Matches) == 0 || slices.Contains(f.Matches, n.of.ID)) &&
+		(f.Rule == "" || f.Rule == n.RuleName) &&
+		(f.Address == "" || outbox.AddressKey(f.Address) == outbox.AddressKey(n.Address))
+}
+
+func selectsMatch(f *outbox.Filter, m *oracleMatch) bool {
+	return len(f.Messages) == 0 && f.Address == "" &&
+		(len(f.MatchStates) > 0 || len(f.MessageStates) == 0) &&
+		(len(f.MatchStates) == 0 || slices.Contains(f.MatchStates, m.State)) &&
+		(len(f.Matches) == 0 || slices.Contains(f.Matches, m.ID)) &&
+		(f.Rule == "" || f.Rule == m.RuleName)
+}
+
+// die forgets what a process knows, and recovers.
+func (o *oracle) die(now time.Time) (r outbox.Recovered) {
+	for _, m := range o.matches {
+		m.claimed = false
+	}
+	for _, n := range o.messages {
+		if n.State == outbox.MessageSending {
+			n.State, n.Due, n.Reason = outbox.MessageQueued, now, ownWords
+			n.Attempts++
+			if n.HoldUncertain {
+				n.State = outbox.MessageUncertain
+				r.Uncertain++
+			} else {
+				r.Requeued++
+			}
+			o.settle(n)
+		}
+		n.claimed, n.started = false, false
+	}
+	for _, s := range o.spilled {
+		r.Discarded += len(s)
+	}
+	clear(o.spilled)
+	return r
+}
+
+// blank takes away what is sensitive where nothing needs it any more; beyond its expiry, nobody can retry either.
+func (o *oracle) blank(now time.Time) int {
+	n := 0
+	for _, m := range o.matches {
+		expired := !m.Expires.IsZero() && !m.Expires.After(now)
+		needed := m.State == outbox.MatchPending || m.State == outbox.MatchHeld || m.State == outbox.MatchFailed && !expired
+		for _, g := range o.messages {
+			if state := g.State.String(); g.of == m && (unfinished[state] || retryable[state] && !expired) {
+				needed = true
+			}
+		}
+		if needed || m.blanked == nil {
+			continue
+		}
+		n++
+		m.Change, m.blanked = m.blanked, nil
+		for _, g := range o.messages {
+			if g.of == m {
+				g.Body = nil
+			}
+		}
+	}
+	return n
+}
+
+// due returns the matches that are free and due, in the order of claims.
+func (o *oracle) due(now time.Time) []*oracleMatch {
+	var due []*oracleMatch
+	for _, m := range o.matches {
+		if m.State == outbox.MatchPending && !m.claimed && !m.Due.After(now) {
+			due = append(due, m)
+		}
+	}
+	slices.SortStableFunc(due, func(a, b *oracleMatch) int {
+		return cmp.Or(cmp.Compare(a.Priority, b.Priority), a.Due.Compare(b.Due))
+	})
+	return due
+}
+
+// dueMessages returns the messages that are free and due, in the order of claims.
+func (o *oracle) dueMessages(now time.Time) []*oracleMessage {
+	var due []*oracleMessage
+	for _, n := range o.messages {
+		if n.State == outbox.MessageQueued && !n.claimed && !n.Due.After(now) {
+			due = append(due, n)
+		}
+	}
+	slices.SortStableFunc(due, func(a, b *oracleMessage) int {
+		return cmp.Or(cmp.Compare(a.Priority, b.Priority), a.Due.Compare(b.Due))
+	})
+	return due
+}

@@ -1,0 +1,214 @@
+package sqlite_test
+
+import (
+	"bytes"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"postman/outbox"
+	"postman/outbox/sqlite"
+)
+
+func open(t *testing.T, path string) *sqlite.Store {
+	t.Helper()
+	s, err := sqlite.Open(path, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// file runs statements on a database file, as anybody could.
+func file(t *testing.T, path string, statements ...string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, s := range statements {
+		if _, err := db.Exec(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestLock(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "postman.db")
+	first := open(t, path)
+	alias := filepath.Join(t.TempDir(), "alias.db")
+	if err := os.Symlink(path, alias); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{path, alias} {
+		if _, err := sqlite.Open(name, sqlite.Options{}); !errors.Is(err, outbox.ErrLocked) || !strings.Contains(err.Error(), name) {
+			t.Errorf("a second daemon on %s got %v", name, err)
+		}
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	second := open(t, alias)
+	if second.ID() != first.ID() {
+		t.Errorf("the store %s became %s", first.ID(), second.ID())
+	}
+	if err := second.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestOpenRefuses: what cannot be a store of ours is refused in words, and nobody's file is touched.
+func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
+	store := func(t *testing.T, path string, statements ...string) {
+		t.Helper()
+		if err := open(t, path).Close(); err != nil {
+			t.Fatal(err)
+		}
+		file(t, path, statements...)
+	}
+	for name, c := range map[string]struct {
+		make func(t *testing.T, path string)
+		says string
+	}{
+		"somebody else's database": {func(t *testing.T, path string) { file(t, path, `CREATE TABLE t (x)`) }, "not a postman store"},
+		"another application's mark": {
+			func(t *testing.T, path string) { file(t, path, `PRAGMA application_id = 7`, `CREATE TABLE t (x)`) }, "not a postman store",
+		},
+		"no database": {
+			func(t *testing.T, path string) { write(t, path, bytes.Repeat([]byte("Dear customer,\n"), 400)) }, "no SQLite database",
+		},
+		"a newer schema": {func(t *testing.T, path string) { store(t, path, `PRAGMA user_version = 999`) }, "a newer postman wrote it"},
+		"damage": {func(t *testing.T, path string) {
+			store(t, path)
+			content, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := 4096; i < len(content); i++ {
+				content[i] = 0xA5
+			}
+			write(t, path, content)
+		}, "damaged"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "postman.db")
+			c.make(t, path)
+			before, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := sqlite.Open(path, sqlite.Options{})
+			if err == nil {
+				s.Close()
+				t.Fatal("it was opened")
+			}
+			if !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), path) {
+				t.Errorf("the error is %v", err)
+			}
+			after, err := os.ReadFile(path)
+			if err != nil || !bytes.Equal(before, after) {
+				t.Errorf("the file was changed (%v)", err)
+			}
+			// Nothing is left locked: the operator may put a good file there.
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			if err := open(t, path).Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+	for name, path := range map[string]string{"a folder": t.TempDir(), "a folder that is not there": filepath.Join(t.TempDir(), "no", "postman.db")} {
+		if _, err := sqlite.Open(path, sqlite.Options{}); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func write(t *testing.T, path string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestOpenTakesAnyPath(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"postman.db", "우편 함.db", "a?b&c=d#e%41+f;g.db", "'quoted\".db"} {
+		path := filepath.Join(t.TempDir(), name)
+		s := open(t, path)
+		if _, err := s.RuleID(t.Context(), "a", ""); err != nil {
+			t.Error(err)
+		}
+		id := s.ID()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(path + "-wal"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the write-ahead log of %s was not folded in (%v)", name, err)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm() != 0o600 || info.Size() == 0 {
+			t.Errorf("%s has mode %v and %d bytes: what it holds is nobody else's to read", name, info.Mode(), info.Size())
+		}
+		s = open(t, path)
+		if s.ID() != id {
+			t.Errorf("%s was another store before", name)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestMigrations: the version of a schema is how many migrations it has seen, and their names count up.
+func TestMigrations(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("migrations/*")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for i, name := range files {
+		if !strings.HasPrefix(filepath.Base(name), fmt.Sprintf("%04d_", i+1)) || filepath.Ext(name) != ".sql" {
+			t.Errorf("migration %d is named %s", i+1, name)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "postman.db")
+	for range 2 {
+		if err := open(t, path).Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := pragma(t, path, "user_version"); got != fmt.Sprint(len(files)) {
+			t.Errorf("the version is %s after %d migrations", got, len(files))
+		}
+		if got := pragma(t, path, "journal_mode"); got != "wal" {
+			t.Errorf("the journal mode is %s", got)
+		}
+	}
+}
+
+// pragma asks a database file, as anybody could.
+func pragma(t *testing.T, path, name string) string {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var got string
+	if err := db.QueryRow("PRAGMA " + name).Scan(&got); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}

@@ -1,0 +1,227 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"postman/outbox"
+)
+
+func openInside(t *testing.T) *Store {
+	t.Helper()
+	s, err := Open(filepath.Join(t.TempDir(), "postman.db"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// together has the writer find all operations at once, behind one that it is busy with, and returns their errors. It is
+// to be called in a bubble.
+func together(t *testing.T, s *Store, ops ...func(*writer) error) []error {
+	t.Helper()
+	busy := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := s.write(context.Background(), "blocking", func(*writer) error { <-busy; return nil }); err != nil {
+			t.Error(err)
+		}
+	})
+	synctest.Wait() // the writer runs the first one
+	errs := make([]error, len(ops))
+	for i, run := range ops {
+		wg.Go(func() { errs[i] = s.write(context.Background(), fmt.Sprintf("op %d", i), run) })
+	}
+	synctest.Wait() // all others wait for the writer
+	close(busy)
+	wg.Wait()
+	return errs
+}
+
+// named is an operation that stores a rule's name, claims something and notes when it is durable.
+func named(name string, durable *[]string, fail error) func(*writer) error {
+	return func(w *writer) error {
+		if _, err := w.ruleID(name, ""); err != nil {
+			return err
+		}
+		w.claim(matches, claim{key: key{id: int64(len(name))}})
+		w.after(func() { *durable = append(*durable, name) })
+		return fail
+	}
+}
+
+func scanText(scan scanner) (text string, err error) {
+	err = scan(&text)
+	return text, err
+}
+
+func (s *Store) ruleNames(t *testing.T) []string {
+	t.Helper()
+	names, err := rows(s.reading(t.Context()), scanText, `SELECT name FROM rules ORDER BY id`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// TestOneFailsAlone: what gathered is one transaction, and an operation that fails in it is undone without the others.
+func TestOneFailsAlone(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := openInside(t)
+		defer s.Close()
+		no := errors.New("no")
+		var durable []string
+		var within int
+		errs := together(t, s,
+			named("a", &durable, nil),
+			named("bb", &durable, no),
+			named("ccc", &durable, nil),
+			func(w *writer) error { // runs before any of them is durable
+				within = len(durable)
+				return nil
+			},
+		)
+		if errs[0] != nil || errs[2] != nil || errs[3] != nil || !errors.Is(errs[1], no) || !strings.HasPrefix(errs[1].Error(), "op 1: ") {
+			t.Errorf("the errors are %v", errs)
+		}
+		slices.Sort(durable)
+		if within != 0 || !slices.Equal(durable, []string{"a", "ccc"}) {
+			t.Errorf("%d were answered before the commit; durable are %v", within, durable)
+		}
+		names := s.ruleNames(t)
+		slices.Sort(names)
+		if !slices.Equal(names, []string{"a", "ccc"}) {
+			t.Errorf("stored are %v", names)
+		}
+		if _, held := s.claims.get(matches, 2); held || s.claims.empty() {
+			t.Error("the claims are not those of the operations that succeeded")
+		}
+		// What the failed one was given is given to the next.
+		if _, err := s.RuleID(t.Context(), "bb", ""); err != nil {
+			t.Error(err)
+		}
+		if got := s.ruleNames(t); !slices.Contains(got, "bb") || len(got) != 3 {
+			t.Errorf("stored are %v", got)
+		}
+	})
+}
+
+// TestAllFail: when the disk is full, everybody whose operation was in the transaction is told, and nothing of it is left.
+func TestAllFail(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := openInside(t)
+		defer s.Close()
+		var pages int
+		err := s.write(t.Context(), "limiting", func(w *writer) error {
+			if err := w.each(`PRAGMA page_count`, func(scan scanner) error { return scan(&pages) }); err != nil {
+				return err
+			}
+			_, err := w.exec(fmt.Sprintf(`PRAGMA max_page_count = %d`, pages+4))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var durable []string
+		big := func(w *writer) error { return w.addTexts(map[outbox.Hash][]byte{{1}: make([]byte, 1<<20)}) }
+		for i, err := range together(t, s, named("a", &durable, nil), big, named("ccc", &durable, nil)) {
+			if err == nil || !strings.Contains(err.Error(), "the disk is full") {
+				t.Errorf("operation %d: %v", i, err)
+			}
+		}
+		if got := s.ruleNames(t); len(got) != 0 || len(durable) != 0 || !s.claims.empty() {
+			t.Errorf("left are %v, durable %v", got, durable)
+		}
+		err = s.write(t.Context(), "growing", func(w *writer) error {
+			_, err := w.exec(fmt.Sprintf(`PRAGMA max_page_count = %d`, pages+4000))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, err := range together(t, s, named("a", &durable, nil), big, named("ccc", &durable, nil)) {
+			if err != nil {
+				t.Errorf("operation %d with a larger disk: %v", i, err)
+			}
+		}
+	})
+}
+
+// TestContextEndsWhileWaiting: who gives up while the writer is busy gets the context's error, and nothing was done.
+func TestContextEndsWhileWaiting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := openInside(t)
+		defer s.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			err := s.write(t.Context(), "working", func(*writer) error {
+				time.Sleep(2 * time.Second) // by the bubble's clock
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		_, err := s.RuleID(ctx, "late", "")
+		wg.Wait()
+		if !errors.Is(err, context.DeadlineExceeded) || len(s.ruleNames(t)) != 0 {
+			t.Errorf("the late one got %v; stored are %v", err, s.ruleNames(t))
+		}
+	})
+}
+
+// TestCloseAnswers: whoever the writer took is answered, whoever it did not take is told that the store is closed.
+func TestCloseAnswers(t *testing.T) {
+	t.Parallel()
+	s := openInside(t)
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			id, err := s.RuleID(context.Background(), fmt.Sprint(i), "")
+			if err == nil && id == 0 || err != nil && !errors.Is(err, errClosed) {
+				t.Errorf("got %d, %v", id, err)
+			}
+		})
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+}
+
+// TestPlans: no statement of the writer's that runs often reads a table from end to end.
+func TestPlans(t *testing.T) {
+	t.Parallel()
+	s := openInside(t)
+	defer s.Close()
+	const scan = "SCAN"
+	for _, query := range []string{selectDue[matches], selectDue[messages], blankFinal, keepBody, dropBody} {
+		plan, err := rows(s.reading(t.Context()), func(scan scanner) (detail string, err error) {
+			var id, parent, unused int
+			err = scan(&id, &parent, &unused, &detail)
+			return detail, err
+		}, "EXPLAIN QUERY PLAN "+query, make([]any, strings.Count(query, "?"))...)
+		if err != nil {
+			t.Fatalf("%s: %v", query, err)
+		}
+		for _, step := range plan {
+			if strings.HasPrefix(step, scan) && !strings.Contains(step, "matches_blank") || strings.Contains(step, "TEMP B-TREE") {
+				t.Errorf("%s\n%s", query, strings.Join(plan, "\n"))
+			}
+		}
+	}
+}
