@@ -99,7 +99,7 @@ func loadRelations(ctx context.Context, conn *pgx.Conn, tables []TableName) ([]r
 		            and not (li.identified and li.relreplident in ('d', 'f'))
 		          order by 1, 2 limit 1
 		       ) spoilt on true
-		 where c.relkind not in ('i', 'I', 'S', 't', 'c')`, schemas, names)
+		 where c.relkind not in ('i', 'I', 't', 'c')`, schemas, names)
 	if err != nil {
 		return nil, err
 	}

@@ -97,8 +97,8 @@ type Change struct {
 // Handler takes the stream in. All calls come from one goroutine, in the order of commits; a transaction's
 // changes lie between its Begin and its Commit. An error stops the stream.
 //
-// When the connection breaks in a transaction, that one begins anew: a Begin without a Commit before it discards what
-// the handler was told of the open one.
+// When the connection breaks in a transaction, that one begins anew: a Begin or an Idle without a Commit before it discards
+// what the handler was told of the open one.
 type Handler interface {
 	Begin(Tx) error
 	Change(*Change) error

@@ -57,9 +57,9 @@ func replication(url string) (*pgx.ConnConfig, error) {
 	return config, nil
 }
 
-// hangUp says good-bye if that is quick.
-func hangUp(conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+// hangUp says good-bye if that is quick, also when ctx has ended.
+func hangUp(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = conn.Close(ctx) // the connection is of no use any more, whatever became of the good-bye
 }

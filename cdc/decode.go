@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"time"
 
 	"postman/position"
 	"postman/value"
@@ -42,7 +41,7 @@ type decoder struct {
 var (
 	errShort    = errors.New("the message is cut short")
 	errLong     = errors.New("the message goes on behind its end")
-	errKind     = errors.New("a row of an unknown kind")
+	errKind     = errors.New("a row or message of an unknown kind")
 	errOutside  = errors.New("a change outside of a transaction")
 	errNested   = errors.New("a transaction within a transaction")
 	errRelation = errors.New("a change of a relation that was not described")
@@ -68,7 +67,7 @@ func (d *decoder) message(ctx context.Context, lsn position.LSN, b []byte) error
 	if err == nil {
 		return nil
 	}
-	if _, ok := err.(protocolError); !ok {
+	if _, ok := errors.AsType[protocolError](err); !ok {
 		return err
 	}
 	broken := &DecodeError{LSN: lsn, Message: bytes.Clone(b[:min(len(b), 40)]), Err: err}
@@ -203,6 +202,9 @@ func (d *decoder) truncate(r *reader) error {
 	if err := r.end(); err != nil {
 		return err
 	}
+	if n == 0 {
+		return malformed(errShort)
+	}
 	for ; len(oids) > 0; oids = oids[4:] {
 		t, err := d.table(binary.BigEndian.Uint32(oids))
 		if err != nil {
@@ -219,11 +221,12 @@ func (d *decoder) truncate(r *reader) error {
 // emit is a message of pg_logical_emit_message. One that is not transactional may come though its transaction was rolled
 // back, and has no place in the order of commits: it is refused.
 func (d *decoder) emit(r *reader) error {
-	transactional := r.u8()&1 != 0
+	flags := r.u8()
+	r.expect(flags <= 1)
 	r.u64() // its LSN
 	prefix := r.cstring()
 	content := r.take(int64(r.u32()))
-	if !transactional {
+	if flags == 0 {
 		if err := r.end(); err != nil {
 			return err
 		}
@@ -345,99 +348,4 @@ func (d *decoder) fillTypes(ctx context.Context, t *Table) error {
 		}
 	}
 	return nil
-}
-
-// reader takes a message apart. After the first mistake it gives zeros.
-type reader struct {
-	b   []byte
-	err error
-}
-
-// take returns the next n bytes, which alias the message.
-func (r *reader) take(n int64) []byte {
-	if r.err == nil && n > int64(len(r.b)) {
-		r.err = errShort
-	}
-	if r.err != nil {
-		return nil
-	}
-	taken := r.b[:n:n]
-	r.b = r.b[n:]
-	return taken
-}
-
-func (r *reader) expect(kind bool) {
-	if r.err == nil && !kind {
-		r.err = errKind
-	}
-}
-
-func (r *reader) u8() byte {
-	if b := r.take(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
-
-func (r *reader) u16() uint16 {
-	if b := r.take(2); b != nil {
-		return binary.BigEndian.Uint16(b)
-	}
-	return 0
-}
-
-func (r *reader) u32() uint32 {
-	if b := r.take(4); b != nil {
-		return binary.BigEndian.Uint32(b)
-	}
-	return 0
-}
-
-func (r *reader) u64() uint64 {
-	if b := r.take(8); b != nil {
-		return binary.BigEndian.Uint64(b)
-	}
-	return 0
-}
-
-// cstring returns the bytes up to the next NUL, which it swallows.
-func (r *reader) cstring() []byte {
-	n := int64(bytes.IndexByte(r.b, 0))
-	if n < 0 {
-		n = int64(len(r.b))
-	}
-	s := r.take(n + 1)
-	return s[:max(len(s)-1, 0)]
-}
-
-// tuple takes a row with the columns of t.
-func (r *reader) tuple(t *Table) Tuple {
-	if r.err != nil {
-		return nil
-	}
-	size, columns, err := tupleLen(r.b, false)
-	switch {
-	case err != nil:
-		r.err = err
-	case columns != len(t.Columns):
-		r.err = errColumns
-	}
-	return r.take(int64(size))
-}
-
-// end checks that the message was read, all of it and no more.
-func (r *reader) end() error {
-	switch {
-	case r.err != nil:
-		return malformed(r.err)
-	case len(r.b) > 0:
-		return malformed(errLong)
-	}
-	return nil
-}
-
-// pgTime reads Postgres' time: microseconds since 2000.
-func pgTime(micros uint64) time.Time {
-	const secondsTo2000 = 946_684_800
-	return time.Unix(secondsTo2000, 0).Add(time.Duration(int64(micros)) * time.Microsecond).UTC()
 }

@@ -214,9 +214,11 @@ func (db *Database) usable(slot string, resume position.LSN) error {
 	case s.Lost():
 		return &SetupError{Problem: fmt.Sprintf("slot %q is invalidated (%s)", slot, s.Why()), Fix: again}
 	case resume != 0 && s.Confirmed > resume:
-		return &SetupError{
-			Problem: fmt.Sprintf("slot %q was moved to %s, and the stream is at %s: the changes between are gone", slot, s.Confirmed, resume), Fix: again,
+		problem := fmt.Sprintf("slot %q was moved to %s, and the stream is at %s: the changes between are gone", slot, s.Confirmed, resume)
+		if s.ActivePID != 0 {
+			problem += fmt.Sprintf("; it is read by the server's process %d: another postman?", s.ActivePID)
 		}
+		return &SetupError{Problem: problem, Fix: again}
 	}
 	return db.published(slot)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -41,7 +42,7 @@ func (s *Stream) session(ctx context.Context, h Handler) error {
 	if err != nil {
 		return permanent(err, s.slot)
 	}
-	defer hangUp(conn)
+	defer hangUp(ctx, conn)
 	timeout, err := s.start(ctx, conn)
 	if err != nil {
 		return err
@@ -135,16 +136,15 @@ func (x *session) run(ctx context.Context, beat time.Duration) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	x.link.silence = x.silence
 	defer context.AfterFunc(ctx, x.link.interrupt)()
-	reported := make(chan struct{})
-	go func() {
-		defer close(reported)
+	var reporting sync.WaitGroup
+	reporting.Go(func() {
 		if err := x.report(ctx, beat); err != nil {
 			cancel(err)
 		}
-	}()
+	})
 	err := x.receive(ctx)
 	cancel(err)
-	<-reported
+	reporting.Wait()
 	if errors.Is(err, errCut) {
 		return context.Cause(ctx)
 	}
@@ -260,7 +260,7 @@ func (x *session) report(ctx context.Context, beat time.Duration) error {
 		ping := false
 		select {
 		case <-ctx.Done():
-			return x.send(time.Second, false) // what was confirmed at last
+			return x.send(ctx, time.Second, false) // what was confirmed at last
 		case <-ticker.C:
 			ping = true // so that a server that never speaks on its own (wal_sender_timeout = 0) is known to be there
 		case <-x.asked:
@@ -270,7 +270,7 @@ func (x *session) report(ctx context.Context, beat time.Duration) error {
 			news, rested = x.news, nil
 			continue
 		}
-		if err := x.send(x.silence, ping); err != nil {
+		if err := x.send(ctx, x.silence, ping); err != nil {
 			return err
 		}
 	}
@@ -279,12 +279,12 @@ func (x *session) report(ctx context.Context, beat time.Duration) error {
 // send tells the server what is durable. All three positions are that one: a zero would be taken for the one beside it,
 // and a position that was only received must never pass for one that is flushed. Nothing else writes to the connection
 // while it streams.
-func (x *session) send(patience time.Duration, ping bool) error {
+func (x *session) send(ctx context.Context, patience time.Duration, ping bool) error {
 	if err := x.link.conn.SetWriteDeadline(time.Now().Add(patience)); err != nil {
 		return fmt.Errorf("confirming: %w", err)
 	}
 	durable := pglogrepl.LSN(x.confirmed.Load())
-	err := pglogrepl.SendStandbyStatusUpdate(context.Background(), x.conn.PgConn(), pglogrepl.StandbyStatusUpdate{
+	err := pglogrepl.SendStandbyStatusUpdate(ctx, x.conn.PgConn(), pglogrepl.StandbyStatusUpdate{
 		WALWritePosition: durable, WALFlushPosition: durable, WALApplyPosition: durable, ReplyRequested: ping,
 	})
 	if err != nil {
@@ -312,7 +312,7 @@ func (s *Stream) resolve(ctx context.Context, xid uint32, oids []uint32) (map[ui
 	if err != nil {
 		return nil, permanent(err, s.slot)
 	}
-	defer hangUp(conn)
+	defer hangUp(ctx, conn)
 	found, err := resolveTypes(ctx, conn, xid, unknown)
 	if err != nil {
 		return nil, err

@@ -78,7 +78,7 @@ func command(ctx context.Context, url, slot string, do func(*pgx.Conn) error) er
 	if err != nil {
 		return permanent(err, slot)
 	}
-	defer hangUp(conn)
+	defer hangUp(ctx, conn)
 	return permanent(do(conn), slot)
 }
 

@@ -144,7 +144,7 @@ func TestStartRefuses(t *testing.T) {
 // tempDir is one that every user can pass through, unlike t.TempDir.
 func tempDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "pgcluster-")
+	dir, err := os.MkdirTemp("", "pgcluster-") //nolint:usetesting // t.TempDir's parent is closed to the server's user
 	if err != nil {
 		t.Fatal(err)
 	}

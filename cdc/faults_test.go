@@ -1,0 +1,545 @@
+package cdc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"postman/internal/pgcluster/pgtest"
+	"postman/position"
+)
+
+// proxy stands between the stream and the server, and does to their connections what networks do.
+type proxy struct {
+	url    string
+	tamper func([]byte) // changes what comes from the server
+
+	to     string
+	listen net.Listener
+	all    sync.WaitGroup
+	sent   atomic.Int64 // how often the stream wrote to the server
+
+	mu     sync.Mutex
+	frozen chan struct{} // closed: the connections made so far carry nothing any more
+	conns  []net.Conn
+}
+
+func newProxy(t *testing.T, target string, tamper func([]byte)) *proxy {
+	t.Helper()
+	u, err := url.Parse(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listen, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{to: u.Host, listen: listen, tamper: tamper, frozen: make(chan struct{})}
+	u.Host = listen.Addr().String()
+	p.url = u.String()
+	p.all.Go(p.accept)
+	t.Cleanup(p.close)
+	return p
+}
+
+func (p *proxy) accept() {
+	for {
+		client, err := p.listen.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp4", p.to)
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		p.mu.Lock()
+		frozen := p.frozen
+		p.conns = append(p.conns, client, server)
+		p.mu.Unlock()
+		p.all.Go(func() { carry(client, server, frozen, func([]byte) { p.sent.Add(1) }) })
+		p.all.Go(func() { carry(server, client, frozen, p.tamper) })
+	}
+}
+
+// carry copies until an end closes, which it passes on; once frozen it swallows everything.
+func carry(from, to net.Conn, frozen chan struct{}, tamper func([]byte)) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		select {
+		case <-frozen:
+			if err != nil {
+				return
+			}
+			continue
+		default:
+		}
+		if tamper != nil {
+			tamper(buf[:n])
+		}
+		if _, werr := to.Write(buf[:n]); err != nil || werr != nil {
+			_ = to.Close()
+			return
+		}
+	}
+}
+
+// freeze makes black holes of the connections there are. New ones work.
+func (p *proxy) freeze() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	close(p.frozen)
+	p.frozen = make(chan struct{})
+}
+
+func (p *proxy) close() {
+	_ = p.listen.Close()
+	p.mu.Lock()
+	for _, c := range p.conns {
+		_ = c.Close()
+	}
+	p.mu.Unlock()
+	p.all.Wait()
+}
+
+// TestKilledInTransaction ends the walsender in the middle of a transaction that is larger than all buffers.
+func TestKilledInTransaction(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	pgtest.Exec(t, url, "create table t (id int primary key, x text)")
+	slot, start := provide(t, url, all("t")...)
+	admin := pgtest.Connect(t, url)
+	kill := sync.OnceFunc(func() {
+		if _, err := admin.Exec(t.Context(), "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = $1", slot); err != nil {
+			t.Error(err)
+		}
+	})
+	r := newRecorder(t)
+	r.onChange = func(c *Change) error {
+		if c.Ordinal == 100 {
+			kill()
+		}
+		return nil
+	}
+	r.confirm = func(position.LSN) {} // what was handed over does not come again, though it is not durable yet
+	pgtest.Exec(t, url, "insert into t values (0)", "insert into t select n, repeat('x', 1000) from generate_series(1, 20000) n", "insert into t values (-1)")
+	s, _ := run(t, Options{URL: url, Slot: slot, Start: start}, r)
+	onceEach(t, r, 3, 20_002)
+	if r.discarded != 1 {
+		t.Errorf("%d transactions were begun and begun again; want 1", r.discarded)
+	}
+	if st := s.Status(); !strings.Contains(st.LastError, "terminating connection") {
+		t.Errorf("status %+v", st)
+	}
+}
+
+// onceEach waits for n transactions and checks that they bring as many changes, no id twice.
+func onceEach(t *testing.T, r *recorder, transactions, changes int) {
+	t.Helper()
+	got := r.changes(transactions)
+	times := make(map[any]int)
+	for _, c := range got {
+		times[c.New["id"]]++
+	}
+	if len(got) != changes || len(times) != changes {
+		t.Errorf("%d changes of %d rows; want %d of each", len(got), len(times), changes)
+	}
+}
+
+// TestServerRestarts stops and crashes the server under a load.
+func TestServerRestarts(t *testing.T) {
+	t.Parallel()
+	c := pgtest.Own(t, map[string]string{"max_prepared_transactions": "5"})
+	url := c.URL("postgres")
+	pgtest.Exec(t, url, "create table t (id bigint primary key)")
+	slot, start := provide(t, url, all("t")...)
+	r := newRecorder(t)
+	s, _ := run(t, Options{URL: url, Slot: slot, Start: start}, r)
+
+	var load sync.WaitGroup
+	var next atomic.Int64
+	var enough atomic.Bool
+	for range 2 {
+		load.Go(func() { insert(t.Context(), url, &next, &enough) })
+	}
+	for _, crash := range []bool{false, true, false} {
+		seen := len(r.transactions(0))
+		r.transactions(seen + 50)
+		if crash {
+			c.Kill()
+			for deadline := time.Now().Add(patience); !strings.Contains(s.Status().LastError, "refused"); time.Sleep(10 * time.Millisecond) {
+				if time.Now().After(deadline) {
+					t.Fatalf("status %+v", s.Status())
+				}
+			}
+		}
+		if err := c.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.transactions(len(r.transactions(0)) + 50)
+	enough.Store(true)
+	load.Wait()
+	pgtest.Exec(t, url, "begin; insert into t values (-1); prepare transaction 'two'", "insert into t values (-2)", "commit prepared 'two'")
+
+	conn := pgtest.Connect(t, url)
+	rows, err := conn.Query(t.Context(), "select id from t order by id")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.await("all rows", func() bool { return len(r.done) >= len(stored) })
+	var seen []int64
+	for _, change := range r.changes(len(stored)) {
+		seen = append(seen, change.New["id"].(int64))
+	}
+	if seen[len(seen)-1] != -1 || seen[len(seen)-2] != -2 {
+		t.Errorf("the last are %v; want the prepared transaction where it was committed", seen[len(seen)-2:])
+	}
+	slices.Sort(seen)
+	if !slices.Equal(stored, seen) {
+		t.Errorf("the table has %d rows, %d were streamed, or others", len(stored), len(seen))
+	}
+	if st := s.Status(); !st.Connected || st.LastError == "" {
+		t.Errorf("status %+v; want it connected again, and why it was not", st)
+	}
+}
+
+// insert inserts rows, one a transaction, through all that happens to the server. It breaks no statement off, since
+// that could be carried out later.
+func insert(ctx context.Context, url string, next *atomic.Int64, enough *atomic.Bool) {
+	var conn *pgx.Conn
+	for !enough.Load() && ctx.Err() == nil {
+		var err error
+		if conn == nil {
+			if conn, err = pgx.Connect(ctx, url); err != nil {
+				time.Sleep(10 * time.Millisecond)
+				continue
+			}
+		}
+		if _, err = conn.Exec(ctx, "insert into t values ($1)", next.Add(1)); err != nil {
+			_ = conn.Close(ctx)
+			conn = nil
+		}
+	}
+	if conn != nil {
+		_ = conn.Close(ctx)
+	}
+}
+
+// TestBlackHole has the network swallow everything, without a word to either end.
+func TestBlackHole(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	pgtest.Exec(t, url, "create table t (id int primary key)")
+	slot, start := provide(t, url, all("t")...)
+	p := newProxy(t, url+"&wal_sender_timeout=1000", nil)
+	r := newRecorder(t)
+	s, _ := run(t, Options{URL: p.url, Slot: slot, Start: start}, r)
+	pgtest.Exec(t, url, "insert into t values (1)")
+	r.transactions(1)
+	p.freeze()
+	pgtest.Exec(t, url, "insert into t values (2)")
+	onceEach(t, r, 2, 2)
+	if st := s.Status(); !strings.Contains(st.LastError, errSilence.Error()) {
+		t.Errorf("status %+v", st)
+	}
+}
+
+// TestSlowHandler holds the stream up for longer than the server's patience, with the server stuck in the middle of sending.
+func TestSlowHandler(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	pgtest.Exec(t, url, "create table t (id int primary key, x text)",
+		"insert into t values (0)")
+	slot, start := provide(t, url, all("t")...)
+	r := newRecorder(t)
+	r.onChange = func(c *Change) error {
+		if c.Ordinal == 100 {
+			<-time.After(2500 * time.Millisecond)
+		}
+		return nil
+	}
+	pgtest.Exec(t, url, "insert into t select n, repeat('x', 1000) from generate_series(1, 20000) n")
+	s, _ := run(t, Options{URL: url + "&wal_sender_timeout=1000", Slot: slot, Start: start}, r)
+	onceEach(t, r, 1, 20_000)
+	if st := s.Status(); st.LastError != "" || r.discarded != 0 {
+		t.Errorf("the connection broke: %+v", st)
+	}
+}
+
+// TestHeartbeat outlasts what would end the session if either end stopped answering the other.
+func TestHeartbeat(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		timeout string        // the server's
+		usual   time.Duration // what it is taken for
+		beat    time.Duration
+		silence time.Duration
+		lasts   time.Duration
+	}{
+		"the server never speaks on its own": {"0", usualTimeout, 20 * time.Millisecond, time.Second, 1500 * time.Millisecond},
+		"only the server asks":               {"500", 500 * time.Millisecond, time.Hour, time.Minute, 1500 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := pgtest.Database(t)
+			slot, start := provide(t, url)
+			s := NewStream(Options{URL: url + "&wal_sender_timeout=" + c.timeout, Slot: slot, Start: start})
+			config, err := replication(s.url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			link := attach(config, &s.heard)
+			conn, err := connect(t.Context(), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer hangUp(t.Context(), conn)
+			timeout, err := s.start(t.Context(), conn)
+			if err != nil || timeout != c.usual {
+				t.Fatalf("the server's patience is %s, %v; want %s", timeout, err, c.usual)
+			}
+			x := &session{Stream: s, conn: conn, link: link, handler: newRecorder(t), silence: c.silence, asked: make(chan struct{}, 1)}
+			ctx, cancel := context.WithTimeout(t.Context(), c.lasts)
+			defer cancel()
+			if err := x.run(ctx, c.beat); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("it ended: %v", err)
+			}
+			if s.Status().LastMessage.IsZero() {
+				t.Error("nothing was heard from the server")
+			}
+		})
+	}
+}
+
+// TestConfirmCoalesces confirms without pause. The server must not be told each time, and must be told the last at the end.
+func TestConfirmCoalesces(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	slot, start := provide(t, url)
+	p := newProxy(t, url, nil)
+	s, stop := run(t, Options{URL: p.url, Slot: slot, Start: start}, newRecorder(t))
+	for deadline := time.Now().Add(patience); !s.Status().Connected; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("status %+v", s.Status())
+		}
+	}
+	before, began, last := p.sent.Load(), time.Now(), start
+	for range 300 {
+		last++
+		s.Confirm(last)
+		time.Sleep(time.Millisecond)
+	}
+	_ = stop()
+	statuses := p.sent.Load() - before
+	if most := int64(time.Since(began)/coalesce) + 5; statuses > most || statuses < 2 {
+		t.Errorf("%d messages to the server in %s; want %d at most", statuses, time.Since(began), most)
+	}
+	confirmedReaches(t, url, slot, last)
+}
+
+// TestNotice: since Postgres 18 a missing publication is only warned of.
+func TestNotice(t *testing.T) {
+	t.Parallel()
+	x := &session{Stream: NewStream(Options{Slot: "s"})}
+	if err := x.notice(&pgproto3.NoticeResponse{Severity: "WARNING", Code: "01000", Message: "mind the gap"}); err != nil {
+		t.Error(err)
+	}
+	err := x.notice(&pgproto3.NoticeResponse{Severity: "WARNING", Code: codeUndefined, Message: `skipped loading publication "s_ins"`})
+	setupError(t, err, "gone", "s_ins")
+}
+
+// TestAnotherServer: behind the same address another cluster answers.
+func TestAnotherServer(t *testing.T) {
+	t.Parallel()
+	s := NewStream(Options{})
+	if err := s.sameServer(pglogrepl.IdentifySystemResult{SystemID: "1", XLogPos: 5}, 5); err != nil {
+		t.Error(err)
+	}
+	setupError(t, s.sameServer(pglogrepl.IdentifySystemResult{SystemID: "2", XLogPos: 5}, 5), "system 2 instead of 1")
+	setupError(t, s.sameServer(pglogrepl.IdentifySystemResult{SystemID: "1", XLogPos: 5}, 6), "ends before that, at 0/5")
+}
+
+func TestBusySlot(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	pgtest.Exec(t, url, "create table t (id int primary key)")
+	slot, start := provide(t, url, all("t")...)
+	first := newRecorder(t)
+	first.confirm = func(position.LSN) {}
+	_, stop := run(t, Options{URL: url, Slot: slot, Start: start}, first)
+	pgtest.Exec(t, url, "insert into t values (1)")
+	end := first.transactions(1)[0].End
+
+	// One with little patience gives up, and says what to do. One with more takes over.
+	second := newRecorder(t)
+	waiting, _ := run(t, Options{URL: url, Slot: slot, Start: end}, second)
+	impatient := NewStream(Options{URL: url + "&wal_sender_timeout=500", Slot: slot, Start: end})
+	setupError(t, impatient.Run(t.Context(), newRecorder(t)), "stays in use", "another postman")
+	for deadline := time.Now().Add(patience); !strings.Contains(waiting.Status().LastError, "in use"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("status %+v", waiting.Status())
+		}
+	}
+	_ = stop()
+	pgtest.Exec(t, url, "insert into t values (2)")
+	if got := second.changes(1); got[0].New["id"] != int64(2) {
+		t.Errorf("after the take-over came %+v", got)
+	}
+}
+
+// TestStolenSlot has another process read the slot and confirm: what it took is gone, and nobody shall wait for it.
+func TestStolenSlot(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	pgtest.Exec(t, url, "create table t (id int primary key)")
+	slot, start := provide(t, url, all("t")...)
+	thief := newRecorder(t)
+	run(t, Options{URL: url, Slot: slot, Start: start}, thief)
+	pgtest.Exec(t, url, "insert into t values (1)")
+	confirmedReaches(t, url, slot, thief.transactions(1)[0].End)
+	err := NewStream(Options{URL: url, Slot: slot, Start: start}).Run(t.Context(), newRecorder(t))
+	setupError(t, err, "was moved to", "is read by the server's process")
+}
+
+// TestTypesNotYetVisible holds a commit back from everybody but the stream, as a synchronous standby that is slow does.
+func TestTypesNotYetVisible(t *testing.T) {
+	t.Parallel()
+	c := pgtest.Own(t, nil)
+	url := c.URL("postgres")
+	pgtest.Exec(t, url, "create table t (id int primary key)")
+	slot, start := provide(t, url, all("t")...)
+	r := newRecorder(t)
+	s, _ := run(t, Options{URL: url, Slot: slot, Start: start}, r)
+	pgtest.Exec(t, url, "insert into t values (1)", "alter system set synchronous_standby_names = 'a_slow_one'", "select pg_reload_conf()")
+	first := r.transactions(1)[0]
+
+	var held sync.WaitGroup
+	held.Go(func() {
+		conn, err := pgx.Connect(context.Background(), url)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = conn.Close(context.Background()) }()
+		if _, err := conn.Exec(context.Background(), "begin; create domain tall as int; alter table t add h tall; insert into t values (2, 180); commit"); err != nil {
+			t.Error(err)
+		}
+	})
+	// The stream has read the commit's messages and holds on, since it does not know the type.
+	waiting := pgtest.Connect(t, url)
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		var asking bool
+		if err := waiting.QueryRow(t.Context(), `select exists (select from pg_stat_activity where application_name = 'postman' and query like '%need%' and backend_type = 'client backend')`).
+			Scan(&asking); err != nil {
+			t.Fatal(err)
+		}
+		if asking {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the stream does not ask for the type")
+		}
+	}
+	if n := len(r.transactions(0)); n != 1 {
+		t.Fatalf("%d transactions; the second cannot be handed over yet", n)
+	}
+	pgtest.Exec(t, url, "set synchronous_commit = local", "alter system set synchronous_standby_names = ''", "select pg_reload_conf()")
+	held.Wait()
+	got := r.transactions(2)[1].Changes
+	if len(got) != 1 || got[0].New["h"] != int64(180) {
+		t.Errorf("the domain over int came as %+v", got)
+	}
+	if first.End > s.Status().Received {
+		t.Error("the stream went back")
+	}
+}
+
+// TestUndecodable has the network change a message: it must stop the stream, and never be skipped.
+func TestUndecodable(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	pgtest.Exec(t, url, "create table t (id int primary key, x text)")
+	slot, start := provide(t, url, all("t")...)
+	p := newProxy(t, url, func(b []byte) {
+		if at := bytes.Index(b, []byte("t\x00\x00\x00\x09tamper-me")); at >= 0 {
+			b[at] = 'q'
+		}
+	})
+	pgtest.Exec(t, url, "insert into t values (1, 'fine')", "insert into t values (2, 'tamper-me')", "insert into t values (3, 'fine')")
+	r := newRecorder(t)
+	s := NewStream(Options{URL: p.url, Slot: slot, Start: start})
+	r.confirm = s.Confirm
+	err := s.Run(t.Context(), r)
+	broken, ok := errors.AsType[*DecodeError](err)
+	if !ok {
+		t.Fatalf("%v; want a DecodeError", err)
+	}
+	first := r.transactions(1)[0]
+	if broken.LSN <= first.Commit || broken.Commit <= broken.LSN || !strings.Contains(err.Error(), broken.LSN.String()) {
+		t.Errorf("%v: its LSN does not lie between the commits", err)
+	}
+	if st := s.Status(); st.Connected || st.Confirmed != first.End || st.LastError == "" {
+		t.Errorf("status %+v; want it confirmed up to %s", st, first.End)
+	}
+	// On a sound network it goes on with the very same transaction.
+	_, stop := run(t, Options{URL: url, Slot: slot, Start: first.End}, r)
+	onceEach(t, r, 3, 3)
+	_ = stop()
+}
+
+// TestHandlerError: an error of the handler ends the stream, whichever call returns it.
+func TestHandlerError(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	pgtest.Exec(t, url, "create table t (id int primary key)")
+	slot, start := provide(t, url, all("t")...)
+	pgtest.Exec(t, url, "insert into t values (1)")
+	for _, call := range []string{"Begin", "Relation", "Change", "Commit", "Idle"} {
+		refusal := fmt.Errorf("no %s today", call)
+		h := &refuser{call: call, err: refusal}
+		if err := NewStream(Options{URL: url, Slot: slot, Start: start}).Run(t.Context(), h); err != refusal { //nolint:errorlint // the very error, not wrapped
+			t.Errorf("%s: Run returned %v", call, err)
+		}
+	}
+	r := newRecorder(t)
+	run(t, Options{URL: url, Slot: slot, Start: start}, r)
+	onceEach(t, r, 1, 1)
+}
+
+// refuser returns an error from one of its methods.
+type refuser struct {
+	call string
+	err  error
+}
+
+func (h *refuser) at(call string) error {
+	if call == h.call {
+		return h.err
+	}
+	return nil
+}
+
+func (h *refuser) Begin(Tx) error          { return h.at("Begin") }
+func (h *refuser) Change(*Change) error    { return h.at("Change") }
+func (h *refuser) Commit(Tx) error         { return h.at("Commit") }
+func (h *refuser) Relation(*Table) error   { return h.at("Relation") }
+func (h *refuser) Idle(position.LSN) error { return h.at("Idle") }
