@@ -28,10 +28,11 @@ var arrows = map[string][]string{
 	"rules":     {"cdc"},
 	"dispatch":  {"outbox", "rules", "templates"},
 	"daemon":    {"cdc", "dispatch", "outbox", "rules", "templates"},
-	"cmd":       {"daemon", "internal"},
+	"cmd":       {"daemon", "internal", "the example"},
 	// The demo, test clusters, test servers: they may need anything, and only cmd may need them.
-	"internal": {"cdc", "daemon", "dispatch", "examples", "outbox", "rules", "templates"},
-	"examples": {},
+	"internal":    {"cdc", "daemon", "dispatch", "examples", "outbox", "rules", "templates"},
+	"examples":    {},
+	"the example": {}, // the root: rules.yaml and the mails, embedded
 }
 
 // homes are the libraries that one room alone may import: rules knows no SMTP, dispatch no WAL, and a library can be
@@ -170,6 +171,9 @@ func (p pkg) wrongDoc() []string {
 
 // room is the first element of a path below the module: cmd, cdc, outbox …; empty for everybody else's packages.
 func room(importPath string) string {
+	if importPath == "postman" {
+		return "the example"
+	}
 	path, _ := strings.CutPrefix(importPath, "postman/")
 	if path == importPath {
 		return ""

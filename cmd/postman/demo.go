@@ -5,6 +5,7 @@ import (
 	"os"
 	"syscall"
 
+	"postman"
 	"postman/internal/demo"
 )
 
@@ -17,7 +18,7 @@ type demoCmd struct {
 func (d demoCmd) Run(p *program) error {
 	o := demo.Options{
 		Once: d.Once, Listen: d.Listen, Rules: p.flags.Rules, Templates: p.flags.Templates, LogLevel: p.flags.LogLevel,
-		Stdout: p.stdout, Stderr: p.stderr, Getenv: os.Getenv,
+		Example: postman.Example, Stdout: p.stdout, Stderr: p.stderr, Getenv: os.Getenv,
 	}
 	if err := o.Validate(); err != nil {
 		return usageError{err}

@@ -59,7 +59,7 @@ func newWorld(t *testing.T) *world {
 	for _, r := range w.set.Rules {
 		w.rules[r.Name] = r
 	}
-	if w.mails, err = templates.Load(templates.Example); err != nil {
+	if w.mails, err = templates.Load(os.DirFS("../../templates")); err != nil {
 		t.Fatal(err)
 	}
 	return w
