@@ -104,17 +104,23 @@ func moveAll[S outbox.MatchState | outbox.MessageState](w *writer, table string,
 		if len(states) > 0 && !slices.Contains(states, from) {
 			continue
 		}
-		c := where(table, f)
+		text, selected := m.statement(table, from, f)
 		args := []any{int64(m.to), reason}
 		for range strings.Count(m.set, "?") {
 			args = append(args, now.UnixMicro())
 		}
-		moved, err := w.exec(fmt.Sprintf(`UPDATE %s AS m INDEXED BY %s SET state = ?, reason = ?%s WHERE %s`,
-			table, stateIndex(table, from), m.set, c.with(inState(from))), append(args, c.args...)...)
+		moved, err := w.exec(text, append(args, selected...)...)
 		if err != nil {
 			return 0, fmt.Errorf("moving %s: %w", table, err)
 		}
 		n += moved
 	}
 	return n, nil
+}
+
+// statement moves what the filter selects from a state. Its parameters are the new state, the reason, the time as often as
+// set has it, and those of the filter, which it returns.
+func (m move[S]) statement(table string, from S, f *outbox.Filter) (text string, selected []any) {
+	c := where(table, f).with(inState(from))
+	return fmt.Sprintf(`UPDATE %s AS m%s SET state = ?, reason = ?%s WHERE %s`, table, by(table, from, f), m.set, c), c.args
 }

@@ -90,7 +90,7 @@ func newSearch[S outbox.MatchState | outbox.MessageState](table string, f *outbo
 		s.add(table+" m", c, s.limit)
 	}
 	for _, state := range states {
-		s.add(fmt.Sprintf("%s m INDEXED BY %s", table, stateIndex(table, state)), c.with(inState(state)), s.limit)
+		s.add(table+" m"+by(table, state, f), c.with(inState(state)), s.limit)
 	}
 	return s
 }
@@ -116,10 +116,14 @@ func inState[S outbox.MatchState | outbox.MessageState](s S) string {
 	return fmt.Sprintf("m.state <> 0 AND m.state = %d", s)
 }
 
-// stateIndex is the index that holds the rows of a state: those that wait, in state 0, stand in the order of their due times.
-func stateIndex[S outbox.MatchState | outbox.MessageState](table string, s S) string {
-	if s == 0 {
-		return table + "_due"
+// by has SQLite find the rows of a state in the index for it, unless the filter names rows: then it goes to those. Those
+// that wait, in state 0, stand in the order of their due times.
+func by[S outbox.MatchState | outbox.MessageState](table string, s S, f *outbox.Filter) string {
+	switch {
+	case len(f.Matches) > 0 || len(f.Messages) > 0:
+		return ""
+	case s == 0:
+		return " INDEXED BY " + table + "_due"
 	}
-	return table + "_state"
+	return " INDEXED BY " + table + "_state"
 }

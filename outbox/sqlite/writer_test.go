@@ -203,24 +203,46 @@ func TestCloseAnswers(t *testing.T) {
 	wg.Wait()
 }
 
-// TestPlans: no statement of the writer's that runs often reads a table from end to end.
+// TestPlans: no statement that runs often reads a table from end to end, and no list sorts what it could read in order.
 func TestPlans(t *testing.T) {
 	t.Parallel()
 	s := openInside(t)
 	defer s.Close()
-	const scan = "SCAN"
-	for _, query := range []string{selectDue[matches], selectDue[messages], blankFinal, keepBody, dropBody} {
+	few := []int64{1, 2}
+	list := func(f outbox.Filter) string {
+		ids := newSearch("messages", &f, f.MessageStates)
+		return selectMessages + ` WHERE m.id IN (` + ids.text + `) ORDER BY m.id DESC` + ids.limit
+	}
+	act := func(a outbox.Action, f outbox.Filter) string {
+		text, _ := messageMoves[a].statement("messages", messageMoves[a].from[0], &f)
+		return text
+	}
+	for name, c := range map[string]struct{ query, spared string }{
+		"due matches":             {selectDue[matches], "-"},
+		"due messages":            {selectDue[messages], "-"},
+		"blanking":                {blankFinal, "SCAN matches USING INDEX matches_blank"}, // holds only what is to be blanked
+		"outcome":                 {dropBody, "-"},
+		"one match":               {selectMatches + ` WHERE m.id = ?`, "-"},
+		"newest":                  {list(outbox.Filter{Limit: 50}), "SCAN m"}, // backwards, up to the limit
+		"newest of states":        {list(outbox.Filter{Limit: 50, MessageStates: []outbox.MessageState{outbox.MessageSent, outbox.MessageDead}}), "SCAN (subquery"},
+		"some":                    {list(outbox.Filter{Messages: few}), "SCAN json_each"},
+		"some of a state":         {list(outbox.Filter{Messages: few, MessageStates: []outbox.MessageState{outbox.MessageSent}}), "SCAN json_each"},
+		"queued ones of matches":  {list(outbox.Filter{Matches: few, MessageStates: []outbox.MessageState{outbox.MessageQueued}}), "SCAN json_each"},
+		"cancel some that wait":   {act(outbox.Cancel, outbox.Filter{Messages: few}), "SCAN json_each"},
+		"retry all that are dead": {act(outbox.Retry, outbox.Filter{}), "-"},
+	} {
 		plan, err := rows(s.reading(t.Context()), func(scan scanner) (detail string, err error) {
 			var id, parent, unused int
 			err = scan(&id, &parent, &unused, &detail)
 			return detail, err
-		}, "EXPLAIN QUERY PLAN "+query, make([]any, strings.Count(query, "?"))...)
+		}, "EXPLAIN QUERY PLAN "+c.query, make([]any, strings.Count(c.query, "?"))...)
 		if err != nil {
-			t.Fatalf("%s: %v", query, err)
+			t.Fatalf("%s: %v", name, err)
 		}
 		for _, step := range plan {
-			if strings.HasPrefix(step, scan) && !strings.Contains(step, "matches_blank") || strings.Contains(step, "TEMP B-TREE") {
-				t.Errorf("%s\n%s", query, strings.Join(plan, "\n"))
+			if strings.HasPrefix(step, "SCAN") && !strings.HasPrefix(step, c.spared) && !strings.Contains(step, "subquery") ||
+				strings.Contains(step, "TEMP B-TREE") && !strings.Contains(c.query, "json_each") {
+				t.Errorf("%s: %s\n%s", name, c.query, strings.Join(plan, "\n"))
 			}
 		}
 	}
