@@ -1,0 +1,98 @@
+package dispatch
+
+import (
+	"errors"
+	"fmt"
+	"net/mail"
+	"strings"
+	"unicode"
+
+	"golang.org/x/net/idna"
+)
+
+// Limits of an address, RFC 5321 §4.5.3.1.
+const (
+	mostLocalPart = 64
+	mostAddress   = 254
+)
+
+// parseAddress reads one addr-spec (RFC 5322 §3.4.1), as data has it, and returns it as it goes over the wire: its
+// domain in ASCII. It refuses whatever could mean something else to a server or in a header: display names, lists,
+// comments, quoted local parts, domain literals, control characters.
+func parseAddress(s string) (string, error) {
+	s = strings.TrimSpace(s)
+	if s == "" {
+		return "", errors.New("the address is empty")
+	}
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return "", fmt.Errorf("%q is no address: it has control characters", clip(s))
+	}
+	a, err := mail.ParseAddress(s)
+	if err != nil {
+		return "", fmt.Errorf("%q is no address: %w", clip(s), err)
+	}
+	if a.Address != s { // net/mail has taken something off: a name, angle brackets, quotes, a comment
+		return "", fmt.Errorf("%q is more than an address", clip(s))
+	}
+	at := strings.LastIndexByte(s, '@')
+	local, domain := s[:at], s[at+1:]
+	if !ascii(local) {
+		return "", fmt.Errorf("%q needs SMTPUTF8: what stands before the @ is not ASCII", clip(s))
+	}
+	if domain, err = idna.Lookup.ToASCII(domain); err != nil {
+		return "", fmt.Errorf("%q is no address: %w", clip(s), err)
+	}
+	if strings.ContainsFunc(domain, notInDomain) {
+		return "", fmt.Errorf("%q is no address: %q is no domain", clip(s), domain)
+	}
+	if len(local) > mostLocalPart || len(local)+1+len(domain) > mostAddress {
+		return "", fmt.Errorf("%q is no address: it is too long", clip(s))
+	}
+	return local + "@" + domain, nil
+}
+
+// parseMailbox reads an address with or without a display name, as people configure them.
+func parseMailbox(s string) (*mail.Address, error) {
+	if strings.ContainsFunc(s, unicode.IsControl) {
+		return nil, fmt.Errorf("%q is no address: it has control characters", clip(s))
+	}
+	a, err := mail.ParseAddress(s)
+	if err != nil {
+		return nil, fmt.Errorf("%q is no address: %w", clip(s), err)
+	}
+	if a.Address, err = parseAddress(a.Address); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// mailbox is an address with a name for people. A name is one line, however it stands in the database.
+func mailbox(address, name string) *mail.Address {
+	name = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, name)
+	return &mail.Address{Name: strings.Join(strings.Fields(name), " "), Address: address}
+}
+
+func notInDomain(r rune) bool {
+	return r != '.' && r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+}
+
+func ascii(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
+}
+
+// domainOf is what follows the @ of a checked address.
+func domainOf(address string) string { return address[strings.LastIndexByte(address, '@')+1:] }
+
+// clip keeps what comes from a database short in a reason.
+func clip(s string) string {
+	const most = 120
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}

@@ -1,0 +1,236 @@
+package dispatch
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	netmail "net/mail"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/wneessen/go-mail"
+
+	"postman/outbox"
+	"postman/position"
+	"postman/rules"
+	"postman/templates"
+)
+
+// draft is all that the mails of one match have in common.
+type draft struct {
+	rule     *rules.Rule
+	facts    *rules.Facts
+	position position.Position
+	ruleID   uint32
+	data     templates.Data // without the recipient and what is loaded
+}
+
+// letter is a mail, ready for the wire.
+type letter struct {
+	messageID string
+	subject   string
+	body      []byte
+	note      string // what an operator may want to know about it; empty: nothing
+}
+
+// composer makes mails. Safe for many goroutines.
+type composer struct {
+	store     string // its id, part of every Message-ID
+	templates func() *templates.Set
+	from      *netmail.Address
+	replyTo   *netmail.Address // nil: none
+	locale    string
+	zone      *time.Location
+	zones     zones
+}
+
+// compose renders one mail by the live templates. An error, and even a panic, is this mail's alone.
+func (c *composer) compose(d *draft, to recipient, cc []string, resend uint32, l loaded) (_ letter, err error) {
+	defer caught(&err)
+	data, err := with(d.data, to, l)
+	if err != nil {
+		return letter{}, err
+	}
+	zone, note := c.zoneOf(d.rule, to)
+	locale := cmp.Or(to.text(localeColumn), d.rule.Locale, c.locale)
+	m, err := c.templates().Render(d.rule.Template, templates.Context{Locale: locale, Zone: zone}, data)
+	if err != nil {
+		if hidden := withheld(d.facts); hidden != "" {
+			return letter{}, fmt.Errorf("%w (without %s)", err, hidden)
+		}
+		return letter{}, err
+	}
+	from, replyTo, err := c.senders(d)
+	if err != nil {
+		return letter{}, err
+	}
+	id := messageID(c.store, d.position, d.ruleID, to.address, resend) + "@" + domainOf(from.Address)
+	msg, err := c.message(m, from, replyTo, to, cc)
+	if err != nil {
+		return letter{}, err
+	}
+	msg.SetMessageIDWithValue(id)
+	var body bytes.Buffer
+	if _, err := msg.WriteTo(&body); err != nil {
+		return letter{}, fmt.Errorf("writing the mail: %w", err)
+	}
+	return letter{messageID: "<" + id + ">", subject: m.Subject, body: body.Bytes(), note: note}, nil
+}
+
+// caught makes an error of a panic, with the place where it began.
+func caught(err *error) {
+	r := recover()
+	if r == nil {
+		return
+	}
+	callers := make([]uintptr, 32)
+	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers)])
+	for {
+		f, more := frames.Next()
+		if !strings.HasPrefix(f.Function, "runtime.") || !more {
+			*err = fmt.Errorf("panic in %s (%s:%d): %v", f.Function, f.File, f.Line, r)
+			return
+		}
+	}
+}
+
+// messageID is the part before the @: the same for the same message, whenever and wherever it is composed.
+func messageID(store string, p position.Position, rule uint32, address string, resend uint32) string {
+	key := outbox.AddressKey(address)
+	h := sha256.New()
+	h.Write([]byte(store))
+	for _, n := range []uint64{uint64(p.Source), uint64(p.Epoch), uint64(p.LSN), p.Ordinal, uint64(rule), uint64(resend)} {
+		h.Write(binary.BigEndian.AppendUint64(nil, n))
+	}
+	h.Write(key[:])
+	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(h.Sum(nil)[:20]))
+}
+
+// zoneOf is the recipient's time zone, or else the rule's or the configuration's.
+func (c *composer) zoneOf(r *rules.Rule, to recipient) (*time.Location, string) {
+	fallback := cmp.Or(r.Zone, c.zone)
+	name := strings.TrimSpace(to.text(zoneColumn))
+	if name == "" {
+		return fallback, ""
+	}
+	zone, err := c.zones.named(name)
+	if err != nil {
+		return fallback, fmt.Sprintf("the recipient's time zone %q is unknown: times are shown in %s", clip(name), fallback)
+	}
+	return zone, ""
+}
+
+// senders are From and Reply-To: the rule's, or else the configuration's.
+func (c *composer) senders(d *draft) (from, replyTo *netmail.Address, err error) {
+	if from, err = sender(d.rule.From, d.facts, c.from); err != nil {
+		return nil, nil, fmt.Errorf("from: %w", err)
+	}
+	if replyTo, err = sender(d.rule.ReplyTo, d.facts, c.replyTo); err != nil {
+		return nil, nil, fmt.Errorf("reply_to: %w", err)
+	}
+	return from, replyTo, nil
+}
+
+func sender(r *rules.Recipients, f *rules.Facts, configured *netmail.Address) (*netmail.Address, error) {
+	switch {
+	case r == nil:
+		return configured, nil
+	case r.Expr == nil:
+		return parseMailbox(r.Address)
+	}
+	v, err := r.Expr.Value(f)
+	if err != nil {
+		return nil, err
+	}
+	switch v := v.(type) {
+	case nil:
+		return configured, nil
+	case string:
+		return parseMailbox(v)
+	}
+	return nil, fmt.Errorf("it is a %T, and no text", v)
+}
+
+// message builds the mail's parts and headers.
+func (c *composer) message(m templates.Mail, from, replyTo *netmail.Address, to recipient, cc []string) (*mail.Msg, error) {
+	if strings.ContainsAny(m.Subject, "\r\n") {
+		return nil, errors.New("the subject has more than one line")
+	}
+	msg := mail.NewMsg(mail.WithNoDefaultUserAgent(), mail.WithEncoding(mail.EncodingB64))
+	msg.FromMailAddress(from)
+	if replyTo != nil {
+		msg.ReplyToMailAddress(replyTo)
+	}
+	msg.ToMailAddress(mailbox(to.address, to.text(nameColumn)))
+	for _, s := range cc {
+		a, err := parseMailbox(s)
+		if err != nil {
+			return nil, err
+		}
+		msg.AddCcMailAddress(a)
+	}
+	msg.Subject(m.Subject)
+	msg.SetDateWithValue(time.Now())
+	// A machine wrote this: nobody's absence assistant need answer. RFC 3834 §5; the other is Exchange's.
+	msg.SetGenHeader("Auto-Submitted", "auto-generated")
+	msg.SetGenHeader("X-Auto-Response-Suppress", "OOF, AutoReply")
+	addParts(msg, m)
+	return msg, nil
+}
+
+// addParts adds the alternatives, the plainest first (RFC 2046 §5.1.4). An invitation comes as an alternative, which mail
+// programs show with its buttons, and as a file for those that do not.
+func addParts(msg *mail.Msg, m templates.Mail) {
+	msg.SetBodyString(mail.TypeTextPlain, crlf(m.Text), mail.WithPartEncoding(encoding(m.Text)))
+	if m.HTML != "" {
+		msg.AddAlternativeString(mail.TypeTextHTML, crlf(m.HTML), mail.WithPartEncoding(encoding(m.HTML)))
+	}
+	if m.ICS == "" {
+		return
+	}
+	calendar := mail.ContentType("text/calendar")
+	if method := icsMethod(m.ICS); method != "" {
+		calendar += mail.ContentType("; method=" + method) // it has to agree with the object's (RFC 6047 §2.4)
+	}
+	msg.AddAlternativeString(calendar, m.ICS, mail.WithPartEncoding(mail.EncodingB64))
+	msg.AttachReadSeeker("invite.ics", strings.NewReader(m.ICS), mail.WithFileContentType("text/calendar"))
+}
+
+// crlf ends lines as text in a mail does, under base64 too (RFC 2045 §6.8).
+func crlf(text string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\n", "\r\n")
+}
+
+// encoding is the shorter of the two that pass every relay: quoted-printable for what is mostly ASCII, which stays readable
+// in a trace, base64 for Korean and the like.
+func encoding(text string) mail.Encoding {
+	escaped := 0
+	for i := range len(text) {
+		if text[i] > '~' || text[i] == '=' {
+			escaped++
+		}
+	}
+	if 6*escaped > len(text) {
+		return mail.EncodingB64
+	}
+	return mail.EncodingQP
+}
+
+// icsMethod is the value of an iCalendar object's METHOD: PUBLISH, REQUEST, CANCEL.
+func icsMethod(ics string) string {
+	for line := range strings.Lines(ics) {
+		if method, ok := strings.CutPrefix(strings.TrimRight(line, "\r\n"), "METHOD:"); ok && letters(method) {
+			return method
+		}
+	}
+	return ""
+}
+
+func letters(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r < 'A' || r > 'Z' })
+}

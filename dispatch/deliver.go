@@ -1,0 +1,207 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/textproto"
+	"strings"
+	"time"
+
+	"postman/outbox"
+)
+
+// deliver has a conversation about a message that is `sending` in the store and has passed the gate.
+func (d *Dispatcher) deliver(hard context.Context, j *job) {
+	d.sending.Go(func() {
+		started := time.Now()
+		r := d.converse(hard, j)
+		o := d.judge(hard, j, r, started)
+		d.outcomes <- outcome{j.message, o}
+		d.gate.leave()
+	})
+}
+
+// converse says the message, on a connection that is kept open where there is one. That one may have died since it was
+// last used: then the message has not met the relay, and is said again on a new one.
+func (d *Dispatcher) converse(ctx context.Context, j *job) reply {
+	e, body, err := d.envelope(j)
+	if err != nil {
+		return reply{phase: writing, err: err}
+	}
+	for {
+		s, kept, err := d.lanes.get(ctx)
+		if err != nil {
+			return d.dialed(ctx, err)
+		}
+		r := s.deliver(ctx, e, body, j.lease)
+		if s.over {
+			d.lanes.drop(s)
+		} else {
+			d.lanes.put(s)
+		}
+		if !kept || !r.stale() || ctx.Err() != nil {
+			return r
+		}
+		d.lanes.reset() // the others that were idle have died with it; so this ends
+	}
+}
+
+// errCrowded says that the relay takes no more connections than it has.
+var errCrowded = errors.New("the relay takes no more connections")
+
+// dialed is the reply of a relay that could not be connected to. One that refuses while it has other connections of ours is
+// well: there are too many.
+func (d *Dispatcher) dialed(ctx context.Context, err error) reply {
+	r := reply{phase: dialing, err: err}
+	refusal, ok := errors.AsType[*textproto.Error](err)
+	if !ok {
+		return r
+	}
+	r.code, r.text, r.err = refusal.Code, refusal.Msg, nil
+	if n := d.lanes.count(); n > 0 && refusal.Code/100 == 4 {
+		if d.gate.narrow(n) {
+			d.o.Log.InfoContext(ctx, "the relay takes fewer connections than there are lanes", "relay", d.o.Relay.String(), "connections", n, "reply", r.String())
+		}
+		r.err = errCrowded
+	}
+	return r
+}
+
+// stale says whether a reply on a connection that was kept open is about that connection, and about no mail: it broke before
+// the dot, or the relay closes it for having been idle.
+func (r reply) stale() bool {
+	if r.err != nil {
+		return r.phase < dotted && !errors.Is(r.err, errLate)
+	}
+	return r.code == 421 && r.phase <= naming
+}
+
+// errAddress says that what the store has is no address. It was one when it was stored.
+var errAddress = errors.New("the stored address is none")
+
+// errDryRun keeps the promise that a dry run sends nothing, should a way to here ever be left open.
+var errDryRun = errors.New("a dry run sends nothing")
+
+// envelope is whom the mail goes to: to one address for all in mode redirect.
+func (d *Dispatcher) envelope(j *job) (envelope, []byte, error) {
+	e := envelope{from: d.o.Bounce}
+	var err error
+	if e.to, err = parseAddress(j.message.Address); err != nil {
+		return e, nil, fmt.Errorf("%w: %w", errAddress, err)
+	}
+	for _, s := range j.message.CC {
+		a, err := parseMailbox(s)
+		if err != nil {
+			return e, nil, fmt.Errorf("%w: %w", errAddress, err)
+		}
+		e.cc = append(e.cc, a.Address)
+	}
+	switch d.o.Mode {
+	case Live:
+		return e, j.body(), nil
+	case Redirect:
+	case DryRun:
+		return e, nil, errDryRun
+	}
+	return envelope{from: e.from, to: d.o.Redirect}, redirected(j.body(), d.o.Redirect, e), nil
+}
+
+// judge says what a reply makes of the message, and tells the gate how the relay does.
+func (d *Dispatcher) judge(ctx context.Context, j *job, r reply, started time.Time) outbox.Outcome {
+	m := &j.message
+	o := outbox.Outcome{Message: m.ID, Reply: r.text, Attempt: d.attempt(r, started)}
+	switch {
+	case errors.Is(r.err, errAddress), errors.Is(r.err, errDryRun):
+		o.State, o.Reason, o.Attempt = outbox.MessageFailed, r.err.Error(), nil
+		return o
+	case errors.Is(r.err, errLate):
+		return d.again(o, "no lane was free in time")
+	case errors.Is(r.err, errCrowded):
+		return d.again(o, r.err.Error())
+	case ctx.Err() != nil && r.err != nil && r.phase < dotted:
+		return d.again(o, "postman was stopped before the final dot")
+	}
+	switch r.class() {
+	case sent:
+		o.State, o.Burned, o.Reason = outbox.MessageSent, true, j.letter.note
+		if len(r.refused) > 0 {
+			o.Reason = "the relay refused copies: " + strings.Join(r.refused, "; ")
+		}
+	case permanent:
+		o.State, o.Burned, o.Reason = outbox.MessageDead, true, r.String()
+	case temporary:
+		d.retry(&o, m, r, outbox.MessageQueued)
+	case unknown:
+		d.retry(&o, m, r, outbox.MessageUncertain)
+	case trouble:
+		d.relayTrouble(ctx, r)
+		d.spare(&o, m, r)
+	}
+	if r.err == nil && r.class() != trouble {
+		d.relayWorks(ctx)
+	}
+	return o
+}
+
+func (d *Dispatcher) attempt(r reply, started time.Time) *outbox.Attempt {
+	if r.phase == dialing {
+		return nil // nothing was said about this message
+	}
+	a := &outbox.Attempt{Relay: d.o.Relay.String(), Started: started, Took: time.Since(started), Code: r.code, Text: r.String()}
+	if r.err == nil {
+		a.Enhanced, a.Text = r.enhanced(), oneLine(r.text)
+	}
+	return a
+}
+
+// again puts the message back as if nothing had been.
+func (d *Dispatcher) again(o outbox.Outcome, reason string) outbox.Outcome {
+	o.State, o.Due, o.Reason, o.Attempt = outbox.MessageQueued, time.Now(), reason, nil
+	return o
+}
+
+// retry has the message tried again after its next pause. One that may have arrived (uncertain) waits for an operator where
+// its rule says so. When there is no next pause it is dead.
+func (d *Dispatcher) retry(o *outbox.Outcome, m *outbox.Message, r reply, state outbox.MessageState) {
+	n := m.Attempts + 1
+	wait, more := d.o.Retry.after(n)
+	o.Burned, o.Reason = true, r.String()
+	switch {
+	case state == outbox.MessageUncertain && m.HoldUncertain:
+		o.State = state
+	case more:
+		o.State, o.Due = outbox.MessageQueued, time.Now().Add(jittered(wait))
+	default:
+		o.State, o.Reason = outbox.MessageDead, fmt.Sprintf("given up after %d attempts: %s", n, r)
+	}
+}
+
+// spare puts a message back without an attempt: what was wrong was the relay's. One that the relay has heard of waits for a
+// while, so that others come first when the relay is tried again: it may be the mail that the relay stumbles over. Should the
+// relay answer so for longer than a message is tried otherwise, it counts all the same: every message ends.
+func (d *Dispatcher) spare(o *outbox.Outcome, m *outbox.Message, r reply) {
+	if r.phase != dialing && time.Since(m.Created) > d.o.Retry.GiveUp {
+		d.retry(o, m, r, outbox.MessageQueued)
+		return
+	}
+	o.State, o.Reason, o.Due = outbox.MessageQueued, r.String(), time.Now()
+	if r.phase != dialing {
+		o.Due = o.Due.Add(jittered(d.o.Retry.First))
+	}
+}
+
+// relayTrouble opens the breaker and tells people, once.
+func (d *Dispatcher) relayTrouble(ctx context.Context, r reply) {
+	err := fmt.Errorf("relay %s: %s; nothing is sent until it answers, and no message is lost", d.o.Relay, r)
+	d.lanes.reset() // what they are worth now, a new one will tell
+	if d.gate.trouble(err) && ctx.Err() == nil {
+		d.o.Report(ctx, err, "", classRelay)
+	}
+}
+
+func (d *Dispatcher) relayWorks(ctx context.Context) {
+	if lasted, news := d.gate.decided(); news {
+		d.o.Log.InfoContext(ctx, "the relay takes mail again", "relay", d.o.Relay.String(), "after", lasted.Round(time.Millisecond))
+	}
+}

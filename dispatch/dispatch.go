@@ -1,0 +1,399 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"postman/outbox"
+	"postman/rules"
+)
+
+// What may be in memory, claimed, and waiting. The store is the buffer; this only bridges the time of its commits. Messages
+// that wait are few, so that one of high priority is claimed soon after it was queued.
+const (
+	mostMatches  = 256
+	mostMessages = 4 // for each lane
+)
+
+// leaseFor is how long after it became `sending` a message's dot may be begun.
+const leaseFor = time.Minute
+
+// How long Run goes on after its context ended.
+const (
+	drainFor  = 30 * time.Second // for conversations in hand
+	recordFor = 10 * time.Second // for their outcomes, after that
+)
+
+// Dispatcher expands matches and sends messages. Safe for many goroutines.
+type Dispatcher struct {
+	o        Options
+	composer *composer
+	gate     *gate
+	lanes    *lanes
+	texts    texts
+
+	tasks    queue[*task]
+	ready    queue[*job]
+	outcomes chan outcome
+	wake     chan struct{} // the feeder is to look at the store
+	aborted  chan struct{}
+	abort    sync.Once
+	sending  sync.WaitGroup // conversations
+
+	storeUp state // the store takes what it is given
+	seen    state // commits become visible to look-ups in time
+
+	mu       sync.Mutex
+	running  bool
+	matches  int  // claimed matches: waiting, in work, parked
+	messages int  // claimed messages that are not started yet
+	backlog  bool // the store may hold more that is due
+	parked   map[*task]*time.Timer
+}
+
+// task is a claimed match to expand, or claimed messages of one match to render.
+type task struct {
+	match    outbox.Match
+	messages []outbox.Message
+	tries    int       // look-ups that came too early or found no database
+	since    time.Time // of the first of these
+}
+
+func (t *task) priority() outbox.Priority {
+	if len(t.messages) > 0 {
+		return t.messages[0].Priority
+	}
+	return t.match.Priority
+}
+
+func (t *task) rule() string {
+	if len(t.messages) > 0 {
+		return t.messages[0].RuleName
+	}
+	return t.match.RuleName
+}
+
+// job is a message whose bytes are there: from now on it is between the store and the relay.
+type job struct {
+	message outbox.Message
+	letter  letter // body empty: the store keeps the bytes of an earlier attempt, and message.Body has them
+	lease   time.Time
+}
+
+func (j *job) body() []byte {
+	if len(j.letter.body) > 0 {
+		return j.letter.body
+	}
+	return j.message.Body
+}
+
+// outcome is an outcome on its way into the store.
+type outcome struct {
+	message outbox.Message
+	outbox.Outcome
+}
+
+// New checks the options. Nothing happens before Run.
+func New(o Options) (*Dispatcher, error) {
+	o.defaults()
+	c, err := o.check()
+	if err != nil {
+		return nil, err
+	}
+	d := &Dispatcher{
+		o: o, composer: c, lanes: &lanes{relay: o.Relay, timeouts: o.Timeouts}, outcomes: make(chan outcome, o.Lanes),
+		wake: make(chan struct{}, 1), aborted: make(chan struct{}), parked: make(map[*task]*time.Timer),
+	}
+	d.gate = newGate(o.Lanes, d.Wake)
+	d.texts.store = o.Store
+	return d, nil
+}
+
+// Run expands and sends until the context ends. Then it takes no more work, lets conversations in hand come to their end,
+// within bounds, stores their outcomes and gives up what it had claimed. Abort cuts that short.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	var background, workers, recorder sync.WaitGroup
+	background.Go(func() {
+		select {
+		case <-d.aborted:
+			cut()
+		case <-hard.Done():
+		}
+	})
+	recorder.Go(func() { d.record(hard) })
+	d.setRunning(true)
+	for range d.o.Lookup.Conns() {
+		workers.Go(func() { d.work(ctx, hard) })
+	}
+	workers.Go(func() { d.start(ctx, hard) })
+	workers.Go(func() { d.feed(ctx) })
+	workers.Go(func() { d.gate.probe(ctx, d.lanes.warm) })
+	workers.Go(func() { d.warm(ctx) })
+
+	<-ctx.Done()
+	d.setRunning(false)
+	overdue := time.AfterFunc(drainFor, cut)
+	workers.Wait()
+	d.sending.Wait()
+	overdue.Stop()
+	close(d.outcomes)
+	recorder.Wait()
+	d.release()
+	d.lanes.close()
+	cut()
+	background.Wait()
+	return nil
+}
+
+// Abort has Run cut all conversations at once and end. What became of a dot that was begun stays unknown.
+func (d *Dispatcher) Abort() { d.abort.Do(func() { close(d.aborted) }) }
+
+// warm opens the lanes ahead of their first messages, and so tells early of a relay that does not answer.
+func (d *Dispatcher) warm(ctx context.Context) {
+	if d.o.Mode == DryRun {
+		return
+	}
+	for range d.o.Lanes {
+		if err := d.lanes.warm(ctx); err != nil {
+			if r := d.dialed(ctx, err); !errors.Is(r.err, errCrowded) && ctx.Err() == nil {
+				d.relayTrouble(ctx, r)
+			}
+			return
+		}
+	}
+}
+
+func (d *Dispatcher) setRunning(running bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.running = running
+}
+
+// Room is how many more matches would be taken in memory now.
+func (d *Dispatcher) Room() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.running {
+		return 0
+	}
+	return max(0, mostMatches-d.matches)
+}
+
+// Take takes matches that were claimed for this process, as Append returns them. What there is no room for goes back to the
+// store, which has it anyway.
+func (d *Dispatcher) Take(ms []outbox.Match) {
+	if len(ms) == 0 {
+		return
+	}
+	d.mu.Lock()
+	n := min(len(ms), mostMatches-d.matches)
+	if !d.running || n < 0 {
+		n = 0
+	}
+	d.matches += n
+	for _, m := range ms[:n] {
+		d.tasks.push(m.Priority, &task{match: m}) // under the lock: release must not come in between
+	}
+	d.mu.Unlock()
+	if n < len(ms) {
+		over := make([]int64, 0, len(ms)-n)
+		for _, m := range ms[n:] {
+			over = append(over, m.ID)
+		}
+		d.o.Store.Release(over, nil)
+		d.Wake()
+	}
+}
+
+// Wake says that something changed in the store.
+func (d *Dispatcher) Wake() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (d *Dispatcher) mostMessages() int { return mostMessages * d.o.Lanes }
+
+// finished notes that a task is no longer in memory.
+func (d *Dispatcher) finished(t *task) {
+	d.mu.Lock()
+	if len(t.messages) == 0 {
+		d.matches--
+	}
+	more := d.backlog && (d.matches <= mostMatches/2 || d.messages <= d.mostMessages()/2)
+	d.mu.Unlock()
+	if more {
+		d.Wake()
+	}
+}
+
+// left notes that n messages were started or given up.
+func (d *Dispatcher) left(n int) {
+	d.mu.Lock()
+	d.messages -= n
+	more := d.backlog && d.messages <= d.mostMessages()/2
+	d.mu.Unlock()
+	if more {
+		d.Wake()
+	}
+}
+
+// park puts a task aside for a while. Its claim stays.
+func (d *Dispatcher) park(t *task, delay time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.parked[t] = time.AfterFunc(delay, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if _, still := d.parked[t]; still {
+			delete(d.parked, t)
+			d.tasks.push(t.priority(), t)
+		}
+	})
+}
+
+// release gives up all claims that are left when Run ends.
+func (d *Dispatcher) release() {
+	d.mu.Lock()
+	left := d.tasks.drain()
+	for t, timer := range d.parked {
+		timer.Stop()
+		left = append(left, t)
+	}
+	clear(d.parked)
+	d.mu.Unlock()
+	for _, t := range left {
+		d.giveBack(t)
+	}
+	for _, j := range d.ready.drain() {
+		d.o.Store.Release(nil, []int64{j.message.ID})
+		d.left(1)
+	}
+}
+
+// giveBack gives up a task's claims.
+func (d *Dispatcher) giveBack(t *task) {
+	if len(t.messages) == 0 {
+		d.o.Store.Release([]int64{t.match.ID}, nil)
+	} else {
+		ids := make([]int64, len(t.messages))
+		for i, m := range t.messages {
+			ids[i] = m.ID
+		}
+		d.o.Store.Release(nil, ids)
+		d.left(len(ids))
+	}
+	d.finished(t)
+}
+
+// Status says how sending goes.
+type Status struct {
+	State       RelayState `json:"state"`
+	Since       time.Time  `json:"since"` // of State; up and probing count as one
+	LastError   string     `json:"last_error,omitempty"`
+	Lanes       int        `json:"lanes"`
+	Connections int        `json:"connections"`
+	InFlight    int        `json:"in_flight"` // messages that have a lane
+	Matches     int        `json:"matches"`   // in memory
+	Messages    int        `json:"messages"`  // in memory, waiting for a lane
+	LookupError string     `json:"lookup_error,omitempty"`
+	LookupSince time.Time  `json:"lookup_since,omitzero"`
+}
+
+// Status says how sending goes now.
+func (d *Dispatcher) Status() Status {
+	s := Status{Lanes: d.o.Lanes, Connections: d.lanes.count()}
+	d.gate.describe(&s)
+	if since, err := d.o.Lookup.Down(); err != nil {
+		s.LookupError, s.LookupSince = err.Error(), since
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s.Matches, s.Messages = d.matches, d.messages
+	return s
+}
+
+// texts keeps the shapes of tables that matches were stored with: a text by its hash never changes.
+type texts struct {
+	store interface {
+		Text(ctx context.Context, h outbox.Hash) ([]byte, error)
+	}
+	mu    sync.Mutex
+	known map[outbox.Hash][]byte
+}
+
+// mostTexts bounds the cache; a database has fewer watched tables.
+const mostTexts = 256
+
+func (c *texts) get(ctx context.Context, h outbox.Hash) ([]byte, error) {
+	if h == (outbox.Hash{}) {
+		return nil, nil // a message has no table
+	}
+	c.mu.Lock()
+	text, ok := c.known[h]
+	c.mu.Unlock()
+	if ok {
+		return text, nil
+	}
+	text, err := c.store.Text(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil || len(c.known) >= mostTexts {
+		c.known = make(map[outbox.Hash][]byte)
+	}
+	c.known[h] = text
+	return text, nil
+}
+
+// state tells when something that had worked stops working, and when it works again: one line each, however often it is met.
+type state struct {
+	mu   sync.Mutex
+	bad  bool
+	from time.Time
+}
+
+// failed says whether that is news.
+func (s *state) failed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	news := !s.bad
+	if news {
+		s.bad, s.from = true, time.Now()
+	}
+	return news
+}
+
+// worked says whether that is news, and how long it did not.
+func (s *state) worked() (time.Duration, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	news := s.bad
+	s.bad = false
+	return time.Since(s.from), news
+}
+
+// facts reads a match's change.
+func (d *Dispatcher) facts(ctx context.Context, m *outbox.Match) (*rules.Facts, error) {
+	shape, err := d.texts.get(ctx, m.Shape)
+	if err != nil && !errors.Is(err, outbox.ErrNotFound) {
+		err = &askError{kind: busy, err: err} // the store's trouble of the moment
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the table's shape: %w", err)
+	}
+	f, err := rules.ReadFacts(shape, m.Change)
+	if err != nil {
+		return nil, err
+	}
+	f.Position, f.CommitTime, f.XID = m.Position, m.Tx.Time, m.Tx.XID
+	return f, nil
+}

@@ -1,0 +1,266 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"postman/outbox"
+)
+
+// work expands matches and renders messages, one task after the other, until ctx ends. What it brings to the store and to the
+// relay is hard's.
+func (d *Dispatcher) work(ctx, hard context.Context) {
+	for {
+		t, ok := d.tasks.pop(ctx)
+		if !ok {
+			return
+		}
+		if ctx.Err() != nil {
+			d.giveBack(t)
+			return
+		}
+		if len(t.messages) > 0 {
+			d.prepare(ctx, hard, t)
+		} else {
+			d.expand(ctx, hard, t)
+		}
+	}
+}
+
+// expand asks who gets mails of a match, renders those for which a lane is free, and stores what became of it.
+func (d *Dispatcher) expand(ctx, hard context.Context, t *task) {
+	x, err := d.expansion(ctx, t)
+	if err != nil {
+		d.setback(ctx, hard, t, err)
+		return
+	}
+	d.settleMatch(ctx, hard, t, x)
+}
+
+// expanded is an expansion, and the letters of those of its messages that are to go at once. Each of them has passed the gate.
+type expanded struct {
+	outbox.Expansion
+	letters map[[16]byte]letter // by the address's key
+	lease   time.Time
+	full    bool // no lane is free for the rest
+}
+
+func (d *Dispatcher) expansion(ctx context.Context, t *task) (expanded, error) {
+	m := &t.match
+	x := expanded{Expansion: outbox.Expansion{Match: m.ID}}
+	if reason, over := expired(m.Expires); over {
+		x.State, x.Reason = outbox.MatchExpired, reason
+		return x, nil
+	}
+	draft, err := d.newDraft(ctx, m)
+	if err != nil {
+		return x, err
+	}
+	r := &research{draft: draft, match: m, limit: draft.rule.MaxRecipients, first: d.first()}
+	if m.Released {
+		r.limit = 0 // an operator has looked at it
+	}
+	err = r.do(ctx, d.o.Lookup)
+	if many, ok := errors.AsType[*tooMany](err); ok {
+		x.State, x.Reason = outbox.MatchHeld, many.Error()
+		return x, nil
+	}
+	if err == nil {
+		err = draft.show()
+	}
+	if err != nil {
+		return x, err
+	}
+	d.onTime()
+	if len(r.audience.to) == 0 {
+		x.State, x.Reason = outbox.MatchNobody, errNobody.Error()
+		return x, nil
+	}
+	return x, d.write(ctx, m, r, &x)
+}
+
+// expired says whether a time is over.
+func expired(at time.Time) (string, bool) {
+	if at.IsZero() || time.Now().Before(at) {
+		return "", false
+	}
+	return "too late: it expired at " + at.UTC().Format(time.RFC3339), true
+}
+
+// first is how many messages of a match can be rendered now.
+func (d *Dispatcher) first() int {
+	if d.o.Mode == DryRun {
+		return mostRows
+	}
+	return max(1, d.gate.free())
+}
+
+// write makes the match's messages. Copies go with the first one that can be sent.
+func (d *Dispatcher) write(ctx context.Context, m *outbox.Match, r *research, x *expanded) error {
+	x.State, x.letters, x.lease = outbox.MatchExpanded, make(map[[16]byte]letter), time.Now().Add(leaseFor)
+	cc, lost := copies(r.audience.cc)
+	var broken error
+	for i, to := range r.audience.to {
+		row, err := to.encode()
+		if err != nil {
+			return err
+		}
+		n := outbox.NewMessage{Address: to.given(), Due: time.Now(), Recipient: row}
+		if to.bad != nil {
+			n.State, n.Reason = outbox.MessageNoAddress, to.bad.Error()
+		} else {
+			n.CC, cc = cc, nil
+			if err := d.render(ctx, m, r, i, &n, x); err != nil && broken == nil {
+				broken = err
+			}
+		}
+		x.Messages = append(x.Messages, n)
+	}
+	x.Messages = append(x.Messages, lost...)
+	if len(cc) > 0 {
+		x.Reason = "nobody has an address: the copies were not sent either"
+	}
+	if broken != nil {
+		d.o.Report(ctx, broken, m.RuleName, classTemplate)
+	}
+	return nil
+}
+
+// copies are the addresses for Cc. One that is none is a message of its own, which has ended: it must not get lost silently.
+func copies(list []recipient) (cc []string, lost []outbox.NewMessage) {
+	for _, r := range list {
+		if r.bad == nil {
+			cc = append(cc, mailbox(r.address, r.text(nameColumn)).String())
+			continue
+		}
+		lost = append(lost, outbox.NewMessage{
+			Address: r.given(), State: outbox.MessageNoAddress, Reason: "cc: " + r.bad.Error(), Due: time.Now(),
+		})
+	}
+	return cc, lost
+}
+
+// render decides what becomes of a message at once: it is rendered when a lane is free, and queued otherwise. In a dry run
+// this is its end.
+func (d *Dispatcher) render(ctx context.Context, m *outbox.Match, r *research, i int, n *outbox.NewMessage, x *expanded) error {
+	n.State = outbox.MessageQueued
+	l, ok := r.loads(i)
+	if !ok || x.full {
+		return nil
+	}
+	if d.o.Mode != DryRun && !d.lane(ctx, m.Priority, len(x.letters) == 0) {
+		x.full = true
+		return nil
+	}
+	made, err := d.composer.compose(r.draft, r.audience.to[i], n.CC, n.Resend, l)
+	switch {
+	case err != nil:
+		n.State, n.Reason = outbox.MessageFailed, err.Error()
+	case d.o.Mode == DryRun:
+		n.State, n.Reason = outbox.MessageNotSent, notSent
+	default:
+		n.State, n.Reason, n.Lease = outbox.MessageSending, made.note, x.lease
+		x.letters[outbox.AddressKey(n.Address)] = made
+	}
+	if err != nil && d.o.Mode != DryRun {
+		d.gate.leave()
+	}
+	n.MessageID, n.Subject, n.Body = made.messageID, made.subject, made.body
+	return err
+}
+
+const notSent = "the delivery mode lets nothing out: dry-run, or none is named"
+
+// How long an expansion waits for a lane for its first message. It saves the queue's two more commits when lanes are busy for a
+// moment, and holds nothing up when they are for long. High priority gets the next lane that is free.
+const (
+	patience     = 20 * time.Millisecond
+	highPatience = 5 * time.Second
+)
+
+func (d *Dispatcher) lane(ctx context.Context, p outbox.Priority, first bool) bool {
+	if d.gate.tryEnter() {
+		return true
+	}
+	if !first || d.gate.down() {
+		return false
+	}
+	wait := patience
+	if p == outbox.High {
+		wait = highPatience
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	return d.gate.enter(ctx, p)
+}
+
+// settleMatch stores an expansion and sends what it stored as sending. A store that fails is tried again: a match is never
+// dropped for that.
+func (d *Dispatcher) settleMatch(ctx, hard context.Context, t *task, x expanded) {
+	var sending []outbox.Message
+	err := d.persist(ctx, func() (err error) {
+		sending, err = d.o.Store.Expand(hard, x.Expansion)
+		return err
+	})
+	for range len(x.letters) - len(sending) {
+		d.gate.leave() // of messages that are known already, or all
+	}
+	if err != nil {
+		if !errors.Is(err, outbox.ErrState) { // else an operator has cancelled it
+			d.o.Store.Release([]int64{t.match.ID}, nil)
+		}
+		d.finished(t)
+		return
+	}
+	for _, m := range sending {
+		d.deliver(hard, &job{message: m, letter: x.letters[outbox.AddressKey(m.Address)], lease: x.lease})
+	}
+	d.told(t, x)
+	d.finished(t)
+}
+
+// told tells the observer of messages that ended with their expansion, and the feeder of what is left to do.
+func (d *Dispatcher) told(t *task, x expanded) {
+	later := x.State == outbox.MatchPending
+	for _, n := range x.Messages {
+		later = later || n.State == outbox.MessageQueued
+		if d.o.Observe != nil && n.State.Final() {
+			d.o.Observe(ended(&t.match, n), outbox.Outcome{State: n.State, Reason: n.Reason})
+		}
+	}
+	if later {
+		d.Wake()
+	}
+}
+
+// ended is a message as the store has it, but for its number.
+func ended(m *outbox.Match, n outbox.NewMessage) outbox.Message {
+	return outbox.Message{
+		Match: m.ID, Position: m.Position, Rule: m.Rule, RuleName: m.RuleName, Address: n.Address, Resend: n.Resend,
+		State: n.State, Reason: n.Reason, Due: n.Due, Expires: m.Expires, Priority: m.Priority, HoldUncertain: m.HoldUncertain,
+		Recipient: n.Recipient, CC: n.CC, MessageID: n.MessageID, Subject: n.Subject, Body: n.Body,
+		Committed: m.Tx.Time, Created: n.Due, Finished: n.Due,
+	}
+}
+
+// persist makes a call to the store until it works, a refusal is final, or the context ends. It tells once of a store that
+// fails, and once when it works again.
+func (d *Dispatcher) persist(ctx context.Context, call func() error) error {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		err := call()
+		if err == nil || errors.Is(err, outbox.ErrState) {
+			if lasted, news := d.storeUp.worked(); news {
+				d.o.Log.InfoContext(ctx, "the store works again", "after", lasted.Round(time.Millisecond))
+			}
+			return err
+		}
+		if d.storeUp.failed() {
+			d.o.Report(ctx, fmt.Errorf("storing what became of a mail: %w", err), "", classStore)
+		}
+		if !pause(ctx, wait) {
+			return err
+		}
+	}
+}

@@ -1,0 +1,275 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"postman/outbox"
+)
+
+// How long the feeder waits at most before it looks at the store.
+const (
+	pollIdle    = 15 * time.Second       // when nothing is due: another process may have put something there
+	pollBlocked = time.Second            // when what is due cannot be taken now
+	pollSoon    = 20 * time.Millisecond  // when something became due while it looked
+	pollFailed  = 500 * time.Millisecond // when the store could not be asked
+)
+
+// feed claims from the store what did not come in memory: after a start, when there was no room, retries, due times. On the
+// way of a fresh match it does nothing.
+func (d *Dispatcher) feed(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-d.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		timer.Reset(d.claim(ctx))
+	}
+}
+
+// claim takes what there is room for, and returns when to look again.
+func (d *Dispatcher) claim(ctx context.Context) time.Duration {
+	matches, messages := d.roomToClaim()
+	full, err := d.claimMatches(ctx, matches)
+	if err == nil {
+		var more bool
+		more, err = d.claimMessages(ctx, messages)
+		full = full || more
+	}
+	var due time.Time
+	if err == nil {
+		due, err = d.o.Store.NextDue(ctx)
+	}
+	if err != nil {
+		if ctx.Err() == nil && d.storeUp.failed() {
+			d.o.Report(ctx, fmt.Errorf("looking for what is due: %w", err), "", classStore)
+		}
+		return pollFailed
+	}
+	blocked := full || matches == 0 || messages == 0
+	d.mu.Lock()
+	d.backlog = blocked && !due.IsZero()
+	d.mu.Unlock()
+	wait := time.Until(due)
+	switch {
+	case due.IsZero():
+		return pollIdle
+	case wait > 0:
+		return min(wait, pollIdle)
+	case blocked:
+		return pollBlocked // at the latest: whoever makes room wakes the feeder
+	}
+	return pollSoon
+}
+
+// roomToClaim is how much may be claimed now. It waits until half of the room is free, so that a claim is worth its
+// commit.
+func (d *Dispatcher) roomToClaim() (matches, messages int) {
+	down := d.o.Mode != DryRun && d.gate.down()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.matches <= mostMatches/2 {
+		matches = mostMatches - d.matches
+	}
+	if d.messages <= d.mostMessages()/2 && !down {
+		messages = d.mostMessages() - d.messages
+	}
+	return matches, messages
+}
+
+// claimMatches says whether there may be more.
+func (d *Dispatcher) claimMatches(ctx context.Context, n int) (full bool, err error) {
+	if n == 0 {
+		return false, nil
+	}
+	ms, err := d.o.Store.ClaimMatches(ctx, time.Now(), n)
+	if err != nil {
+		return false, err
+	}
+	d.Take(ms)
+	return len(ms) == n, nil
+}
+
+// claimMessages says whether there may be more. Messages that have their bytes wait for a lane at once; the others are
+// rendered first, those of one match together.
+func (d *Dispatcher) claimMessages(ctx context.Context, n int) (full bool, err error) {
+	if n == 0 {
+		return false, nil
+	}
+	ms, err := d.o.Store.ClaimMessages(ctx, time.Now(), n)
+	if err != nil {
+		return false, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.messages += len(ms)
+	byMatch := make(map[int64]*task)
+	for _, m := range ms {
+		if len(m.Body) > 0 && d.o.Mode != DryRun {
+			d.ready.push(m.Priority, &job{message: m})
+			continue
+		}
+		t, ok := byMatch[m.Match]
+		if !ok {
+			t = new(task)
+			byMatch[m.Match] = t
+			defer func() { d.tasks.push(t.priority(), t) }() // when it has all of its messages
+		}
+		t.messages = append(t.messages, m)
+	}
+	return len(ms) == n, nil
+}
+
+// prepare renders messages that were queued without their bytes.
+func (d *Dispatcher) prepare(ctx, hard context.Context, t *task) {
+	if d.dropExpired(t); len(t.messages) == 0 {
+		d.finished(t)
+		return
+	}
+	r, err := d.researchAgain(ctx, t)
+	if err != nil {
+		d.setback(ctx, hard, t, err)
+		return
+	}
+	d.onTime()
+	var broken error
+	for i, m := range t.messages {
+		l, _ := r.loads(i) // all were asked for
+		made, err := d.composer.compose(r.draft, r.audience.to[i], m.CC, m.Resend, l)
+		switch {
+		case err != nil:
+			broken = errors.Join(broken, err)
+			d.done(m, outbox.Outcome{State: outbox.MessageFailed, Reason: err.Error()})
+		case d.o.Mode == DryRun:
+			d.done(m, outbox.Outcome{State: outbox.MessageNotSent, Reason: notSent})
+		default:
+			d.ready.push(m.Priority, &job{message: m, letter: made})
+		}
+	}
+	if broken != nil {
+		d.o.Report(ctx, broken, t.rule(), classTemplate)
+	}
+	d.finished(t)
+}
+
+// done ends a claimed message that was not started.
+func (d *Dispatcher) done(m outbox.Message, o outbox.Outcome) {
+	o.Message = m.ID
+	d.outcomes <- outcome{m, o}
+	d.left(1)
+}
+
+// dropExpired ends the messages that are too late.
+func (d *Dispatcher) dropExpired(t *task) {
+	kept := t.messages[:0]
+	for _, m := range t.messages {
+		if reason, over := expired(m.Expires); over {
+			d.done(m, outbox.Outcome{State: outbox.MessageExpired, Reason: reason})
+			continue
+		}
+		kept = append(kept, m)
+	}
+	t.messages = kept
+}
+
+// researchAgain asks what the mails of known recipients show.
+func (d *Dispatcher) researchAgain(ctx context.Context, t *task) (*research, error) {
+	if t.match.ID == 0 {
+		ms, err := d.o.Store.Matches(ctx, outbox.Filter{Matches: []int64{t.messages[0].Match}})
+		if err != nil {
+			return nil, &askError{kind: busy, what: "reading the match", err: err}
+		}
+		if len(ms) != 1 {
+			return nil, fmt.Errorf("match %d is not in the store", t.messages[0].Match)
+		}
+		t.match = ms[0]
+	}
+	draft, err := d.newDraft(ctx, &t.match)
+	if err != nil {
+		return nil, err
+	}
+	r := &research{draft: draft, match: &t.match, known: true, first: len(t.messages)}
+	for _, m := range t.messages {
+		to, err := decodeRecipient(m.Recipient)
+		if err != nil {
+			return nil, err
+		}
+		r.audience.to = append(r.audience.to, to)
+	}
+	if err := r.do(ctx, d.o.Lookup); err != nil {
+		return nil, err
+	}
+	return r, draft.show()
+}
+
+// start brings messages that have their bytes to the lanes: those for which there is a lane become `sending` in one commit.
+func (d *Dispatcher) start(ctx, hard context.Context) {
+	for {
+		j, ok := d.ready.pop(ctx)
+		if !ok {
+			return
+		}
+		if !d.gate.enter(ctx, j.message.Priority) {
+			d.o.Store.Release(nil, []int64{j.message.ID})
+			d.left(1)
+			return
+		}
+		jobs := []*job{j}
+		for d.gate.tryEnter() {
+			j, ok := d.ready.tryPop()
+			if !ok {
+				d.gate.leave()
+				break
+			}
+			jobs = append(jobs, j)
+		}
+		d.startAll(ctx, hard, jobs)
+	}
+}
+
+// startAll takes jobs that have passed the gate to sending, and on.
+func (d *Dispatcher) startAll(ctx, hard context.Context, jobs []*job) {
+	var starts []outbox.Start
+	byID := make(map[int64]*job, len(jobs))
+	lease := time.Now().Add(leaseFor)
+	for _, j := range jobs {
+		if reason, over := expired(j.message.Expires); over {
+			d.gate.leave()
+			d.done(j.message, outbox.Outcome{State: outbox.MessageExpired, Reason: reason})
+			continue
+		}
+		j.lease = lease
+		byID[j.message.ID] = j
+		starts = append(starts, outbox.Start{
+			Message: j.message.ID, MessageID: j.letter.messageID, Subject: j.letter.subject, Body: j.letter.body, Lease: lease,
+		})
+	}
+	if len(starts) == 0 {
+		return
+	}
+	var may []int64
+	err := d.persist(ctx, func() (err error) {
+		may, err = d.o.Store.Start(hard, starts)
+		return err
+	})
+	if err != nil {
+		may = nil
+		for id := range byID {
+			d.o.Store.Release(nil, []int64{id})
+		}
+	}
+	for _, id := range may {
+		d.deliver(hard, byID[id])
+		delete(byID, id)
+	}
+	for range byID {
+		d.gate.leave() // cancelled meanwhile
+	}
+	d.left(len(starts))
+}

@@ -1,0 +1,216 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"postman/outbox"
+)
+
+func TestGate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(2, func() {})
+		for i, want := range []bool{true, true, false} {
+			if got := g.tryEnter(); got != want {
+				t.Errorf("a gate of two lanes: message %d may pass: %v", i, got)
+			}
+		}
+		var order []outbox.Priority
+		var mu sync.Mutex
+		for _, p := range []outbox.Priority{outbox.Bulk, outbox.Normal, outbox.High, outbox.Bulk} {
+			go func() {
+				if g.enter(t.Context(), p) {
+					mu.Lock()
+					order = append(order, p)
+					mu.Unlock()
+				}
+			}()
+			synctest.Wait()
+		}
+		for range 4 {
+			g.leave()
+			synctest.Wait()
+		}
+		if diff := cmp.Diff([]outbox.Priority{outbox.High, outbox.Normal, outbox.Bulk, outbox.Bulk}, order); diff != "" {
+			t.Error(diff)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if g.enter(ctx, outbox.High) {
+			t.Error("a full gate lets through")
+		}
+		g.leave()
+		g.leave()
+		if g.free() != 2 {
+			t.Errorf("%d are free: who gave up holds a lane", g.free())
+		}
+	})
+}
+
+func TestBreaker(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(4, func() {})
+		var mu sync.Mutex
+		down := true
+		var times []time.Duration
+		started := time.Now()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			g.probe(ctx, func(context.Context) error {
+				mu.Lock()
+				defer mu.Unlock()
+				times = append(times, time.Since(started))
+				if down {
+					return errors.New("still down")
+				}
+				return nil
+			})
+		}()
+		if !g.trouble(errors.New("gone")) || g.trouble(errors.New("gone, too")) {
+			t.Error("only the first trouble is news")
+		}
+		if g.free() != 0 || g.tryEnter() {
+			t.Error("an open breaker lets through")
+		}
+		if _, news := g.decided(); news || !g.down() {
+			t.Error("an answer from before the trouble closes the breaker")
+		}
+		sleep(t, 5*time.Minute)
+		mu.Lock()
+		tries := times
+		down = false
+		mu.Unlock()
+		if len(tries) < 10 || len(tries) > 22 || tries[0] < firstPause/2 || tries[0] > firstPause || tries[len(tries)-1]-tries[len(tries)-2] < mostPause/2 {
+			t.Errorf("tried to connect after %s", tries)
+		}
+		sleep(t, mostPause)
+		if g.free() != 1 {
+			t.Errorf("%d may pass while the relay is on probation", g.free())
+		}
+		if g.trouble(errors.New("again")) || !g.down() {
+			t.Error("a relay that fails on probation is no news, but down")
+		}
+		sleep(t, mostPause)
+		if lasted, news := g.decided(); !news || lasted < 5*time.Minute || g.free() != 4 {
+			t.Errorf("after %s: %v, %d free", lasted, news, g.free())
+		}
+		cancel()
+		<-done
+	})
+}
+
+// TestGateCrowd has many goroutines enter, give up and leave while the relay comes and goes.
+func TestGateCrowd(t *testing.T) {
+	t.Parallel()
+	g := newGate(3, func() {})
+	var inside, most atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for n := range 300 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(n%7)*100*time.Microsecond)
+				if g.enter(ctx, outbox.Priority(i%3)) {
+					now := inside.Add(1)
+					for {
+						m := most.Load()
+						if now <= m || most.CompareAndSwap(m, now) {
+							break
+						}
+					}
+					inside.Add(-1)
+					g.leave()
+				}
+				cancel()
+				if n%50 == i {
+					g.trouble(errors.New("x"))
+					g.probing()
+					g.decided()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	g.decided()
+	if g.free() != 3 || most.Load() > 3 || most.Load() == 0 {
+		t.Errorf("%d free, at most %d inside", g.free(), most.Load())
+	}
+}
+
+func TestQueue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var q queue[int]
+		q.push(outbox.Bulk, 5)
+		q.push(outbox.Normal, 3)
+		q.push(outbox.High, 1)
+		q.push(outbox.Normal, 4)
+		q.push(outbox.High, 2)
+		for want := range 5 {
+			if got, ok := q.pop(t.Context()); !ok || got != want+1 {
+				t.Errorf("%d, want %d", got, want+1)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if v, ok := q.pop(ctx); ok {
+			t.Errorf("%d out of an empty queue", v)
+		}
+		got := make(chan int)
+		go func() {
+			v, _ := q.pop(t.Context())
+			got <- v
+		}()
+		synctest.Wait()
+		q.push(outbox.Bulk, 7)
+		if v := <-got; v != 7 {
+			t.Error(v)
+		}
+	})
+}
+
+// TestQueueCrowd loses nothing when those who wait give up.
+func TestQueueCrowd(t *testing.T) {
+	t.Parallel()
+	var q queue[int]
+	const each, producers = 500, 4
+	var taken atomic.Int64
+	var producing, consuming sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	for range producers {
+		producing.Go(func() {
+			for i := range each {
+				q.push(outbox.Priority(i%3), i)
+			}
+		})
+		consuming.Go(func() {
+			for ctx.Err() == nil {
+				short, stop := context.WithTimeout(ctx, 50*time.Microsecond)
+				if _, ok := q.pop(short); ok {
+					taken.Add(1)
+				}
+				stop()
+			}
+		})
+	}
+	producing.Wait()
+	deadline := time.Now().Add(testPatience)
+	for taken.Load() < each*producers && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	consuming.Wait()
+	if n := taken.Load() + int64(len(q.drain())); n != each*producers {
+		t.Errorf("%d of %d", n, each*producers)
+	}
+}

@@ -1,0 +1,165 @@
+package dispatch
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	netmail "net/mail"
+	"time"
+
+	"postman/outbox"
+	"postman/rules"
+	"postman/templates"
+)
+
+// Mode says what becomes of a mail that is ready.
+type Mode uint8
+
+// The modes. The zero value sends nothing.
+const (
+	DryRun   Mode = iota // everything is done but sending; messages end as not-sent
+	Redirect             // all mails go to one address
+	Live                 // mails go to their recipients
+)
+
+var modes = [...]string{"dry-run", "redirect", "live"}
+
+// String is the mode's name.
+func (m Mode) String() string { return modes[m] }
+
+// ParseMode reads a mode's name.
+func ParseMode(s string) (Mode, error) {
+	for i, name := range modes {
+		if name == s {
+			return Mode(i), nil
+		}
+	}
+	return DryRun, fmt.Errorf("%q is no mode; the modes are %q", s, modes)
+}
+
+// ErrRuleGone is what Options.Rules answers for a match whose rule was deleted: the match is held.
+var ErrRuleGone = errors.New("its rule was deleted")
+
+// Options are what a Dispatcher needs. Store, Lookup, Rules, Templates and From have to be there; Relay too, unless Mode is
+// DryRun.
+type Options struct {
+	Store  outbox.Store
+	Lookup *Lookup
+	// Rules returns a match's rule in the version that the match was made with. Any error but ErrRuleGone fails the match.
+	Rules     func(ctx context.Context, m outbox.Match) (*rules.Rule, error)
+	Templates func() *templates.Set // the live set
+
+	Mode     Mode
+	Redirect string // the address of mode Redirect
+	Relay    Relay
+	Lanes    int // conversations at the same time; default 4
+	Timeouts Timeouts
+	Retry    Retry
+
+	From    string // the sender, with or without a name
+	ReplyTo string // empty: none
+	Bounce  string // the envelope's sender; empty: From's address
+	Locale  string // BCP 47; of recipients and rules that have none
+	Zone    *time.Location
+
+	Log *slog.Logger
+	// Report tells people of an error that needs them; class is a short, stable word. When nil, it is logged.
+	Report func(ctx context.Context, err error, rule, class string)
+	// Observe is told of each outcome once it is durable, and must be quick. A message that ended at its expansion has no ID.
+	Observe func(outbox.Message, outbox.Outcome)
+}
+
+// Retry says when a message is tried again.
+type Retry struct {
+	First  time.Duration // after the first attempt; default 30 s
+	Max    time.Duration // the pauses double up to here; default 1 h
+	GiveUp time.Duration // when the pauses would add up to more, the message is dead; default 24 h
+}
+
+// after is the pause after the n-th attempt, not yet jittered; false: it was the last one. It depends on nothing but n, so that
+// an outage of the relay, which burns no attempts, brings no message closer to its end.
+func (r Retry) after(n int) (time.Duration, bool) {
+	total, next := time.Duration(0), r.First
+	for i := 1; i < n && total <= r.GiveUp; i++ {
+		total += next
+		next = min(2*next, r.Max)
+	}
+	return next, total+next <= r.GiveUp
+}
+
+// jittered spreads pauses by a quarter up and down: what failed together must not come back together.
+func jittered(d time.Duration) time.Duration {
+	if d < 4 {
+		return d
+	}
+	return d - d/4 + rand.N(d/2)
+}
+
+func (o *Options) defaults() {
+	if o.Lanes <= 0 {
+		o.Lanes = 4
+	}
+	o.Timeouts.Dial = cmp.Or(o.Timeouts.Dial, 30*time.Second)
+	o.Timeouts.Command = cmp.Or(o.Timeouts.Command, time.Minute)
+	o.Timeouts.Body = cmp.Or(o.Timeouts.Body, 3*time.Minute)
+	o.Timeouts.Dot = cmp.Or(o.Timeouts.Dot, 10*time.Minute)
+	o.Retry.First = cmp.Or(o.Retry.First, 30*time.Second)
+	o.Retry.Max = max(o.Retry.First, cmp.Or(o.Retry.Max, time.Hour))
+	o.Retry.GiveUp = cmp.Or(o.Retry.GiveUp, 24*time.Hour)
+	o.Zone = cmp.Or(o.Zone, time.UTC)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Report == nil {
+		o.Report = func(ctx context.Context, err error, rule, class string) {
+			o.Log.ErrorContext(ctx, err.Error(), "rule", rule, "class", class) //nolint:sloglint // the error is the message, as in the daemon's own report
+		}
+	}
+}
+
+// check says what is wrong with the options, all at once, and returns the composer that they make.
+func (o *Options) check() (*composer, error) {
+	var errs []error
+	need := func(ok bool, what string) {
+		if !ok {
+			errs = append(errs, errors.New(what))
+		}
+	}
+	need(o.Store != nil && o.Lookup != nil && o.Rules != nil && o.Templates != nil, "store, look-ups, rules and templates are needed")
+	need(o.Mode == DryRun || o.Relay.Host != "", "no relay: set SMTP_URL")
+	need(o.From != "", "no sender: set POSTMAN_FROM to an address, as in CRM <crm@example.com>")
+	c := &composer{templates: o.Templates, locale: o.Locale, zone: o.Zone}
+	mailboxes := map[string]struct {
+		text string
+		to   **netmail.Address
+	}{"from": {o.From, &c.from}, "reply_to": {o.ReplyTo, &c.replyTo}}
+	for name, m := range mailboxes {
+		if m.text != "" {
+			var err error
+			if *m.to, err = parseMailbox(m.text); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+			}
+		}
+	}
+	if o.Bounce != "" {
+		var err error
+		if o.Bounce, err = parseAddress(o.Bounce); err != nil {
+			errs = append(errs, fmt.Errorf("bounce: %w", err))
+		}
+	}
+	if o.Mode == Redirect {
+		var err error
+		if o.Redirect, err = parseAddress(o.Redirect); err != nil {
+			errs = append(errs, fmt.Errorf("mode redirect needs the address that gets all mails (POSTMAN_REDIRECT): %w", err))
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	o.Bounce = cmp.Or(o.Bounce, c.from.Address)
+	c.store = o.Store.ID()
+	return c, nil
+}

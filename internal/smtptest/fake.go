@@ -1,0 +1,263 @@
+package smtptest
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/textproto"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Step is what a [Fake] does at a command instead of what is usual. The zero Step drops the connection without a word.
+type Step struct {
+	Reply string        // a line, or several with \r\n between; empty: none
+	Wait  time.Duration // before the reply
+	Hang  bool          // say nothing, until the client gives up
+	Close bool          // close after the reply
+	Usual bool          // do what is usual: in a list, the command before the one that fails
+}
+
+// Drop closes the connection without a reply.
+var Drop = Step{Close: true}
+
+// Reply answers with a line and goes on.
+func Reply(line string) Step { return Step{Reply: line} }
+
+// Script says how a [Fake] answers. Commands are EHLO, HELO, MAIL, RCPT, DATA, RSET, QUIT, NOOP; CONNECT is the greeting
+// and DOT the end of the mail.
+type Script struct {
+	Extensions []string // of the EHLO reply, such as PIPELINING
+	// Steps are used up one by one, over all connections, before what is usual; Always is never used up.
+	Steps  map[string][]Step
+	Always map[string]Step
+}
+
+// Fake plays a dialogue. It is reached over loopback ([Fake.Listen]) or over pipes ([Fake.Dial]).
+type Fake struct {
+	mu       sync.Mutex
+	script   Script
+	commands []string
+	mails    []Mail
+	conns    int
+	open     map[net.Conn]bool
+	listener net.Listener
+	wg       sync.WaitGroup
+}
+
+// NewFake returns a fake that nobody can reach yet.
+func NewFake(script Script) *Fake {
+	return &Fake{script: script, open: make(map[net.Conn]bool)}
+}
+
+// Play changes the script, from the next command on.
+func (f *Fake) Play(script Script) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.script = script
+}
+
+// Listen serves on loopback and returns the address.
+func (f *Fake) Listen() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	f.listener = l
+	f.wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			f.serve(c)
+		}
+	})
+	return l.Addr().String(), nil
+}
+
+// Dial returns the client's end of a new pipe: no network, so it works inside a synctest bubble.
+func (f *Fake) Dial(context.Context, string, string) (net.Conn, error) {
+	client, server := net.Pipe()
+	f.serve(server)
+	return client, nil
+}
+
+func (f *Fake) serve(c net.Conn) {
+	f.mu.Lock()
+	f.conns++
+	f.open[c] = true
+	n := f.conns
+	f.mu.Unlock()
+	f.wg.Go(func() {
+		p := player{fake: f, conn: c, n: n, r: textproto.NewReader(bufio.NewReader(c))}
+		p.play()
+		c.Close()
+		f.mu.Lock()
+		delete(f.open, c)
+		f.mu.Unlock()
+	})
+}
+
+// Close ends all conversations and waits for them.
+func (f *Fake) Close() {
+	if f.listener != nil {
+		f.listener.Close()
+	}
+	f.Cut()
+	f.wg.Wait()
+}
+
+// Cut closes the connections that are open.
+func (f *Fake) Cut() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for c := range f.open {
+		c.Close()
+	}
+}
+
+// Commands lists what clients said so far, one line each.
+func (f *Fake) Commands() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.commands)
+}
+
+// Mails lists the mails whose final dot was read, whatever was answered.
+func (f *Fake) Mails() []Mail {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.mails)
+}
+
+// Connections is how many connections were made so far.
+func (f *Fake) Connections() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.conns
+}
+
+// step says what to do at a command.
+func (f *Fake) step(command string) Step {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s := f.script.Steps[command]; len(s) > 0 {
+		f.script.Steps[command] = s[1:]
+		return s[0]
+	}
+	if s, ok := f.script.Always[command]; ok {
+		return s
+	}
+	return Step{Usual: true}
+}
+
+// player is one conversation.
+type player struct {
+	fake *Fake
+	conn net.Conn
+	n    int
+	r    *textproto.Reader
+	mail Mail
+}
+
+var errOver = errors.New("the conversation is over")
+
+func (p *player) play() {
+	if p.act("CONNECT", "220 fake ESMTP") != nil {
+		return
+	}
+	for {
+		line, err := p.r.ReadLine()
+		if err != nil || p.command(line) != nil {
+			return
+		}
+	}
+}
+
+func (p *player) command(line string) error {
+	p.fake.mu.Lock()
+	p.fake.commands = append(p.fake.commands, line)
+	p.fake.mu.Unlock()
+	verb, arg, _ := strings.Cut(line, " ")
+	verb = strings.ToUpper(verb)
+	switch verb {
+	case "EHLO":
+		return p.act(verb, p.ehlo())
+	case "MAIL":
+		p.mail = Mail{From: path(arg), Conn: p.n}
+	case "RCPT":
+		p.mail.To = append(p.mail.To, path(arg))
+	case "DATA":
+		return p.data()
+	case "QUIT":
+		return errors.Join(p.act(verb, "221 2.0.0 bye"), errOver)
+	}
+	return p.act(verb, "250 2.0.0 ok")
+}
+
+func (p *player) ehlo() string {
+	p.fake.mu.Lock()
+	lines := append([]string{"fake"}, p.fake.script.Extensions...)
+	p.fake.mu.Unlock()
+	for i := range lines {
+		lines[i] = "250-" + lines[i]
+	}
+	last := len(lines) - 1
+	lines[last] = "250 " + lines[last][4:]
+	return strings.Join(lines, "\r\n")
+}
+
+// path is what stands between the angle brackets.
+func path(arg string) string {
+	_, arg, _ = strings.Cut(arg, "<")
+	arg, _, _ = strings.Cut(arg, ">")
+	return arg
+}
+
+func (p *player) data() error {
+	reply, err := p.say("DATA", "354 go ahead")
+	if err != nil || !strings.HasPrefix(reply, "354") {
+		return err
+	}
+	data, err := io.ReadAll(p.r.DotReader())
+	if err != nil {
+		return err
+	}
+	p.mail.Data, p.mail.Time = data, time.Now()
+	p.fake.mu.Lock()
+	p.fake.mails = append(p.fake.mails, p.mail)
+	p.fake.mu.Unlock()
+	return p.act("DOT", "250 2.0.0 queued as 4242")
+}
+
+func (p *player) act(command, usual string) error {
+	_, err := p.say(command, usual)
+	return err
+}
+
+// say answers a command, and returns what it said.
+func (p *player) say(command, usual string) (string, error) {
+	s := p.fake.step(command)
+	if s.Usual {
+		s.Reply = usual
+	}
+	if s.Hang {
+		_, _ = io.Copy(io.Discard, p.conn) // until the client closes
+		return "", errOver
+	}
+	time.Sleep(s.Wait)
+	if s.Reply != "" {
+		if _, err := io.WriteString(p.conn, s.Reply+"\r\n"); err != nil {
+			return "", err
+		}
+	}
+	if s.Close {
+		return s.Reply, errOver
+	}
+	return s.Reply, nil
+}
