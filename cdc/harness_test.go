@@ -109,7 +109,9 @@ func (r *recorder) Commit(tx Tx) error {
 		r.t.Errorf("commit %+v of %+v", tx, r.open)
 	} else {
 		r.open.Tx = tx
-		r.done = append(r.done, *r.open)
+		if len(r.open.Changes) > 0 { // Postgres 14 sends transactions in which nothing is published
+			r.done = append(r.done, *r.open)
+		}
 	}
 	r.open, r.last = nil, tx.End
 	r.mu.Unlock()
