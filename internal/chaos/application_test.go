@@ -292,6 +292,29 @@ func (a *application) importMany(ctx context.Context, n int) error {
 	return err
 }
 
+// confirmed waits until the daemon has confirmed all that is committed now. It hardly sleeps, to be there at once.
+func (a *application) confirmed(ctx context.Context, patience time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("an import was not confirmed in time"))
+	defer cancel()
+	conn, err := pgx.Connect(ctx, a.url)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var end string
+	if err := conn.QueryRow(ctx, "select pg_current_wal_lsn()::text").Scan(&end); err != nil {
+		return err
+	}
+	for done := false; !done; {
+		err := conn.QueryRow(ctx, "select confirmed_flush_lsn >= $1::text::pg_lsn from pg_replication_slots", end).Scan(&done)
+		if err != nil {
+			return errors.Join(err, context.Cause(ctx))
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return nil
+}
+
 // ledger is what was committed and has to be mailed: the address by change.
 func ledger(ctx context.Context, url string) (map[int64]string, error) {
 	conn, err := pgx.Connect(ctx, url)

@@ -24,17 +24,17 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // size is how much happens.
 type size struct {
-	kills, imports, both, restarts, crashes, outages, rows int
-	longest, outage, patience                              time.Duration
+	kills, imports, confirms, both, restarts, crashes, outages, rows int
+	longest, outage, patience                                        time.Duration
 }
 
 var (
 	short = size{
-		kills: 4, imports: 1, both: 1, restarts: 1, crashes: 1, outages: 1, rows: 1500,
+		kills: 3, imports: 1, confirms: 1, both: 1, restarts: 1, crashes: 1, outages: 1, rows: 2000,
 		longest: 3500 * time.Millisecond, outage: 2 * time.Second, patience: 90 * time.Second,
 	}
 	long = size{
-		kills: 24, imports: 4, both: 2, restarts: 2, crashes: 2, outages: 2, rows: 6000,
+		kills: 22, imports: 3, confirms: 3, both: 2, restarts: 2, crashes: 2, outages: 2, rows: 6000,
 		longest: 6 * time.Second, outage: 10 * time.Second, patience: 5 * time.Minute,
 	}
 )
@@ -128,6 +128,7 @@ func (w *world) plan() []step {
 	}
 	add(w.size.kills, "kill the daemon", w.kill)
 	add(w.size.imports, "import many rows and kill the daemon over them", w.killImport)
+	add(w.size.confirms, "import many rows and kill the daemon as it confirms them", w.killConfirm)
 	add(w.size.restarts, "restart Postgres", w.restart)
 	add(w.size.crashes, "crash Postgres", w.crash)
 	add(w.size.both, "kill the daemon and crash Postgres", w.killBoth)
@@ -165,6 +166,14 @@ func (w *world) kill() {
 func (w *world) killImport() {
 	w.must(w.app.importMany(w.t.Context(), w.size.rows))
 	w.pause(w.upTo(time.Duration(w.size.rows) * 100 * time.Microsecond))
+	w.kill()
+}
+
+// killConfirm kills the daemon at the moment when Postgres learns that it may forget a large transaction. Whatever is not durable
+// by then is lost.
+func (w *world) killConfirm() {
+	w.must(w.app.importMany(w.t.Context(), w.size.rows))
+	w.must(w.app.confirmed(w.t.Context(), w.size.patience))
 	w.kill()
 }
 
