@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -242,6 +244,38 @@ func insert(ctx context.Context, url string, next *atomic.Int64, enough *atomic.
 	if conn != nil {
 		_ = conn.Close(ctx)
 	}
+}
+
+// TestFailover finds a standby where the primary was, and waits for its promotion.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	c := pgtest.Own(t, nil)
+	url := c.URL("postgres")
+	pgtest.Exec(t, url, "create table t (id bigint primary key)")
+	slot, start := provide(t, url, all("t")...)
+	r := newRecorder(t)
+	s, _ := run(t, Options{URL: url, Slot: slot, Start: start}, r)
+	pgtest.Exec(t, url, "insert into t values (1)")
+	r.transactions(1)
+	c.Kill()
+	if err := os.WriteFile(filepath.Join(c.Dir, "data", "standby.signal"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); !strings.Contains(s.Status().LastError, "standby"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("status %+v", s.Status())
+		}
+	}
+	db, err := Inspect(t.Context(), pgtest.Connect(t, url), slot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	setupError(t, db.Ready(), "standby", "primary")
+	pgtest.Exec(t, url, "select pg_promote()", "insert into t values (2)")
+	onceEach(t, r, 2, 2)
 }
 
 // TestBlackHole has the network swallow everything, without a word to either end.

@@ -189,6 +189,8 @@ func (db *Database) Ready() error {
 			Problem: fmt.Sprintf("wal_level is %s: the write-ahead log does not hold what logical replication needs", db.WALLevel),
 			Fix:     "ALTER SYSTEM SET wal_level = logical; then restart Postgres",
 		}
+	case db.InRecovery:
+		return &SetupError{Problem: "this server is a standby", Fix: "name the primary in DATABASE_URL, or all servers, with target_session_attrs=read-write"}
 	}
 	return nil
 }

@@ -65,6 +65,9 @@ func (s *Stream) start(ctx context.Context, conn *pgx.Conn) (timeout time.Durati
 	if err != nil {
 		return 0, err
 	}
+	if db.InRecovery { // in a failover: what a standby has no slot for, it may have once it is promoted
+		return 0, errors.New("the server is a standby: waiting until it is promoted, or the primary is back")
+	}
 	resume := s.resume()
 	if err := db.usable(s.slot, resume); err != nil {
 		return 0, err
