@@ -6,8 +6,8 @@
 //     is durable survives a kill -9 and a power cut.
 //  2. One (position, rule) is expanded once, and one (position, rule, address, resend) queued once, ever.
 //  3. Every match and every message ends in exactly one named final state, with its reason and its attempts.
-//  4. A message is `sending` durably before its final dot may be begun; a `sending` whose lease ran out, or whose
-//     process died, is uncertain and nothing else.
+//  4. A message is `sending` durably before its final dot may be begun. One whose process died is uncertain: it goes out
+//     again with the same Message-ID or, where its rule holds what is uncertain, waits for an operator.
 //
 // It knows no WAL, no rules and no SMTP: rules are numbers and texts to it, changes are bytes.
 // Implementations pass the suite in outboxtest.
