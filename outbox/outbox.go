@@ -77,6 +77,9 @@ type NewMatch struct {
 	Key      string // that `key` gave; empty: none
 	// HoldUncertain is the rule's `uncertain: hold`: a message whose fate is not known waits for an operator.
 	HoldUncertain bool
+	// Silent says that it was made while the delivery mode let nothing out: its messages end as not-sent, whatever the mode is
+	// when it is due.
+	Silent bool
 }
 
 // Priority orders what is due: a lower number first.
@@ -132,6 +135,7 @@ type Match struct {
 	Priority      Priority
 	Key           string
 	HoldUncertain bool
+	Silent        bool // it was made while nothing was let out, see [NewMatch]: its messages end as not-sent
 	Released      bool // an operator released it: what held it must not hold it again
 	Attempts      int  // expansions that did not come to an end
 	Created       time.Time
@@ -168,6 +172,7 @@ type Message struct {
 	Expires       time.Time
 	Priority      Priority
 	HoldUncertain bool
+	Silent        bool // its match was made while nothing was let out: it ends as not-sent, whatever the mode is
 	Released      bool // an operator released it: what held it must not hold it again
 	Recipient     []byte
 	CC            []string
