@@ -252,7 +252,10 @@ func (d *Daemon) takeIn(ctx context.Context, h *holds) {
 	err := d.stream.Run(ctx, &intake{
 		log: d.log.With("component", "intake"), store: d.store, source: d.source, zone: d.zone, live: &d.live, holds: h,
 		batch: d.batch, report: d.report.report,
-		tables: make(map[uint32]*cdc.Table), plans: make(map[uint32]*rules.Plan),
+		persist: func(call func(context.Context) error) error {
+			return persist(ctx, func(err error) { d.setTrouble("store", err) }, call)
+		},
+		plans:  make(map[uint32]*rules.Plan),
 		shapes: make(map[*cdc.Table]outbox.Hash), unfit: make(map[string]bool),
 	})
 	if ctx.Err() == nil {
@@ -261,12 +264,13 @@ func (d *Daemon) takeIn(ctx context.Context, h *holds) {
 }
 
 func (d *Daemon) commit(ctx context.Context) {
+	defer d.batch.close() // when nothing more can be stored, the stream must not wait for it
 	c := &committer{
 		store: d.store, batch: d.batch, dispatch: d.dispatch, confirm: d.stream.Confirm,
+		report:  d.report.report,
 		trouble: func(err error) { d.setTrouble("store", err) },
 	}
 	if err := c.run(ctx); err != nil && ctx.Err() == nil {
-		d.batch.close() // nothing more can be stored: the stream must not wait for it
 		d.fail(ctx, fmt.Errorf("storing a batch: %w", err))
 	}
 }

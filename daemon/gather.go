@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -22,16 +23,25 @@ type gathering struct {
 	storing bool // a batch is out of here and not durable yet
 	closed  bool
 	stored  position.LSN // the last checkpoint that is durable
-	idled   time.Time    // when an idle position was last taken in
+	resting position.LSN // the newest position before which there is nothing to store
+	rested  time.Time    // when one was last stored
+	timer   *time.Timer  // stores the next one; nil: none waits
+	mends   []mend       // of batch
+}
+
+// mend says that from a position on the rules of a set decide: their gaps end there.
+type mend struct {
+	live *live
+	from position.LSN
 }
 
 // What may wait in memory before the stream has to.
 const (
 	mostWeight   = 16 << 20 // bytes
-	mostPerBatch = 20_000   // matches
-	// idleEvery spaces the commits that only move an idle position: each is an fsync, and Postgres loses nothing by
-	// keeping a second of WAL longer.
-	idleEvery = time.Second
+	mostPerBatch = 20_000   // transactions
+	// restEvery spaces the commits that only move the checkpoint: each is an fsync, and Postgres loses nothing by keeping
+	// a second of WAL longer.
+	restEvery = time.Second
 )
 
 func newGathering(s outbox.Source) *gathering {
@@ -40,9 +50,18 @@ func newGathering(s outbox.Source) *gathering {
 	return g
 }
 
-// add appends a committed transaction, waiting while too much is waiting already. Transactions without a match only move
-// the checkpoint.
-func (g *gathering) add(t outbox.Transaction, texts map[outbox.Hash][]byte, gaps []outbox.Gap, bytes int) error {
+// committed is a transaction whose commit was read, and what goes into the store with it.
+type committed struct {
+	outbox.Transaction
+	texts map[outbox.Hash][]byte
+	gaps  []outbox.Gap
+	mends []mend
+	bytes int
+}
+
+// add takes a committed transaction in, waiting while too much is waiting already. One that brings nothing only moves the
+// checkpoint.
+func (g *gathering) add(t committed) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for !g.closed && (g.weight > mostWeight || len(g.batch.Transactions) > mostPerBatch) {
@@ -51,34 +70,55 @@ func (g *gathering) add(t outbox.Transaction, texts map[outbox.Hash][]byte, gaps
 	if g.closed {
 		return errClosed
 	}
-	if len(t.Matches) > 0 || t.Spilled != nil {
-		g.batch.Transactions = append(g.batch.Transactions, t)
-		g.weight += bytes + 200*len(t.Matches)
+	if len(t.Matches) == 0 && t.Spilled == nil && len(t.gaps)+len(t.mends) == 0 {
+		g.rest(t.End)
+		return nil
 	}
-	for h, text := range texts {
+	if len(t.Matches) > 0 || t.Spilled != nil {
+		g.batch.Transactions = append(g.batch.Transactions, t.Transaction)
+	}
+	g.weight += t.bytes + 200*(len(t.Matches)+len(t.gaps))
+	for h, text := range t.texts {
 		if g.batch.Texts == nil {
 			g.batch.Texts = make(map[outbox.Hash][]byte)
 		}
 		g.batch.Texts[h] = text
 	}
-	for _, gap := range gaps {
+	for _, gap := range t.gaps {
 		gap.Source, gap.Epoch = g.source, g.epoch
 		g.batch.Gaps = append(g.batch.Gaps, gap)
 	}
+	g.mends = append(g.mends, t.mends...)
 	g.advance(t.End)
 	return nil
 }
 
-// idle moves the checkpoint to a position before which nothing is open, unless something is on its way to the store: then
-// that will move it.
+// idle takes in a position before which every transaction has been added.
 func (g *gathering) idle(lsn position.LSN) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.storing || g.batch.Checkpoint != 0 || lsn <= g.stored || time.Since(g.idled) < idleEvery {
+	g.rest(lsn)
+}
+
+// rest moves the checkpoint to a position before which there is nothing to store: at once, a while after the last such
+// commit, or together with what is on its way to the store. It never forgets one: a server that shuts down waits until all
+// that it sent is confirmed. Called with mu held.
+func (g *gathering) rest(lsn position.LSN) {
+	g.resting = max(g.resting, lsn)
+	if g.closed || g.timer != nil || g.storing || g.batch.Checkpoint != 0 || g.resting <= g.stored {
+		return // done looks again
+	}
+	if wait := restEvery - time.Since(g.rested); wait > 0 {
+		g.timer = time.AfterFunc(wait, func() {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.timer = nil
+			g.rest(0)
+		})
 		return
 	}
-	g.idled = time.Now()
-	g.advance(lsn)
+	g.rested = time.Now()
+	g.advance(g.resting)
 }
 
 // advance is called with mu held.
@@ -88,20 +128,26 @@ func (g *gathering) advance(lsn position.LSN) {
 }
 
 // next waits for a batch and takes it out; false: closed, and nothing is left.
-func (g *gathering) next() (outbox.Batch, bool) {
+func (g *gathering) next() (gathered, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for g.batch.Checkpoint == 0 && !g.closed {
 		g.changed.Wait()
 	}
 	if g.batch.Checkpoint == 0 {
-		return outbox.Batch{}, false
+		return gathered{}, false
 	}
-	b := g.batch
+	b := gathered{Batch: g.batch, mends: g.mends}
 	b.Source, b.Epoch = g.source, g.epoch
-	g.batch, g.weight, g.storing = outbox.Batch{}, 0, true
+	g.batch, g.mends, g.weight, g.storing = outbox.Batch{}, nil, 0, true
 	g.changed.Broadcast()
 	return b, true
+}
+
+// gathered is a batch on its way to the store.
+type gathered struct {
+	outbox.Batch
+	mends []mend
 }
 
 // done notes that the batch that next gave is durable.
@@ -109,6 +155,7 @@ func (g *gathering) done(lsn position.LSN) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.stored, g.storing = lsn, false
+	g.rest(0)
 }
 
 // durable is the last checkpoint that is durable.
@@ -123,6 +170,9 @@ func (g *gathering) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true
+	if g.timer != nil {
+		g.timer.Stop()
+	}
 	g.changed.Broadcast()
 }
 
@@ -136,6 +186,7 @@ type committer struct {
 		Wake()
 	}
 	confirm func(position.LSN)
+	report  func(ctx context.Context, err error, rule, class string)
 	trouble func(error) // reports what keeps the store from taking a batch; nil: it takes them again
 }
 
@@ -147,35 +198,61 @@ func (c *committer) run(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		claimed, err := c.append(ctx, b)
+		claimed, err := c.append(ctx, b.Batch)
 		if err != nil {
 			return err
+		}
+		for _, m := range b.mends {
+			c.mend(ctx, m)
 		}
 		c.batch.done(b.Checkpoint)
 		c.confirm(b.Checkpoint)
 		c.dispatch.Take(claimed)
-		if count(b) > len(claimed) {
+		if count(b.Batch) > len(claimed) {
 			c.dispatch.Wake() // the rest is in the store and due
 		}
 	}
 }
 
-func (c *committer) append(ctx context.Context, b outbox.Batch) ([]outbox.Match, error) {
+func (c *committer) append(ctx context.Context, b outbox.Batch) (claimed []outbox.Match, err error) {
+	err = persist(ctx, c.trouble, func(ctx context.Context) error {
+		claimed, err = c.store.Append(ctx, b, c.dispatch.Room())
+		return err
+	})
+	return claimed, err
+}
+
+// persist makes a call to the store until it works, is refused for good, or the context ends.
+func persist(ctx context.Context, trouble func(error), call func(context.Context) error) error {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 10*time.Second) {
-		claimed, err := c.store.Append(ctx, b, c.dispatch.Room())
+		err := call(ctx)
 		if err == nil {
-			c.trouble(nil)
-			return claimed, nil
+			trouble(nil)
+			return nil
 		}
 		if errors.Is(err, outbox.ErrCheckpoint) || ctx.Err() != nil {
-			return nil, err
+			return err
 		}
-		c.trouble(err)
+		trouble(err)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
+	}
+}
+
+// mend ends the gaps of rules that decide again, once those that the batch brought are stored. Should that fail, a gap stays
+// open, which promises less than is true, and people are told.
+func (c *committer) mend(ctx context.Context, m mend) {
+	gaps, err := c.store.Gaps(ctx)
+	for _, g := range gaps {
+		if g.Source == c.batch.source && g.Epoch == c.batch.epoch && g.To == 0 && g.From < m.from && g.Closed.IsZero() && m.live.sound(g.Rule) {
+			err = errors.Join(err, c.store.CloseGap(ctx, g.ID, m.from))
+		}
+	}
+	if err != nil {
+		c.report(ctx, fmt.Errorf("ending the gaps of mended rules at %s: %w", m.from, err), "", "store")
 	}
 }
 

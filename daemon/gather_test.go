@@ -10,13 +10,13 @@ import (
 	"postman/position"
 )
 
-func committed(end position.LSN, matches int) outbox.Transaction {
-	return outbox.Transaction{Tx: outbox.Tx{LSN: end - 1, End: end}, Matches: make([]outbox.NewMatch, matches)}
+func ended(end position.LSN, matches int) committed {
+	return committed{Transaction: outbox.Transaction{Tx: outbox.Tx{LSN: end - 1, End: end}, Matches: make([]outbox.NewMatch, matches)}}
 }
 
 func add(t *testing.T, g *gathering, end position.LSN, matches int) {
 	t.Helper()
-	if err := g.add(committed(end, matches), nil, nil, 0); err != nil {
+	if err := g.add(ended(end, matches)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -46,16 +46,41 @@ func TestGatheringIdleNeverOvertakes(t *testing.T) {
 		}
 		g.idle(95) // the batch is out, and not durable
 		g.done(10)
-		if g.durable() != 10 {
-			t.Errorf("durable is %v", g.durable())
+		if b, _ := g.next(); b.Checkpoint != 95 || len(b.Transactions) != 0 {
+			t.Errorf("the idle position that waited gave %+v; want a checkpoint of 95 alone", b)
 		}
-		g.idle(7) // behind
-		time.Sleep(2 * idleEvery)
-		g.idle(100)
-		g.idle(110) // within a second: the next keepalive will do
-		if b, _ := g.next(); b.Checkpoint != 100 || len(b.Transactions) != 0 {
-			t.Errorf("idle gave %+v; want a checkpoint of 100 alone", b)
+		g.done(95)
+	})
+}
+
+// A server that shuts down waits until all that it sent is confirmed, and says each position once: none may be forgotten,
+// and yet not each may cost a commit.
+func TestGatheringSpacesWhatBringsNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGathering(outbox.Source{Checkpoint: 5})
+		took := func() position.LSN {
+			b, _ := g.next()
+			g.done(b.Checkpoint)
+			return b.Checkpoint
 		}
+		g.idle(10)
+		if got := took(); got != 10 {
+			t.Errorf("the first position: %d", got)
+		}
+		began := time.Now()
+		g.idle(20)
+		add(t, g, 30, 0)
+		g.idle(3) // behind
+		if got := took(); got != 30 || time.Since(began) != restEvery {
+			t.Errorf("%d after %v; want 30 after %v", got, time.Since(began), restEvery)
+		}
+		g.idle(40)
+		add(t, g, 50, 1) // what brings something does not wait
+		if got := took(); got != 50 {
+			t.Errorf("a match: %d", got)
+		}
+		g.close()
 	})
 }
 
@@ -63,11 +88,13 @@ func TestGatheringWaitsWhenFullAndEndsWhenClosed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		g := newGathering(outbox.Source{})
-		if err := g.add(committed(10, 1), nil, nil, mostWeight); err != nil {
+		heavy := ended(10, 1)
+		heavy.bytes = mostWeight
+		if err := g.add(heavy); err != nil {
 			t.Fatal(err)
 		}
 		second := make(chan error)
-		go func() { second <- g.add(committed(20, 1), nil, nil, 0) }()
+		go func() { second <- g.add(ended(20, 1)) }()
 		synctest.Wait()
 		select {
 		case err := <-second:
@@ -85,7 +112,7 @@ func TestGatheringWaitsWhenFullAndEndsWhenClosed(t *testing.T) {
 		if _, ok := g.next(); ok {
 			t.Error("a closed and empty gathering gives a batch")
 		}
-		if err := g.add(committed(30, 1), nil, nil, 0); !errors.Is(err, errClosed) {
+		if err := g.add(ended(30, 1)); !errors.Is(err, errClosed) {
 			t.Errorf("a closed gathering says %v", err)
 		}
 	})

@@ -3,7 +3,6 @@ package daemon
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -15,11 +14,8 @@ import (
 	"postman/rules"
 )
 
-// messagePrefix begins the prefixes of the logical messages that are postman's business.
-const messagePrefix = "postman."
-
 // mutePrefix is of the message that mutes its transaction.
-const mutePrefix = messagePrefix + "mute"
+const mutePrefix = "postman.mute"
 
 // spillOver bounds what one open transaction holds in memory; beyond, its matches go to the store as provisional.
 const (
@@ -38,13 +34,18 @@ type intake struct {
 	holds  *holds
 	batch  *gathering
 	report func(ctx context.Context, err error, rule, class string)
+	// persist makes a call to the store until it works or the stream is to end.
+	persist func(func(context.Context) error) error
 
-	current *live                 // decides the open transaction
-	tables  map[uint32]*cdc.Table // as the stream last described them
+	current *live // decides the open transaction
 	plans   map[uint32]*rules.Plan
 	shapes  map[*cdc.Table]outbox.Hash
-	unfit   map[string]bool // rules reported as not fitting their table any more, by name and version
+	unfit   map[string]bool // names of rules that were reported as not fitting their table any more
 	open    transaction
+
+	// Kept until a commit takes them along: a transaction that the stream brings again meets the plans as they are.
+	gaps  []outbox.Gap
+	mends []mend
 }
 
 // transaction is what is known of the transaction whose commit has not been read yet.
@@ -53,13 +54,17 @@ type transaction struct {
 	matches []outbox.NewMatch
 	bytes   int
 	texts   map[outbox.Hash][]byte
-	gaps    []outbox.Gap
-	counts  map[uint32]int // matches of each rule that hold_over counts
-	passed  map[uint32]int // of these, how many the minute let through
-	most    map[uint32]int // hold_over.transaction of these rules
+	missed  map[miss]int64      // undetermined changes
+	failed  map[*rules.Rule]int // changes that a rule could not be tried on
+	counts  map[uint32]int      // matches of each rule that hold_over counts
+	passed  map[uint32]int      // of these, how many the minute let through
+	most    map[uint32]int      // hold_over.transaction of these rules
 	muted   string
 	spilled *outbox.Spill
 }
+
+// miss is why a rule's verdict on changes is undetermined.
+type miss struct{ rule, column string }
 
 // Begin opens a transaction. One that was open is forgotten: the stream broke off in it and will bring it again.
 func (in *intake) Begin(tx cdc.Tx) error {
@@ -68,31 +73,16 @@ func (in *intake) Begin(tx cdc.Tx) error {
 		in.current = l
 		clear(in.plans)
 		clear(in.unfit)
-		in.mended(tx)
+		in.mends = append(in.mends, mend{l, tx.Commit})
 	}
-	in.open = transaction{tx: tx, matches: in.open.matches[:0:0]}
+	in.open = transaction{tx: tx}
 	return nil
 }
 
-// mended ends the gaps of rules that are sound again: from this transaction on they decide. Should that fail, the gap stays
-// open, which promises less than is true, and people are told.
-func (in *intake) mended(tx cdc.Tx) {
-	ctx := context.Background()
-	gaps, err := in.store.Gaps(ctx)
-	for _, g := range gaps {
-		if g.Source == in.source.ID && g.Epoch == in.source.Epoch && g.To == 0 && g.Closed.IsZero() && in.current.sound(g.Rule) {
-			err = errors.Join(err, in.store.CloseGap(ctx, g.ID, tx.Commit))
-		}
-	}
-	if err != nil {
-		in.report(ctx, fmt.Errorf("ending the gaps of mended rules at %s: %w", tx.Commit, err), "", "store")
-	}
-}
-
-// Relation notes how a table looks from here on.
+// Relation notes that a table looks different from here on.
 func (in *intake) Relation(t *cdc.Table) error {
-	in.tables[t.OID] = t
 	delete(in.plans, t.OID)
+	clear(in.unfit) // who breaks again is told of again
 	return nil
 }
 
@@ -129,7 +119,7 @@ func (in *intake) breaks(e *rules.Error) {
 		return
 	}
 	in.unfit[e.Rule] = true
-	in.open.gaps = append(in.open.gaps, brokenFrom(e, in.open.tx.Commit))
+	in.gaps = append(in.gaps, brokenFrom(e, in.open.tx.Commit))
 	in.report(context.Background(), fmt.Errorf("the rule does not fit its table any more, from %s on: %w", in.open.tx.Commit, e), e.Rule, "broken rule")
 }
 
@@ -155,15 +145,37 @@ func (in *intake) verdict(c *cdc.Change, r *rules.Rule, v rules.Verdict) {
 	switch {
 	case v.Err != nil:
 		in.match(c, r, outbox.MatchFailed, v.Err.Error())
-		in.report(context.Background(), fmt.Errorf("trying the rule on a change of %s: %w", in.open.tx.Commit, v.Err), r.Name, "evaluation")
+		in.fails(r, v.Err)
 	case v.Truth == rules.True:
 		in.match(c, r, outbox.MatchPending, "")
 	case v.Truth == rules.Undetermined:
-		in.open.gaps = append(in.open.gaps, outbox.Gap{
-			Rule: r.Name, From: in.open.tx.Commit, To: in.open.tx.Commit, Lost: true,
-			Reason: fmt.Sprintf("undetermined: the stream did not carry %s", v.Missing),
+		if in.open.missed == nil {
+			in.open.missed = make(map[miss]int64)
+		}
+		in.open.missed[miss{r.Name, v.Missing}]++
+	}
+}
+
+// fails tells of the first failure of a rule in a transaction; each one is a failed match of its own.
+func (in *intake) fails(r *rules.Rule, err error) {
+	if in.open.failed == nil {
+		in.open.failed = make(map[*rules.Rule]int)
+	}
+	in.open.failed[r]++
+	if in.open.failed[r] == 1 {
+		in.report(context.Background(), fmt.Errorf("trying the rule on a change of %s (it is recorded as a failed match): %w", in.open.tx.Commit, err), r.Name, "evaluation")
+	}
+}
+
+// undetermined is the record of the transaction's changes that a rule could not decide on.
+func (t *transaction) undetermined() (gaps []outbox.Gap) {
+	for m, n := range t.missed {
+		gaps = append(gaps, outbox.Gap{
+			Rule: m.rule, From: t.tx.Commit, To: t.tx.Commit, Count: n, Lost: true,
+			Reason: "undetermined: the stream did not carry " + m.column,
 		})
 	}
+	return gaps
 }
 
 func (in *intake) match(c *cdc.Change, r *rules.Rule, state outbox.MatchState, reason string) {
@@ -261,11 +273,12 @@ func (in *intake) spill() error {
 	key := outbox.Spill{Source: in.source.ID, Epoch: in.source.Epoch, XID: in.open.tx.XID}
 	if in.open.spilled == nil {
 		// What an earlier try at the same transaction left behind must not be adopted with this one's.
-		if err := in.store.Unspill(context.Background(), key); err != nil {
+		if err := in.persist(func(ctx context.Context) error { return in.store.Unspill(ctx, key) }); err != nil {
 			return fmt.Errorf("discarding stale provisional matches: %w", err)
 		}
 	}
-	if err := in.store.Spill(context.Background(), key, in.open.matches, in.open.texts); err != nil {
+	err := in.persist(func(ctx context.Context) error { return in.store.Spill(ctx, key, in.open.matches, in.open.texts) })
+	if err != nil {
 		return fmt.Errorf("spilling the matches of transaction %d: %w", in.open.tx.XID, err)
 	}
 	in.open.spilled, in.open.matches, in.open.texts, in.open.bytes = &key, nil, nil, 0
@@ -288,8 +301,8 @@ func (in *intake) Commit(tx cdc.Tx) error {
 		in.takeBack(orEmpty(out.Hold))
 		hold(out.Matches, out.Hold)
 	}
-	err := in.batch.add(out, t.texts, t.gaps, t.bytes)
-	in.open = transaction{}
+	err := in.batch.add(committed{out, t.texts, append(t.undetermined(), in.gaps...), in.mends, t.bytes})
+	in.open, in.gaps, in.mends = transaction{}, nil, nil
 	return err
 }
 

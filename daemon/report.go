@@ -36,12 +36,13 @@ func (r *reporter) report(ctx context.Context, err error, rule, class string) {
 	if r.hub == nil {
 		return
 	}
-	r.hub.WithScope(func(scope *sentry.Scope) {
+	hub := r.hub.Clone() // a hub's stack of scopes is shared by all who report at the same time
+	hub.ConfigureScope(func(scope *sentry.Scope) {
 		scope.SetFingerprint([]string{rule, class})
 		scope.SetTag("rule", rule)
 		scope.SetTag("class", class)
-		r.hub.CaptureException(err)
 	})
+	hub.CaptureException(err)
 }
 
 // flush gives Sentry's queue a moment before the process ends.
