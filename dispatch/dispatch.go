@@ -127,7 +127,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	})
 	recorder.Go(func() { d.record(hard) })
 	d.setRunning(true)
-	for range d.o.Lookup.Conns() {
+	for range 2 * d.o.Lookup.Conns() { // one asks while another one's expansion is being stored
 		workers.Go(func() { d.work(ctx, hard) })
 	}
 	workers.Go(func() { d.start(ctx, hard) })

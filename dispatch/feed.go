@@ -55,9 +55,12 @@ func (d *Dispatcher) claim(ctx context.Context) time.Duration {
 	blocked := full || matches == 0 || messages == 0
 	d.mu.Lock()
 	d.backlog = blocked && !due.IsZero()
+	again := full && d.matches <= mostMatches/2 && d.messages <= d.mostMessages()/2
 	d.mu.Unlock()
 	wait := time.Until(due)
 	switch {
+	case again: // what was claimed was finished before backlog was set: nobody will wake the feeder for it
+		return 0
 	case due.IsZero():
 		return pollIdle
 	case wait > 0:
