@@ -66,8 +66,9 @@ type NewMatch struct {
 	Shape   Hash   // of the table's; zero for a message or a row of a query
 	Op      string
 	Change  []byte // opaque here: written by cdc, read by rules
-	// Blanked is Change without its sensitive values; nil: it has none. It takes Change's place, and rendered bodies are
-	// dropped, once the match and all its messages are final; for dead, failed and uncertain ones once they expired.
+	// Blanked is Change without its sensitive values; nil: it has none. It takes Change's place, and recipients' rows, subjects
+	// and rendered bodies are dropped, once the match and all its messages are final; for dead, failed and uncertain ones once
+	// they expired.
 	Blanked  []byte
 	State    MatchState
 	Reason   string
@@ -178,7 +179,7 @@ type Message struct {
 	CC            []string
 	MessageID     string
 	Subject       string
-	Body          []byte // kept from the first attempt until it is sent; empty before and after
+	Body          []byte // kept from the first attempt until it is sent; empty before and after, and in lists that do not name it
 	Attempts      int    // that the relay answered, or may have
 	Committed     time.Time
 	Created       time.Time

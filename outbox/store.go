@@ -48,7 +48,7 @@ type Store interface {
 	// Unspill discards what an earlier, broken-off reading of the same transaction spilled.
 	Unspill(ctx context.Context, key Spill) error
 	// Blank puts Blanked in the place of Change for matches whose expiry has made dead, failed and uncertain messages
-	// final for good, and drops their bodies; it returns how many. Other final matches are blanked when they become final.
+	// final for good, and drops what these show; it returns how many. Other final matches are blanked when they become final.
 	Blank(ctx context.Context, now time.Time) (int, error)
 
 	// ClaimMatches claims up to n pending matches that are due, by priority, then due time, then the order in which they came.
@@ -73,7 +73,8 @@ type Store interface {
 	// RecentMatches counts, for each rule, the commit times since then of matches that hold_over counts.
 	RecentMatches(ctx context.Context, since time.Time) (map[uint32][]time.Time, error)
 
-	// Matches and Messages list, newest first.
+	// Matches and Messages list, newest first. Only messages that the filter names by their own ids come with their Body. A list
+	// without Limit is as long as the store: who asks for others sets one.
 	Matches(ctx context.Context, f Filter) ([]Match, error)
 	Messages(ctx context.Context, f Filter) ([]Message, error)
 	// Attempts lists a message's attempts, oldest first.

@@ -16,7 +16,7 @@ func testAppend(r *rig) {
 	full := outbox.NewMatch{
 		Rule: r.careful, Version: outbox.HashOf(version), Shape: outbox.HashOf(shape), Op: "update", Change: []byte{0, 1, 0xFF},
 		State: outbox.MatchPending, Reason: "a reason", Due: past, Expires: past.Add(time.Hour), Priority: outbox.High,
-		Key: "key", HoldUncertain: true,
+		Key: "key", HoldUncertain: true, Silent: true,
 	}
 	bare := outbox.NewMatch{Rule: r.notify, Version: outbox.HashOf(version), Op: "message", State: outbox.MatchFailed, Reason: "evaluating: …", Priority: outbox.Bulk}
 	tx := r.tx(full, bare)
@@ -28,7 +28,7 @@ func testAppend(r *rig) {
 	want := outbox.Match{
 		ID: 1, Position: position.Position{Source: r.source.ID, Epoch: 1, LSN: tx.LSN}, Tx: tx.Tx, Rule: r.careful, RuleName: "careful",
 		Version: full.Version, Shape: full.Shape, Op: "update", Change: full.Change, Reason: "a reason", Due: past,
-		Expires: full.Expires, Priority: outbox.High, Key: "key", HoldUncertain: true,
+		Expires: full.Expires, Priority: outbox.High, Key: "key", HoldUncertain: true, Silent: true,
 	}
 	if len(claimed) != 1 {
 		r.Fatalf("%d matches were claimed", len(claimed))

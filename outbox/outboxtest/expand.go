@@ -10,7 +10,7 @@ import (
 
 func testExpand(r *rig) {
 	m := r.append(r.match(func(m *outbox.NewMatch) {
-		m.Rule, m.HoldUncertain, m.Priority, m.Expires = r.careful, true, outbox.High, past.Add(time.Hour)
+		m.Rule, m.HoldUncertain, m.Silent, m.Priority, m.Expires = r.careful, true, true, outbox.High, past.Add(time.Hour)
 	}))[0]
 	lease := past.Add(time.Minute)
 	sending := outbox.NewMessage{
@@ -25,13 +25,13 @@ func testExpand(r *rig) {
 	})
 	r.ok(err)
 
-	listed := r.messages(outbox.Filter{})
+	listed := r.full(outbox.Filter{})
 	if len(got) != 1 || len(listed) != 3 {
 		r.Fatalf("%d are sending, %d are listed", len(got), len(listed))
 	}
 	base := outbox.Message{
 		Match: m.ID, Position: m.Position, Rule: r.careful, RuleName: "careful", Expires: m.Expires, Priority: outbox.High,
-		HoldUncertain: true, Committed: past,
+		HoldUncertain: true, Silent: true, Committed: past,
 	}
 	want := []outbox.Message{base, base, base}
 	for i := range want {
@@ -48,6 +48,9 @@ func testExpand(r *rig) {
 		r.Errorf("the final one is due at %v and finished at %v", listed[0].Due, listed[0].Finished)
 	}
 	r.equal("the listed messages", listed, want)
+	claimed, err := r.store.ClaimMessages(r.Context(), queued.Due, 10)
+	r.ok(err)
+	r.equal("the claimed messages", claimed, want[1:2])
 	r.equal("the sending message", got[0], want[2])
 	after := r.getMatch(m.ID)
 	m.State, m.Reason = outbox.MatchExpanded, "3 recipients"

@@ -141,9 +141,16 @@ func testBlanking(r *rig) {
 	r.claimed()
 	r.record(outbox.Outcome{Message: got[1].ID, State: outbox.MessageDead})
 	r.equal("with one dead", change(m.ID), "secret")
+	r.equal("the recipient with one dead", string(r.getMessage(got[0].ID).Recipient), "{}")
 	r.act(outbox.Retry, outbox.Filter{Messages: []int64{got[1].ID}})
 	r.act(outbox.Cancel, outbox.Filter{Messages: []int64{got[1].ID}})
 	r.equal("when all are final", change(m.ID), "blank")
+	for i, address := range []string{"a@example.com", "b@example.com", "c@example.com"} {
+		g := r.getMessage(got[i].ID)
+		if len(g.Recipient) > 0 || g.Subject != "" || len(g.Body) > 0 || g.Address != address || g.MessageID != got[i].MessageID {
+			r.Errorf("blanked, the message is %+v", g)
+		}
+	}
 
 	for _, state := range []outbox.MatchState{outbox.MatchNobody, outbox.MatchExpired, outbox.MatchFailed, outbox.MatchHeld, outbox.MatchPending} {
 		m := r.append(r.match(sensitive))[0]
@@ -213,12 +220,12 @@ func testBlankingAtExpiry(r *rig) {
 		r.equal("how many were blanked", n, c.want)
 	}
 	for _, g := range blanked {
-		if got := r.getMessage(g.ID); len(got.Body) > 0 || string(r.getMatch(g.Match).Change) != "blank" {
+		if got := r.getMessage(g.ID); len(got.Body)+len(got.Recipient)+len(got.Subject) > 0 || string(r.getMatch(g.Match).Change) != "blank" {
 			r.Errorf("a message that is %s has the body %q, its match the change %q", got.State, got.Body, r.getMatch(g.Match).Change)
 		}
 	}
 	for _, g := range kept {
-		if got := r.getMessage(g.ID); len(got.Body) == 0 || string(r.getMatch(g.Match).Change) == "blank" {
+		if got := r.getMessage(g.ID); len(got.Body) == 0 || got.Subject == "" || len(got.Recipient) == 0 || string(r.getMatch(g.Match).Change) == "blank" {
 			r.Errorf("a message that is %s has the body %q, its match the change %q", got.State, got.Body, r.getMatch(g.Match).Change)
 		}
 	}

@@ -107,6 +107,7 @@ func (m *model) newMatch(t *rapid.T, ordinal int) outbox.NewMatch {
 	if rapid.Bool().Draw(t, "expires") {
 		n.Expires = moment(t, "expiry")
 	}
+	n.Silent = rapid.Bool().Draw(t, "silent")
 	if rapid.Bool().Draw(t, "sensitive") {
 		n.Blanked = fmt.Appendf(nil, "blanked %d", m.change)
 	}
@@ -281,8 +282,19 @@ func (m *model) agree(t *rapid.T) {
 }
 
 func (m *model) agreeOnMessages(t *rapid.T) {
-	messages, err := m.store.Messages(t.Context(), outbox.Filter{})
+	list, err := m.store.Messages(t.Context(), outbox.Filter{})
 	fatal(t, err)
+	var messages []outbox.Message
+	if len(list) > 0 {
+		messages, err = m.store.Messages(t.Context(), outbox.Filter{Messages: ids(list, messageID)})
+		fatal(t, err)
+	}
+	agree(t, "the list without bodies", list, messages, cmpopts.IgnoreFields(outbox.Message{}, "Body"))
+	for _, got := range list {
+		if got.Body != nil {
+			t.Fatalf("message %d is listed with its body", got.ID)
+		}
+	}
 	want := make([]outbox.Message, 0, len(m.messages))
 	for i, got := range messages {
 		at := slices.IndexFunc(m.messages, func(n *oracleMessage) bool {

@@ -82,7 +82,7 @@ func (o *oracle) commit(t *outbox.Transaction, names map[uint32]string, now time
 		}
 		m := &oracleMatch{blanked: n.Blanked, Match: outbox.Match{
 			Position: p, Tx: t.Tx, Rule: n.Rule, RuleName: names[n.Rule], Version: n.Version, Shape: n.Shape, Op: n.Op, Change: n.Change,
-			State: n.State, Reason: n.Reason, Due: n.Due, Expires: n.Expires, Priority: n.Priority, HoldUncertain: n.HoldUncertain, Created: now,
+			State: n.State, Reason: n.Reason, Due: n.Due, Expires: n.Expires, Priority: n.Priority, HoldUncertain: n.HoldUncertain, Silent: n.Silent, Created: now,
 		}}
 		if waits := n.State == outbox.MatchPending || n.State == outbox.MatchHeld; waits && t.Muted != "" {
 			m.State, m.Reason = outbox.MatchMuted, t.Muted
@@ -132,7 +132,7 @@ func (o *oracle) queue(m *oracleMatch, g outbox.NewMessage, now time.Time) *orac
 	}
 	n := &oracleMessage{of: m, Message: outbox.Message{
 		Position: m.Position, Rule: m.Rule, RuleName: m.RuleName, Address: g.Address, Resend: g.Resend, State: g.State, Reason: g.Reason,
-		Due: g.Due, Expires: m.Expires, Priority: m.Priority, HoldUncertain: m.HoldUncertain, Recipient: g.Recipient, CC: g.CC,
+		Due: g.Due, Expires: m.Expires, Priority: m.Priority, HoldUncertain: m.HoldUncertain, Silent: m.Silent, Recipient: g.Recipient, CC: g.CC,
 		MessageID: g.MessageID, Subject: g.Subject, Body: g.Body, Committed: m.Tx.Time, Created: now,
 	}}
 	n.claimed = g.State == outbox.MessageSending
@@ -289,7 +289,7 @@ func (o *oracle) blank(now time.Time) int {
 		m.Change, m.blanked = m.blanked, nil
 		for _, g := range o.messages {
 			if g.of == m {
-				g.Body = nil
+				g.Recipient, g.Subject, g.Body = nil, "", nil
 			}
 		}
 	}

@@ -195,7 +195,7 @@ func (r *rig) expand(match int64, states ...outbox.MessageState) []outbox.Messag
 	}
 	_, err := r.store.Expand(r.Context(), e)
 	r.ok(err)
-	all := r.messages(outbox.Filter{Matches: []int64{match}})
+	all := r.full(outbox.Filter{Matches: []int64{match}})
 	slices.Reverse(all)
 	return all
 }
@@ -237,6 +237,16 @@ func (r *rig) messages(f outbox.Filter) []outbox.Message {
 	found, err := r.store.Messages(r.Context(), f)
 	r.ok(err)
 	return found
+}
+
+// full lists messages with their bodies.
+func (r *rig) full(f outbox.Filter) []outbox.Message {
+	r.Helper()
+	list := r.messages(f)
+	if len(list) == 0 {
+		return nil
+	}
+	return r.messages(outbox.Filter{Messages: ids(list, messageID)})
 }
 
 // getMatch reads one match.

@@ -185,7 +185,7 @@ func testBodies(r *rig) {
 		g.Body = []byte("rendered")
 		_, err := r.store.Expand(r.Context(), outbox.Expansion{Match: m.ID, State: outbox.MatchExpanded, Messages: []outbox.NewMessage{g}})
 		r.ok(err)
-		if got := r.messages(outbox.Filter{Matches: []int64{m.ID}})[0]; len(got.Body) > 0 != (final == outbox.MessageFailed) {
+		if got := r.full(outbox.Filter{Matches: []int64{m.ID}})[0]; len(got.Body) > 0 != (final == outbox.MessageFailed) {
 			r.Errorf("a message that began as %s has the body %q", final, got.Body)
 		}
 	}

@@ -87,7 +87,7 @@ func testSpillIsHidden(r *rig) {
 
 func testSpillIsAdopted(r *rig) {
 	key := r.spill(7, 0, 300)
-	r.spill(7, 300, 1)
+	r.spill(7, 300, 1, func(m *outbox.NewMatch) { m.Silent = true })
 	r.nothing()
 	other := r.spill(8, 0, 1) // stays hidden
 	got := r.commit(key, 301)
@@ -101,6 +101,11 @@ func testSpillIsAdopted(r *rig) {
 	for i, m := range r.matches(outbox.Filter{}) {
 		if m.Position.LSN != r.lsn-50 || m.Tx.End != r.lsn || !m.Tx.Time.Equal(past) || m.Position.Ordinal != uint64(301-i) {
 			r.Fatalf("match %d of the list is at %s, committed at %v", i, m.Position, m.Tx.Time)
+		}
+	}
+	for _, m := range r.matches(outbox.Filter{}) {
+		if want := m.Position.Ordinal == 300; m.Silent != want {
+			r.Errorf("that spilled match %d is silent: %v", m.Position.Ordinal, m.Silent)
 		}
 	}
 	// Spilled again under the same number, it is another transaction.

@@ -185,7 +185,8 @@ func arrive(t accepted, m *outbox.NewMatch) arrival {
 	return a
 }
 
-var insertTransactions = newInsertion("transactions", "id", "source", "epoch", "lsn", "end_lsn", "xid", "time", "muted")
+var insertTransactions = newInsertion("transactions", "(source, epoch, lsn) WHERE lsn IS NOT NULL",
+	"id", "source", "epoch", "lsn", "end_lsn", "xid", "time", "muted")
 
 func (w *writer) addTransactions(in *incoming) error {
 	var values []any
@@ -239,6 +240,6 @@ func (w *writer) match(in *incoming, a *arrival) outbox.Match {
 		ID: a.id, Position: position.Position{Source: in.batch.Source, Epoch: in.batch.Epoch, LSN: t.LSN, Ordinal: a.Ordinal}, Tx: t,
 		Rule: a.Rule, RuleName: w.known.rules[a.Rule], Version: a.Version, Shape: a.Shape, Op: a.Op, Change: a.Change,
 		State: a.state, Reason: a.reason, Due: rounded(or(a.Due, in.now)), Expires: rounded(a.Expires), Priority: a.Priority, Key: a.Key,
-		HoldUncertain: a.HoldUncertain, Created: rounded(in.now),
+		HoldUncertain: a.HoldUncertain, Silent: a.Silent, Created: rounded(in.now),
 	}
 }

@@ -250,6 +250,13 @@ func inspectMessages(t *testing.T, s *sqlite.Store, said map[string]map[int64]bo
 	if err != nil {
 		t.Fatal(err)
 	}
+	var ids []int64
+	for _, m := range messages {
+		ids = append(ids, m.ID)
+	}
+	if messages, err = s.Messages(t.Context(), outbox.Filter{Messages: ids}); err != nil { // with their bodies
+		t.Fatal(err)
+	}
 	perMatch := make(map[int64]int64)
 	for _, m := range messages {
 		perMatch[m.Match]++

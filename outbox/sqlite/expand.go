@@ -82,8 +82,8 @@ func (w *writer) moveMatch(e *outbox.Expansion, held claim, now time.Time) (int,
 	return n, nil
 }
 
-var insertMessages = newInsertion("messages", "id", "match", "address", "address_key", "resend", "state", "reason", "due", "priority",
-	"lease", "created", "finished", "recipient", "cc", "message_id", "subject", "body")
+var insertMessages = newInsertion("messages", "(match, address_key, resend)", "id", "match", "address", "address_key", "resend", "state", "reason",
+	"due", "priority", "lease", "created", "finished", "recipient", "cc", "message_id", "subject", "body")
 
 // newcomer is a message that a match gets, under the id that it is to have.
 type newcomer struct {
@@ -147,7 +147,7 @@ func (m newcomer) message(held claim, now time.Time) outbox.Message {
 	return outbox.Message{
 		ID: m.id, Match: x.ID, Position: x.Position, Rule: x.Rule, RuleName: x.RuleName, Address: m.Address, Resend: m.Resend,
 		State: m.State, Reason: m.Reason, Due: rounded(or(m.Due, now)), Expires: x.Expires, Priority: x.Priority,
-		HoldUncertain: x.HoldUncertain, Recipient: m.Recipient, CC: m.CC, MessageID: m.MessageID, Subject: m.Subject, Body: m.Body,
+		HoldUncertain: x.HoldUncertain, Silent: x.Silent, Recipient: m.Recipient, CC: m.CC, MessageID: m.MessageID, Subject: m.Subject, Body: m.Body,
 		Committed: x.Tx.Time, Created: rounded(now),
 	}
 }

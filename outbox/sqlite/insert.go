@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// insertion is an INSERT of many rows. What conflicts with a known row is passed over.
+// insertion is an INSERT of many rows. One whose identity is known is passed over. Any other conflict is an error: an id
+// that is given twice would lose a row.
 type insertion struct {
 	table   string
 	columns int
@@ -16,12 +17,13 @@ type insertion struct {
 // statements serves every number.
 var sizes = [...]int{64, 8, 1}
 
-func newInsertion(table string, columns ...string) insertion {
+// newInsertion takes the identity as the conflict target that names its index.
+func newInsertion(table, identity string, columns ...string) insertion {
 	in := insertion{table, len(columns), make(map[int]string)}
 	row := "(?" + strings.Repeat(", ?", len(columns)-1) + ")"
 	for _, n := range sizes {
-		in.text[n] = fmt.Sprintf("INSERT INTO %s (%s) VALUES %s ON CONFLICT DO NOTHING",
-			table, strings.Join(columns, ", "), row+strings.Repeat(", "+row, n-1))
+		in.text[n] = fmt.Sprintf("INSERT INTO %s (%s) VALUES %s ON CONFLICT %s DO NOTHING",
+			table, strings.Join(columns, ", "), row+strings.Repeat(", "+row, n-1), identity)
 	}
 	return in
 }

@@ -7,7 +7,7 @@ import (
 )
 
 // known is what the writer keeps in memory of the tables, so that an insert needs no look-up. It is filled when the store
-// is opened, and again whenever something was rolled back.
+// is opened, and again whenever something was rolled back: until that succeeds it is stale, and no operation runs.
 type known struct {
 	sources     map[uint32]outbox.Source
 	rules       map[uint32]string
@@ -19,6 +19,7 @@ type known struct {
 
 // load reads what is known from the tables.
 func (w *writer) load() error {
+	w.stale = true
 	w.known = known{
 		sources: make(map[uint32]outbox.Source), rules: make(map[uint32]string), ruleIDs: make(map[string]uint32),
 		texts: make(map[outbox.Hash]int64), provisional: make(map[int64]bool), last: make(map[string]int64),
@@ -28,6 +29,7 @@ func (w *writer) load() error {
 			return fmt.Errorf("reading what the store knows: %w", err)
 		}
 	}
+	w.stale = false
 	return nil
 }
 

@@ -15,7 +15,7 @@ import (
 // What a list shows of a match. The joins keep this order: the rows that are wanted are known by their ids.
 const selectMatches = `
 	SELECT m.id, t.source, t.epoch, t.lsn, t.end_lsn, t.xid, t.time, t.muted, m.ordinal, m.rule, r.name, v.hash, s.hash, m.op,
-		m.change, m.state, m.reason, m.due, m.expires, m.priority, m.key, m.hold_uncertain, m.released, m.attempts, m.created,
+		m.change, m.state, m.reason, m.due, m.expires, m.priority, m.key, m.hold_uncertain, m.silent, m.released, m.attempts, m.created,
 		m.blanked IS NOT NULL
 	FROM matches m
 	CROSS JOIN transactions t ON t.id = m.tx AND t.lsn IS NOT NULL
@@ -23,10 +23,17 @@ const selectMatches = `
 	CROSS JOIN texts v ON v.id = m.version
 	LEFT JOIN texts s ON s.id = m.shape`
 
-const selectMessages = `
+const selectMessages = selectMessage + `m.body` + fromMessages
+
+// listMessages leaves the bodies on the disk: a long list of them would not fit into memory.
+const listMessages = selectMessage + `NULL` + fromMessages
+
+const selectMessage = `
 	SELECT m.id, m.match, t.source, t.epoch, t.lsn, x.ordinal, x.rule, r.name, m.address, m.resend, m.state, m.reason, m.reply,
-		m.due, x.expires, m.priority, x.hold_uncertain, m.released, m.recipient, m.cc, m.message_id, m.subject, m.body,
-		m.attempts, t.time, m.created, m.finished, x.blanked IS NOT NULL
+		m.due, x.expires, m.priority, x.hold_uncertain, x.silent, m.released, m.recipient, m.cc, m.message_id, m.subject,
+		m.attempts, t.time, m.created, m.finished, x.blanked IS NOT NULL, `
+
+const fromMessages = `
 	FROM messages m
 	CROSS JOIN matches x ON x.id = m.match
 	CROSS JOIN transactions t ON t.id = x.tx
@@ -45,7 +52,7 @@ func scanMatch(scan scanner) (f stub[outbox.Match], err error) {
 	var version, shape []byte
 	p := &m.Position
 	if err := scan(&m.ID, &p.Source, &p.Epoch, &lsn, &end, &m.Tx.XID, &committed, &m.Tx.Muted, &ordinal, &m.Rule, &m.RuleName,
-		&version, &shape, &m.Op, &m.Change, &m.State, &m.Reason, &due, &expires, &m.Priority, &m.Key, &m.HoldUncertain, &m.Released,
+		&version, &shape, &m.Op, &m.Change, &m.State, &m.Reason, &due, &expires, &m.Priority, &m.Key, &m.HoldUncertain, &m.Silent, &m.Released,
 		&m.Attempts, &created, &f.sensitive); err != nil {
 		return f, err
 	}
@@ -65,8 +72,8 @@ func scanMessage(scan scanner) (f stub[outbox.Message], err error) {
 	var cc sql.NullString
 	p := &m.Position
 	if err := scan(&m.ID, &m.Match, &p.Source, &p.Epoch, &lsn, &ordinal, &m.Rule, &m.RuleName, &m.Address, &m.Resend, &m.State,
-		&m.Reason, &m.Reply, &due, &expires, &m.Priority, &m.HoldUncertain, &m.Released, &m.Recipient, &cc, &m.MessageID, &m.Subject,
-		&m.Body, &m.Attempts, &committed, &created, &finished, &f.sensitive); err != nil {
+		&m.Reason, &m.Reply, &due, &expires, &m.Priority, &m.HoldUncertain, &m.Silent, &m.Released, &m.Recipient, &cc, &m.MessageID,
+		&m.Subject, &m.Attempts, &committed, &created, &finished, &f.sensitive, &m.Body); err != nil {
 		return f, err
 	}
 	p.LSN, p.Ordinal = position.LSN(lsn), uint64(ordinal)
@@ -109,7 +116,11 @@ func (s *Store) Matches(ctx context.Context, f outbox.Filter) ([]outbox.Match, e
 
 // Messages lists messages, newest first.
 func (s *Store) Messages(ctx context.Context, f outbox.Filter) ([]outbox.Message, error) {
-	found, err := listed(ctx, s, scanMessage, selectMessages, newSearch("messages", &f, f.MessageStates))
+	query := listMessages
+	if len(f.Messages) > 0 {
+		query = selectMessages
+	}
+	found, err := listed(ctx, s, scanMessage, query, newSearch("messages", &f, f.MessageStates))
 	if err != nil {
 		return nil, fmt.Errorf("listing messages: %w", explain(err))
 	}

@@ -13,7 +13,7 @@ import (
 const interrupted = "the process ended while it was being sent; whether the relay has it is not known"
 
 // Recover discards what is provisional and gives up on the outcomes that a dead process did not record. The attempt counts:
-// a message that kills the process must not do it for ever.
+// the relay may have had the mail.
 func (s *Store) Recover(ctx context.Context, now time.Time) (outbox.Recovered, error) {
 	var r outbox.Recovered
 	err := s.write(ctx, "recovering", func(w *writer) (err error) {

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 )
 
@@ -41,6 +40,7 @@ type writer struct {
 	prepare    func(query string) (*sql.Stmt, error)
 	statements map[string]*sql.Stmt // by their text, for the life of the connection
 	known      known
+	stale      bool // known is not what the tables hold
 	claims     *claims
 	claimed    []change // what the open transaction did to claims
 	committed  []func() // to be done when it is durable
@@ -123,12 +123,19 @@ func (w *writer) transaction(group []op, results []error) error {
 	return nil
 }
 
-// begin opens a transaction. One that an error left open is rolled back first.
+// begin opens a transaction in which memory and tables agree. One that an error left open is rolled back first.
 func (w *writer) begin() error {
 	_, err := w.exec(`BEGIN IMMEDIATE`)
 	if err != nil {
+		w.stale = true
 		w.exec(`ROLLBACK`) //nolint:errcheck // there may be none; the next BEGIN tells
 		_, err = w.exec(`BEGIN IMMEDIATE`)
+	}
+	if err != nil || !w.stale {
+		return err
+	}
+	if err = w.load(); err != nil {
+		w.exec(`ROLLBACK`) //nolint:errcheck // if it did not succeed, the next BEGIN tells
 	}
 	return err
 }
@@ -138,7 +145,8 @@ func (w *writer) undo(why error) error {
 	// SQLite rolls back by itself after some errors of the disk; then there is nothing to roll back.
 	w.exec(`ROLLBACK`) //nolint:errcheck // if it did not succeed, the next BEGIN tells
 	w.claims.undo(w.claimed)
-	return errors.Join(why, w.load())
+	w.stale = true // the next BEGIN mends it
+	return why
 }
 
 // alone runs one operation of several. What it did is undone if it fails; fatal is an error that cost the others theirs.

@@ -211,7 +211,7 @@ func TestPlans(t *testing.T) {
 	few := []int64{1, 2}
 	list := func(f outbox.Filter) string {
 		ids := newSearch("messages", &f, f.MessageStates)
-		return selectMessages + ` WHERE m.id IN (` + ids.text + `) ORDER BY m.id DESC` + ids.limit
+		return listMessages + ` WHERE m.id IN (` + ids.text + `) ORDER BY m.id DESC` + ids.limit
 	}
 	act := func(a outbox.Action, f outbox.Filter) string {
 		text, _ := messageMoves[a].statement("messages", messageMoves[a].from[0], &f)
@@ -221,6 +221,9 @@ func TestPlans(t *testing.T) {
 		"due matches":             {selectDue[matches], "-"},
 		"due messages":            {selectDue[messages], "-"},
 		"blanking":                {blankFinal, "SCAN matches USING INDEX matches_blank"}, // holds only what is to be blanked
+		"blanking one":            {blankOne, "-"},
+		"blanking what expired":   {blankExpired, "SCAN transactions USING INDEX transactions_provisional"},
+		"dropping what was shown": {dropShown, "SCAN json_each"},
 		"outcome":                 {dropBody, "-"},
 		"one match":               {selectMatches + ` WHERE m.id = ?`, "-"},
 		"newest":                  {list(outbox.Filter{Limit: 50}), "SCAN m"}, // backwards, up to the limit

@@ -63,6 +63,7 @@ CREATE TABLE matches (
     priority       INTEGER NOT NULL,
     key            TEXT    NOT NULL,
     hold_uncertain INTEGER NOT NULL,
+    silent         INTEGER NOT NULL, -- made while nothing was let out
     released       INTEGER NOT NULL DEFAULT 0,
     attempts       INTEGER NOT NULL DEFAULT 0,
     created        INTEGER NOT NULL,
