@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -71,6 +72,7 @@ func all(ctx context.Context, quick bool, names []string) (err error) {
 	if b.self, err = os.Executable(); err != nil {
 		return err
 	}
+	before := load()
 	for _, name := range known {
 		if len(names) > 0 && !slices.Contains(names, name) {
 			continue
@@ -79,7 +81,19 @@ func all(ctx context.Context, quick bool, names []string) (err error) {
 			return err
 		}
 	}
-	return nil
+	_, err = fmt.Fprintf(b.out, "\n%d processors, load average %s before and %s after: what else runs on the machine stretches the longer side more\n",
+		runtime.NumCPU(), before, load())
+	return err
+}
+
+// load is the machine's load average over the last minute (proc(5)), so that nobody takes the numbers of a busy machine for more.
+func load() string {
+	text, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return "unknown"
+	}
+	first, _, _ := strings.Cut(string(text), " ")
+	return first
 }
 
 func (b *bench) one(ctx context.Context, name string) (err error) {
