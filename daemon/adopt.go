@@ -30,12 +30,21 @@ type adoption struct {
 // adopt compares a store's source with the slot that the database has. A slot that this store did not intend may have been
 // made by anybody, and a slot that was confirmed beyond the store's checkpoint will never send again what lies between:
 // both are gaps, and so is a slot that is gone. Nothing here is guessed to be harmless.
-func adopt(src *outbox.Source, slot *cdc.SlotInfo) adoption {
+//
+// Elsewhere is a source of the same database and slot in another cluster, if the store has one: after a move to a new server
+// what was committed between the two is a gap as well.
+func adopt(src, elsewhere *outbox.Source, slot *cdc.SlotInfo) adoption {
+	to := position.LSN(0)
+	if slot != nil && !slot.Lost() {
+		to = slot.Confirmed
+	}
 	switch {
+	case src == nil && elsewhere != nil:
+		return adoption{stepGap, 0, to, fmt.Sprintf("the store covers this database on another server (system %s, up to %s), and this is another one: it was restored, upgraded or moved", elsewhere.SystemID, elsewhere.Checkpoint)}
 	case src == nil && slot == nil:
 		return adoption{step: stepIntend}
 	case src == nil:
-		return adoption{stepGap, 0, slot.Confirmed, "the slot exists, and this store did not make it: the store is new or was lost, or the slot is somebody else's"}
+		return adoption{stepGap, 0, to, "the slot exists, and this store did not make it: the store is new or was lost, or the slot is somebody else's"}
 	case src.State == outbox.SourceIntended && slot == nil:
 		return adoption{step: stepCreate}
 	case slot == nil:

@@ -16,6 +16,12 @@ func TestAdopt(t *testing.T) {
 		return &outbox.Source{State: outbox.SourceStreaming, Checkpoint: lsn}
 	}
 	slot := func(lsn position.LSN) *cdc.SlotInfo { return &cdc.SlotInfo{Confirmed: lsn} }
+	if got := adopt(nil, at(7), nil); got.step != stepGap {
+		t.Errorf("a server that the database was moved to: step %d; want a gap", got.step)
+	}
+	if got := adopt(nil, nil, &cdc.SlotInfo{Confirmed: 5, WALStatus: "lost"}); got.step != stepGap || got.to != 0 {
+		t.Errorf("an invalidated slot beside an empty store: %+v; want a gap and a new slot", got)
+	}
 	for name, c := range map[string]struct {
 		src  *outbox.Source
 		slot *cdc.SlotInfo
@@ -32,7 +38,7 @@ func TestAdopt(t *testing.T) {
 		"the slot was invalidated":                  {at(5), &cdc.SlotInfo{Confirmed: 5, WALStatus: "lost"}, stepGap},
 		"the slot was invalidated before we had it": {intended, &cdc.SlotInfo{WALStatus: "lost"}, stepGap},
 	} {
-		got := adopt(c.src, c.slot)
+		got := adopt(c.src, nil, c.slot)
 		if got.step != c.want {
 			t.Errorf("%s: step %d; want %d", name, got.step, c.want)
 		}

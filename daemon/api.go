@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -51,9 +52,6 @@ type MatchView struct {
 	Due       time.Time         `json:"due,omitzero"`
 	Committed time.Time         `json:"committed,omitzero"`
 }
-
-// Expanded says whether the match became messages, and so needs no line of its own beside theirs.
-func (m *MatchView) Expanded() bool { return m.State == outbox.MatchExpanded }
 
 // AttemptView is one conversation with a relay.
 type AttemptView struct {
@@ -129,13 +127,28 @@ type api struct {
 
 func (a *api) getStatus(w http.ResponseWriter, _ *http.Request) { reply(w, a.status(), nil) }
 
+// mostListed bounds a list, and usualListed is how long one is when nobody says.
+const (
+	mostListed  = 1000
+	usualListed = 50
+)
+
+// list leaves out matches that became messages, unless their state is asked for: their messages tell.
 func (a *api) list(w http.ResponseWriter, r *http.Request) {
 	_, f, err := selection(r)
+	if f.Limit <= 0 {
+		f.Limit = usualListed
+	}
+	f.Limit = min(f.Limit, mostListed)
 	view := ListView{Messages: []MessageView{}, Matches: []MatchView{}}
-	if err == nil && (len(f.MessageStates) > 0 || len(f.MatchStates) == 0) {
+	asked := len(f.MessageStates)+len(f.MatchStates) > 0
+	if err == nil && (!asked || len(f.MessageStates) > 0) {
 		view.Messages, err = a.messages(r, f)
 	}
-	if err == nil && (len(f.MatchStates) > 0 || len(f.MessageStates) == 0) && f.Address == "" {
+	if err == nil && (!asked || len(f.MatchStates) > 0) && f.Address == "" {
+		if !asked {
+			f.MatchStates = slices.DeleteFunc(outbox.MatchStates(), func(s outbox.MatchState) bool { return s == outbox.MatchExpanded })
+		}
 		view.Matches, err = a.matches(r, f)
 	}
 	reply(w, view, err)

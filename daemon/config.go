@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"postman/dispatch"
 )
 
 // Config is all that a daemon is told from outside, resolved once: flag over environment over file over default.
@@ -229,8 +231,8 @@ func (c *Config) checkRelay(bad func(string, ...any)) {
 		bad("smtp_url: mode %s needs a relay; set SMTP_URL=smtp+starttls://user:password@host:587", c.Mode)
 		return
 	}
-	if _, err := url.Parse(string(c.SMTPURL)); err != nil {
-		bad("smtp_url: not a URL; one looks like smtp+starttls://user:password@host:587") // err would show the password
+	if _, err := dispatch.ParseRelay(string(c.SMTPURL)); err != nil {
+		bad("smtp_url: %w", err)
 	}
 }
 

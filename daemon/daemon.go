@@ -51,6 +51,8 @@ type Daemon struct {
 	source   outbox.Source
 	started  time.Time
 	watcher  *fsnotify.Watcher
+	reload   chan struct{} // holds one token: a reload is asked for
+	revived  revivals
 	addr     net.Addr
 
 	reloading sync.Mutex // one Reload at a time
@@ -87,7 +89,7 @@ func New(o Options) (*Daemon, error) {
 	}
 	return &Daemon{
 		config: o.Config, log: log, observe: o.Observe, report: report, zone: zone,
-		trouble: make(map[string]string), failed: make(chan error, 2),
+		trouble: make(map[string]string), failed: make(chan error, 2), reload: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -112,11 +114,14 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	if err := d.openWatcher(); err != nil {
 		return err
 	}
-	set, err := (&loader{d.config, conn, d.lookup, d.store, false}).load(ctx)
+	set, err := (&loader{d.config, conn, d.lookup, false}).load(ctx)
 	if err != nil {
 		return err
 	}
 	if err := d.prepare(ctx, conn, set); err != nil {
+		return err
+	}
+	if err := set.live.register(ctx, d.store); err != nil {
 		return err
 	}
 	d.goLive(ctx, set.live)
@@ -178,12 +183,7 @@ func (d *Daemon) connect(ctx context.Context) (*pgx.Conn, error) {
 // prepare makes the database and the store fit, and arms live sending.
 func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *loaded) (err error) {
 	p := &preparation{config: d.config, conn: conn, store: d.store, needs: set.needs, catalog: set.catalog}
-	if d.source, err = p.run(ctx); err != nil {
-		return err
-	}
-	if d.config.Mode == "live" {
-		d.source, err = arm(ctx, d.store, d.source, string(d.config.DatabaseURL), false)
-	}
+	d.source, err = p.run(ctx)
 	return err
 }
 
@@ -250,7 +250,7 @@ func (d *Daemon) begin(ctx context.Context) (err error) {
 func (d *Daemon) takeIn(ctx context.Context, h *holds) {
 	defer d.batch.close()
 	err := d.stream.Run(ctx, &intake{
-		log: d.log.With("component", "intake"), store: d.store, source: d.source, zone: d.zone, live: &d.live, holds: h,
+		log: d.log.With("component", "intake"), store: d.store, source: d.source, zone: d.zone, silent: !d.config.Sends(), live: &d.live, holds: h,
 		batch: d.batch, report: d.report.report,
 		persist: func(call func(context.Context) error) error {
 			return persist(ctx, func(err error) { d.setTrouble("store", err) }, call)
@@ -391,24 +391,54 @@ func (d *Daemon) newDispatcher() (*dispatch.Dispatcher, error) {
 func (d *Daemon) ruleOf(ctx context.Context, m outbox.Match) (*rules.Rule, error) {
 	l := d.live.Load()
 	r, ok := l.byID[m.Rule]
-	if !ok {
-		return nil, dispatch.ErrRuleGone
-	}
-	if l.known[r].version == m.Version {
+	switch {
+	case ok && l.known[r].version == m.Version:
 		return r, nil
+	case ok || l.isBroken(m.RuleName):
+		return d.revived.get(m, func() (*rules.Rule, error) { return d.revive(ctx, m) })
 	}
-	return d.revive(ctx, m)
+	return nil, dispatch.ErrRuleGone
+}
+
+// revivals keeps rules that were read back: a backlog of one version is many matches.
+type revivals struct {
+	mu    sync.Mutex
+	rules map[[2]outbox.Hash]*rules.Rule
+}
+
+// mostRevived bounds the versions that are kept.
+const mostRevived = 256
+
+func (r *revivals) get(m outbox.Match, read func() (*rules.Rule, error)) (*rules.Rule, error) {
+	key := [2]outbox.Hash{m.Version, m.Shape}
+	r.mu.Lock()
+	known, ok := r.rules[key]
+	r.mu.Unlock()
+	if ok {
+		return known, nil
+	}
+	rule, err := read()
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.rules == nil || len(r.rules) >= mostRevived {
+		r.rules = make(map[[2]outbox.Hash]*rules.Rule)
+	}
+	r.rules[key] = rule
+	return rule, nil
 }
 
 // revive reads back the version of a rule that a match was made with.
 func (d *Daemon) revive(ctx context.Context, m outbox.Match) (*rules.Rule, error) {
-	source, err := d.store.Text(ctx, m.Version)
+	source, err := d.text(ctx, m.Version)
 	if err != nil {
 		return nil, fmt.Errorf("reading version %s of rule %q: %w", shortHash(m.Version), m.RuleName, err)
 	}
 	var table *cdc.Table
 	if m.Shape != (outbox.Hash{}) {
-		shape, err := d.store.Text(ctx, m.Shape)
+		shape, err := d.text(ctx, m.Shape)
 		if err != nil {
 			return nil, fmt.Errorf("reading the table's shape of match %d: %w", m.ID, err)
 		}
@@ -417,6 +447,15 @@ func (d *Daemon) revive(ctx context.Context, m outbox.Match) (*rules.Rule, error
 		}
 	}
 	return rules.Revive(source, table)
+}
+
+// text reads a stored text. A store that fails for the moment is no reason to give a match up.
+func (d *Daemon) text(ctx context.Context, h outbox.Hash) ([]byte, error) {
+	text, err := d.store.Text(ctx, h)
+	if err != nil && !errors.Is(err, outbox.ErrNotFound) {
+		err = fmt.Errorf("%w: %w", dispatch.ErrNotNow, err)
+	}
+	return text, err
 }
 
 // announce says what the daemon does with mails, since nobody should have to guess.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -84,11 +85,18 @@ func TestModes(t *testing.T) {
 			if m := w.messages(d, 1); m[0].State != outbox.MessageNotSent {
 				t.Errorf("message %+v", m[0])
 			}
+			w.sql(`insert into visits (kind, staff_id) select 'visit', 1 from generate_series(1, 101)`)
+			held := w.matches(d, 101, outbox.MatchHeld)
 			w.stop(d)
 			w.config.Mode = "live"
 			d = w.start()
-			w.sql(`insert into visits (kind, staff_id) values ('visit', 2)`)
+			if _, err := d.store.Act(t.Context(), outbox.Release, outbox.Filter{Matches: []int64{held[0].ID}}, "", time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			d.dispatch.Wake()
 			w.messages(d, 2)
+			w.sql(`insert into visits (kind, staff_id) values ('visit', 2)`)
+			w.messages(d, 3)
 			if diff := cmp.Diff([]string{"lee@example.com"}, w.recipients()); diff != "" {
 				t.Errorf("going live sent what was made before: %s", diff)
 			}
@@ -422,6 +430,50 @@ func TestBrokenRuleBreaksAlone(t *testing.T) {
 	w.messages(d, 3)
 	if gaps := open(); len(gaps) != 0 {
 		t.Errorf("still open: %+v", gaps)
+	}
+}
+
+// A server that is asked to shut down waits for postman, which must let it: the positions of what it sent are confirmed, also
+// those behind which there was nothing to store.
+func TestPostgresShutsDown(t *testing.T) {
+	t.Parallel()
+	c := pgtest.Own(t, nil)
+	w := newWorld(t)
+	w.url = c.URL("postgres")
+	w.config.DatabaseURL = Secret(w.url)
+	w.sql(worldSchema, `create table unwatched (i int)`)
+	w.start()
+	for range 3 {
+		w.sql(`insert into unwatched select generate_series(1, 100)`)
+	}
+	began := time.Now()
+	if err := c.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("the server took %v to shut down and start", took)
+	}
+}
+
+// A store that takes nothing any more must not keep the daemon from stopping.
+func TestStopUnderAFailingStore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.start()
+	if err := d.store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.sql(`insert into visits (kind, staff_id, note) select 'visit', 1, repeat('x', 10000) from generate_series(1, 90)`,
+		`insert into visits (kind, staff_id) values ('visit', 1)`)
+	w.eventually("trouble", func() bool { healthy, _ := d.health(); return !healthy })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- d.Stop(ctx) }()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatal("it never stops")
 	}
 }
 

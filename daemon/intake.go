@@ -30,6 +30,7 @@ type intake struct {
 	store  outbox.Store
 	source outbox.Source
 	zone   *time.Location
+	silent bool // the delivery mode lets nothing out
 	live   *atomic.Pointer[live]
 	holds  *holds
 	batch  *gathering
@@ -183,7 +184,7 @@ func (in *intake) match(c *cdc.Change, r *rules.Rule, state outbox.MatchState, r
 	m := outbox.NewMatch{
 		Ordinal: c.Ordinal, Rule: known.id, Version: known.version, Op: c.Op.String(),
 		State: state, Reason: reason, Due: time.Now(), Expires: expires(r, tx.Time, in.zone),
-		Priority: priority(r.Priority), HoldUncertain: r.HoldUncertain,
+		Priority: priority(r.Priority), HoldUncertain: r.HoldUncertain, Silent: in.silent,
 		Change: c.AppendRest(nil, nil),
 	}
 	if len(r.Sensitive) > 0 {

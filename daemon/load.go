@@ -12,7 +12,6 @@ import (
 
 	"postman/cdc"
 	"postman/dispatch"
-	"postman/outbox"
 	"postman/rules"
 	"postman/templates"
 )
@@ -22,7 +21,6 @@ type loader struct {
 	config Config
 	conn   *pgx.Conn
 	lookup *dispatch.Lookup
-	store  outbox.Store
 	// strict makes an error of the catalog one of the whole set, as in a reload; at start it breaks only its rule.
 	strict bool
 }
@@ -49,7 +47,7 @@ func (l *loader) load(ctx context.Context) (*loaded, error) {
 	if templateErr != nil || l.strict && compileErr != nil {
 		return nil, refused{errors.Join(compileErr, templateErr)}
 	}
-	broken, err := (&checker{l.lookup, catalog, mails}).check(ctx, set)
+	broken, err := (&checker{l.strict, l.lookup, catalog, mails}).check(ctx, set)
 	if err != nil || l.strict && len(broken) > 0 {
 		return nil, errors.Join(compileErr, asError(broken), err)
 	}
@@ -60,9 +58,6 @@ func (l *loader) load(ctx context.Context) (*loaded, error) {
 	}
 	set = without(set, broken)
 	out := &live{rules: set, templates: mails, broken: broken, loaded: time.Now()}
-	if err := out.register(ctx, l.store); err != nil {
-		return nil, err
-	}
 	return &loaded{out, set.Needs(), catalog}, nil
 }
 

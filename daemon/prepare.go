@@ -26,6 +26,7 @@ type preparation struct {
 	needs   []cdc.Need
 	catalog *cdc.Catalog
 	accept  bool // an operator accepts a gap
+	arm     bool // an operator arms live sending for this database
 }
 
 // SQLError says that the role may not do what has to be done, and what a DBA has to run instead.
@@ -51,29 +52,42 @@ func (p *preparation) run(ctx context.Context) (outbox.Source, error) {
 	if err := db.Ready(); err != nil {
 		return outbox.Source{}, err
 	}
-	src, err := p.source(ctx, db)
+	sources, err := p.store.Sources(ctx)
 	if err != nil {
+		return outbox.Source{}, fmt.Errorf("reading what the store covers: %w", err)
+	}
+	src, elsewhere := p.find(sources, db)
+	known := src
+	if src == nil {
+		src = &outbox.Source{SystemID: db.SystemID, Database: db.Name, Slot: p.config.Slot, Epoch: 1}
+	}
+	// Refusals come before anything is made: a slot that nobody reads pins WAL.
+	if err := p.armed(src, sources); err != nil {
 		return outbox.Source{}, err
 	}
-	a := adopt(src, db.Slot)
+	a := adopt(known, elsewhere, db.Slot)
 	if a.step == stepGap && !p.accept {
 		return outbox.Source{}, &GapError{p.config.Slot, a.from, a.to, a.reason}
 	}
 	if err := p.publish(ctx, db, a); err != nil {
 		return outbox.Source{}, err
 	}
-	if src == nil {
-		src = &outbox.Source{SystemID: db.SystemID, Database: db.Name, Slot: p.config.Slot, Epoch: 1}
-	}
 	return p.take(ctx, *src, db, a)
 }
 
-func (p *preparation) source(ctx context.Context, db *cdc.Database) (*outbox.Source, error) {
-	src, err := p.store.Source(ctx, db.SystemID, db.Name, p.config.Slot)
-	if errors.Is(err, outbox.ErrNotFound) {
-		return nil, nil
+// find picks the source of this database, and one of the same database and slot on another server.
+func (p *preparation) find(sources []outbox.Source, db *cdc.Database) (src, elsewhere *outbox.Source) {
+	for i := range sources {
+		s := &sources[i]
+		switch {
+		case s.Database != db.Name || s.Slot != p.config.Slot:
+		case s.SystemID == db.SystemID:
+			src = s
+		case s.State == outbox.SourceStreaming:
+			elsewhere = s
+		}
 	}
-	return &src, err
+	return src, elsewhere
 }
 
 // publish alters the publications to what the rules need, or says what a DBA has to run.
@@ -111,15 +125,15 @@ func denied(err error) bool {
 func (p *preparation) take(ctx context.Context, src outbox.Source, db *cdc.Database, a adoption) (_ outbox.Source, err error) {
 	switch a.step {
 	case stepResume:
-		return src, nil
+		return p.save(ctx, src) // it may be armed now
 	case stepTake:
 		return p.streaming(ctx, src, a.to)
 	case stepGap:
 		return p.bridge(ctx, src, db, a)
 	case stepIntend:
 		src.State = outbox.SourceIntended
-		if src, err = p.store.SaveSource(ctx, src); err != nil {
-			return src, fmt.Errorf("storing the intent to make slot %q: %w", p.config.Slot, err)
+		if src, err = p.save(ctx, src); err != nil {
+			return src, err
 		}
 	case stepCreate:
 	}
@@ -138,9 +152,10 @@ func (p *preparation) bridge(ctx context.Context, src outbox.Source, db *cdc.Dat
 		}
 	}
 	if src.ID == 0 {
-		src.State = outbox.SourceIntended
-		if src, err = p.store.SaveSource(ctx, src); err != nil {
-			return src, fmt.Errorf("storing the source: %w", err)
+		// Streaming from nowhere: were we to die before the gap is recorded, the next start would find it again.
+		src.State = outbox.SourceStreaming
+		if src, err = p.save(ctx, src); err != nil {
+			return src, err
 		}
 	} else {
 		src.Epoch++
@@ -151,8 +166,8 @@ func (p *preparation) bridge(ctx context.Context, src outbox.Source, db *cdc.Dat
 		return src, fmt.Errorf("recording the gap: %w", err)
 	}
 	src.State = outbox.SourceIntended
-	if src, err = p.store.SaveSource(ctx, src); err != nil {
-		return src, fmt.Errorf("storing the new epoch: %w", err)
+	if src, err = p.save(ctx, src); err != nil {
+		return src, err
 	}
 	to := a.to
 	if to == 0 {
@@ -177,8 +192,13 @@ func (p *preparation) streaming(ctx context.Context, src outbox.Source, start po
 		}
 	}
 	src.State, src.Checkpoint = outbox.SourceStreaming, start
-	if src, err = p.store.SaveSource(ctx, src); err != nil {
-		return src, fmt.Errorf("storing where slot %q starts: %w", p.config.Slot, err)
+	return p.save(ctx, src)
+}
+
+func (p *preparation) save(ctx context.Context, src outbox.Source) (outbox.Source, error) {
+	src, err := p.store.SaveSource(ctx, src)
+	if err != nil {
+		return src, fmt.Errorf("storing what is known of slot %q: %w", p.config.Slot, err)
 	}
 	return src, nil
 }
@@ -193,38 +213,31 @@ func (e *ArmError) Error() string {
 		"  → If it is a copy: POSTMAN_MODE=redirect POSTMAN_REDIRECT=you@example.com", e.Armed, e.Hosts)
 }
 
-// arm notes, at the first live run of a store, for which database it may send, and refuses any other until told so.
-func arm(ctx context.Context, store outbox.Store, src outbox.Source, databaseURL string, force bool) (outbox.Source, error) {
-	hosts, err := hostList(databaseURL)
+// armed decides whether live sending is armed for the source: noted at the first live run of a store, for one database, and
+// refused for any other until an operator says so. It changes src alone; take stores it.
+func (p *preparation) armed(src *outbox.Source, all []outbox.Source) error {
+	if p.config.Mode != "live" && !p.arm {
+		return nil
+	}
+	hosts, err := hostList(string(p.config.DatabaseURL))
 	if err != nil {
-		return src, err
+		return err
 	}
-	if src.Armed == hosts {
-		return src, nil
-	}
-	elsewhere, err := armedElsewhere(ctx, store, src)
-	if err != nil {
-		return src, err
-	}
-	if before := cmp.Or(src.Armed, elsewhere); before != "" && !force {
-		return src, &ArmError{before, hosts + " (system " + src.SystemID + ", database " + src.Database + ")"}
+	if before := cmp.Or(src.Armed, armedElsewhere(src, all)); before != "" && src.Armed != hosts && !p.arm {
+		return &ArmError{before, hosts + " (system " + src.SystemID + ", database " + src.Database + ")"}
 	}
 	src.Armed = hosts
-	return store.SaveSource(ctx, src)
+	return nil
 }
 
 // armedElsewhere finds another database that the store was armed for: then this one may be a restored copy.
-func armedElsewhere(ctx context.Context, store outbox.Store, src outbox.Source) (string, error) {
-	all, err := store.Sources(ctx)
-	if err != nil {
-		return "", err
-	}
+func armedElsewhere(src *outbox.Source, all []outbox.Source) string {
 	for _, s := range all {
 		if s.ID != src.ID && s.Armed != "" {
-			return fmt.Sprintf("%s (system %s, database %s)", s.Armed, s.SystemID, s.Database), nil
+			return fmt.Sprintf("%s (system %s, database %s)", s.Armed, s.SystemID, s.Database)
 		}
 	}
-	return "", nil
+	return ""
 }
 
 // hostList is the hosts of a connection string, as written, without user and password.

@@ -2,17 +2,24 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
 
+// reloadPatience bounds a reload: altering a publication waits for a VACUUM of the table.
+const reloadPatience = 2 * time.Minute
+
 // Reload reads rules and templates again. All that can fail is done before anything live is touched: a set with any error
 // leaves the live one in place, and the error says what is wrong with it.
 func (d *Daemon) Reload(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, reloadPatience, errors.New("the reload took too long: does something lock a table whose publication has to change?"))
+	defer cancel()
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	defer func() { d.setTrouble("reload", err) }()
@@ -21,7 +28,7 @@ func (d *Daemon) Reload(ctx context.Context) (err error) {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	set, err := (&loader{d.config, conn, d.lookup, d.store, true}).load(ctx)
+	set, err := (&loader{d.config, conn, d.lookup, true}).load(ctx)
 	if err != nil {
 		return fmt.Errorf("the rules were not reloaded, those from %s stay live:\n%w", d.live.Load().loaded.Format(time.TimeOnly), err)
 	}
@@ -30,6 +37,9 @@ func (d *Daemon) Reload(ctx context.Context) (err error) {
 	p := &preparation{config: d.config, conn: conn, store: d.store, needs: set.needs, catalog: set.catalog}
 	if err := p.republish(ctx); err != nil {
 		return fmt.Errorf("the rules were not reloaded, the publications do not fit them: %w", err)
+	}
+	if err := set.live.register(ctx, d.store); err != nil {
+		return err
 	}
 	d.goLive(ctx, set.live)
 	d.dispatch.Wake()
@@ -48,7 +58,7 @@ func (d *Daemon) openWatcher() error {
 	return d.addFolders(watcher)
 }
 
-// watch reloads when a rule file or a template changes.
+// watch reloads when a rule file or a template changes, and when it is asked to.
 func (d *Daemon) watch(ctx context.Context) {
 	const settle = 200 * time.Millisecond // an editor's save is several events
 	timer := time.NewTimer(time.Hour)
@@ -61,36 +71,49 @@ func (d *Daemon) watch(ctx context.Context) {
 			if d.concerns(e) {
 				timer.Reset(settle)
 			}
-		case err := <-d.watcher.Errors:
-			d.setTrouble("reload", fmt.Errorf("watching rules and templates: %w", err))
+		case err := <-d.watcher.Errors: // events were lost, for one: whatever they said, look
+			d.log.Warn("watching rules and templates", "error", err)
+			timer.Reset(settle)
+		case <-d.reload:
+			d.reloadNow(ctx)
 		case <-timer.C:
-			d.reloadWatched(ctx)
+			d.reloadNow(ctx)
 		}
 	}
 }
 
-func (d *Daemon) reloadWatched(ctx context.Context) {
-	if err := d.Reload(ctx); err != nil && ctx.Err() == nil {
-		d.ReportReload(ctx, err)
+// RequestReload has rules and templates read again soon. What is wrong with them is reported.
+func (d *Daemon) RequestReload() {
+	select {
+	case d.reload <- struct{}{}:
+	default: // it is asked for already
 	}
 }
 
-// ReportReload tells people that a reload was refused.
-func (d *Daemon) ReportReload(ctx context.Context, err error) {
-	d.report.report(ctx, err, "", "reload")
+func (d *Daemon) reloadNow(ctx context.Context) {
+	// A folder that was replaced as a whole is another one by now; watching one again that is watched changes nothing.
+	err := errors.Join(d.addFolders(d.watcher), d.Reload(ctx))
+	if err != nil && ctx.Err() == nil {
+		d.report.report(ctx, err, "", "reload")
+	}
 }
 
 func (d *Daemon) addFolders(watcher *fsnotify.Watcher) error {
-	folders := []string{d.config.Templates, filepath.Dir(d.config.Rules)}
-	if info, err := os.Stat(d.config.Rules); err == nil && info.IsDir() {
-		folders[1] = d.config.Rules
-	}
-	for _, f := range folders {
+	for _, f := range d.folders() {
 		if err := watcher.Add(f); err != nil {
 			return fmt.Errorf("watching %s: %w", f, err)
 		}
 	}
 	return nil
+}
+
+// folders are those that are watched.
+func (d *Daemon) folders() []string {
+	rules := filepath.Clean(d.config.Rules)
+	if info, err := os.Stat(rules); err == nil && !info.IsDir() {
+		rules = filepath.Dir(rules)
+	}
+	return []string{filepath.Clean(d.config.Templates), rules}
 }
 
 // concerns says whether an event may have changed what was loaded. The store and its log may lie in the same folder, and
@@ -100,10 +123,11 @@ func (d *Daemon) concerns(e fsnotify.Event) bool {
 		return false
 	}
 	switch filepath.Ext(e.Name) {
-	case ".yaml", ".yml", ".html", ".txt":
+	case ".yaml", ".yml", ".html":
 		return true
 	}
-	return filepath.Base(e.Name) == "..data" // the link that Kubernetes swaps
+	// The link that Kubernetes swaps; a folder that was replaced.
+	return filepath.Base(e.Name) == "..data" || slices.Contains(d.folders(), filepath.Clean(e.Name))
 }
 
 // housekeep blanks what has expired.

@@ -49,6 +49,11 @@ func (l *live) sound(name string) bool {
 	return slices.ContainsFunc(l.rules.Rules, func(r *rules.Rule) bool { return r.Name == name })
 }
 
+// isBroken says whether there is a rule of that name that the catalog does not bear.
+func (l *live) isBroken(name string) bool {
+	return slices.ContainsFunc(l.broken, func(e *rules.Error) bool { return e.Rule == name })
+}
+
 // expires is when a mail about something that happened at t is too old to be sent; zero: never. The days are calendar
 // days in the rule's zone.
 func expires(r *rules.Rule, t time.Time, zone *time.Location) time.Time {

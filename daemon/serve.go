@@ -28,12 +28,12 @@ func (d *Daemon) serve(ctx context.Context) error {
 	}
 	d.serveOn(ctx, socket, API(d.store, d.Status, d.dispatch.Wake))
 	d.defers(func() { d.close("socket", os.Remove(SocketPath(d.config.StorePath()))) })
-	if d.config.HTTP == "" {
+	if d.config.HTTP == "" || d.config.HTTP == "off" {
 		return nil
 	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", d.config.HTTP)
 	if err != nil {
-		return fmt.Errorf("listening on http %s (POSTMAN_HTTP; empty for none): %w", d.config.HTTP, err)
+		return fmt.Errorf("listening on http %s (POSTMAN_HTTP; off for none): %w", d.config.HTTP, err)
 	}
 	d.addr = listener.Addr()
 	mux := http.NewServeMux()

@@ -49,21 +49,18 @@ func Setup(ctx context.Context, c Config, o SetupOptions) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
-	done, err := setup(ctx, &preparation{config: c, conn: conn, store: store, needs: set.Needs(), catalog: catalog, accept: o.AcceptGap}, o.Arm)
+	done, err := setup(ctx, &preparation{config: c, conn: conn, store: store, needs: set.Needs(), catalog: catalog, accept: o.AcceptGap, arm: o.Arm})
 	return done, errors.Join(err, store.Close())
 }
 
-func setup(ctx context.Context, p *preparation, armed bool) (done []string, err error) {
+func setup(ctx context.Context, p *preparation) (done []string, err error) {
 	src, err := p.run(ctx)
 	if err != nil {
 		return nil, err
 	}
 	done = append(done, fmt.Sprintf("publications %[1]s_ins, %[1]s_upd, %[1]s_del fit the rules", p.config.Slot),
 		fmt.Sprintf("slot %s streams from %s, epoch %d", p.config.Slot, src.Checkpoint, src.Epoch))
-	if armed {
-		if src, err = arm(ctx, p.store, src, string(p.config.DatabaseURL), true); err != nil {
-			return done, err
-		}
+	if p.arm {
 		done = append(done, "live sending is armed for "+src.Armed)
 	}
 	return append(done, revokeHint...), nil
@@ -86,7 +83,10 @@ func setupSQL(ctx context.Context, conn *pgx.Conn, c Config, needs []cdc.Need, c
 	if db.Slot == nil {
 		statements = append(statements, cdc.SlotSQL(c.Slot))
 	}
-	return statements, err
+	for _, line := range revokeHint {
+		statements = append(statements, "-- "+line)
+	}
+	return statements, errors.Join(err, db.Ready())
 }
 
 // misconfigured is an error of what the daemon was told, and not of the world.

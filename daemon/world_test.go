@@ -114,7 +114,11 @@ func (w *world) tryStart() (*Daemon, error) {
 	if err := d.Start(w.t.Context()); err != nil {
 		return nil, err
 	}
-	w.t.Cleanup(func() { w.stop(d) })
+	w.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(w.t.Context()), 10*time.Second)
+		defer cancel()
+		_ = d.Stop(ctx) // a test that cares has stopped it and looked
+	})
 	return d, nil
 }
 

@@ -58,7 +58,7 @@ func (d *Dispatcher) expansion(ctx context.Context, t *task) (expanded, error) {
 	if err != nil {
 		return x, err
 	}
-	r := &research{draft: draft, match: m, limit: draft.rule.MaxRecipients, first: d.first()}
+	r := &research{draft: draft, match: m, limit: draft.rule.MaxRecipients, first: d.first(m)}
 	if m.Released {
 		r.limit = 0 // an operator has looked at it
 	}
@@ -89,9 +89,12 @@ func expired(at time.Time) (string, bool) {
 	return "too late: it expired at " + at.UTC().Format(time.RFC3339), true
 }
 
+// silent says whether nothing may go out: now, or when the match was made.
+func (d *Dispatcher) silent(made bool) bool { return made || d.o.Mode == DryRun }
+
 // first is how many messages of a match can be rendered now.
-func (d *Dispatcher) first() int {
-	if d.o.Mode == DryRun {
+func (d *Dispatcher) first(m *outbox.Match) int {
+	if d.silent(m.Silent) {
 		return mostRows
 	}
 	return max(1, d.gate.free())
@@ -142,15 +145,16 @@ func copies(list []recipient) (cc []string, lost []outbox.NewMessage) {
 	return cc, lost
 }
 
-// render decides what becomes of a message at once: it is rendered when a lane is free, and queued otherwise. In a dry run
-// this is its end.
+// render decides what becomes of a message at once: it is rendered when a lane is free, and queued otherwise. A silent one ends
+// here.
 func (d *Dispatcher) render(ctx context.Context, m *outbox.Match, r *research, i int, n *outbox.NewMessage, x *expanded) error {
 	n.State = outbox.MessageQueued
 	l, ok := r.loads(i)
 	if !ok || x.full {
 		return nil
 	}
-	if d.o.Mode != DryRun && !d.lane(ctx, m.Priority, len(x.letters) == 0) {
+	silent := d.silent(m.Silent)
+	if !silent && !d.lane(ctx, m.Priority, len(x.letters) == 0) {
 		x.full = true
 		return nil
 	}
@@ -158,13 +162,13 @@ func (d *Dispatcher) render(ctx context.Context, m *outbox.Match, r *research, i
 	switch {
 	case err != nil:
 		n.State, n.Reason = outbox.MessageFailed, err.Error()
-	case d.o.Mode == DryRun:
+	case silent:
 		n.State, n.Reason = outbox.MessageNotSent, notSent
 	default:
 		n.State, n.Reason, n.Lease = outbox.MessageSending, made.note, x.lease
 		x.letters[outbox.AddressKey(n.Address)] = made
 	}
-	if err != nil && d.o.Mode != DryRun {
+	if err != nil && !silent {
 		d.gate.leave()
 	}
 	n.MessageID, n.Subject, n.Body = made.messageID, made.subject, made.body

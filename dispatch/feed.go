@@ -114,7 +114,7 @@ func (d *Dispatcher) claimMessages(ctx context.Context, n int) (full bool, err e
 	d.messages += len(ms)
 	byMatch := make(map[int64]*task)
 	for _, m := range ms {
-		if len(m.Body) > 0 && d.o.Mode != DryRun {
+		if len(m.Body) > 0 && !d.silent(m.Silent) {
 			d.ready.push(m.Priority, &job{message: m})
 			continue
 		}
@@ -149,7 +149,7 @@ func (d *Dispatcher) prepare(ctx, hard context.Context, t *task) {
 		case err != nil:
 			broken = errors.Join(broken, err)
 			d.done(m, outbox.Outcome{State: outbox.MessageFailed, Reason: err.Error()})
-		case d.o.Mode == DryRun:
+		case d.silent(m.Silent):
 			d.done(m, outbox.Outcome{State: outbox.MessageNotSent, Reason: notSent})
 		default:
 			d.ready.push(m.Priority, &job{message: m, letter: made})
@@ -248,6 +248,9 @@ func (d *Dispatcher) startAll(ctx, hard context.Context, jobs []*job) {
 			continue
 		}
 		j.lease = lease
+		if len(j.letter.body) > 0 { // else the store has these of an earlier attempt
+			j.message.MessageID, j.message.Subject = j.letter.messageID, j.letter.subject
+		}
 		byID[j.message.ID] = j
 		starts = append(starts, outbox.Start{
 			Message: j.message.ID, MessageID: j.letter.messageID, Subject: j.letter.subject, Body: j.letter.body, Lease: lease,

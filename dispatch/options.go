@@ -43,12 +43,16 @@ func ParseMode(s string) (Mode, error) {
 // ErrRuleGone is what Options.Rules answers for a match whose rule was deleted: the match is held.
 var ErrRuleGone = errors.New("its rule was deleted")
 
+// ErrNotNow is what Options.Rules wraps when it cannot tell for now: the match is tried again later.
+var ErrNotNow = errors.New("the rule cannot be read for now")
+
 // Options are what a Dispatcher needs. Store, Lookup, Rules, Templates and From have to be there; Relay too, unless Mode is
 // DryRun.
 type Options struct {
 	Store  outbox.Store
 	Lookup *Lookup
-	// Rules returns a match's rule in the version that the match was made with. Any error but ErrRuleGone fails the match.
+	// Rules returns a match's rule in the version that the match was made with. An error that is neither ErrRuleGone nor ErrNotNow fails
+	// the match.
 	Rules     func(ctx context.Context, m outbox.Match) (*rules.Rule, error)
 	Templates func() *templates.Set // the live set
 

@@ -37,6 +37,10 @@ func (d *Dispatcher) setback(ctx, hard context.Context, t *task, err error) {
 		d.end(ctx, hard, t, outbox.MatchHeld, outbox.MessageHeld, err.Error())
 		return
 	}
+	if errors.Is(err, ErrNotNow) {
+		d.busy(ctx, hard, t, err)
+		return
+	}
 	ask, ok := errors.AsType[*askError](err)
 	if !ok {
 		d.fail(ctx, hard, t, err, classRule)
@@ -57,8 +61,8 @@ func (d *Dispatcher) setback(ctx, hard context.Context, t *task, err error) {
 
 // early waits for a transaction to become visible, patiently: it has committed. Others go on meanwhile.
 func (d *Dispatcher) early(ctx, hard context.Context, t *task, err error) {
-	if t.tries == 0 {
-		t.since = time.Now()
+	if t.since.IsZero() { // tries may come from a database that was not there
+		t.tries, t.since = 0, time.Now()
 	}
 	if time.Since(t.since) < tooEarly {
 		d.park(t, min(time.Millisecond<<min(t.tries, 10), mostEarly))

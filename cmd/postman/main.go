@@ -81,7 +81,15 @@ func complain(stderr io.Writer, err error) int {
 	return exitCode(err)
 }
 
+// failedError is what ended a run that had begun well, whatever kind of error it is.
+type failedError struct{ error }
+
+func (f failedError) Unwrap() error { return f.error }
+
 func exitCode(err error) int {
+	if _, ok := errors.AsType[failedError](err); ok {
+		return exitFailed
+	}
 	if _, ok := errors.AsType[usageError](err); ok {
 		return exitUsage
 	}

@@ -86,10 +86,10 @@ func (l *listCmd) Run(p *program) error {
 		_, err = p.stdout.Write(text)
 		return err
 	}
-	return printList(p.stdout, &view, len(sel.States) > 0)
+	return printList(p.stdout, &view)
 }
 
-func printList(to io.Writer, view *daemon.ListView, all bool) error {
+func printList(to io.Writer, view *daemon.ListView) error {
 	var rows strings.Builder
 	if len(view.Messages) > 0 {
 		rows.WriteString("MESSAGE\tCOMMITTED\tRULE\tTO\tSTATE\tSUBJECT (REASON)\n")
@@ -97,7 +97,7 @@ func printList(to io.Writer, view *daemon.ListView, all bool) error {
 	for i := range view.Messages {
 		printMessage(&rows, &view.Messages[i])
 	}
-	printMatches(&rows, view.Matches, all)
+	printMatches(&rows, view.Matches)
 	if rows.Len() == 0 {
 		rows.WriteString("nothing\n")
 	}
@@ -116,14 +116,10 @@ func printMessage(w *strings.Builder, m *daemon.MessageView) {
 	fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", m.ID, when(m.Committed), m.Rule, m.Address, m.State, what)
 }
 
-// printMatches leaves out those that became messages, unless they were asked for.
-func printMatches(w *strings.Builder, matches []daemon.MatchView, all bool) {
+func printMatches(w *strings.Builder, matches []daemon.MatchView) {
 	header := "MATCH\tCOMMITTED\tRULE\tCHANGE\tSTATE\tREASON\n"
 	for i := range matches {
 		m := &matches[i]
-		if m.Expanded() && !all {
-			continue
-		}
 		w.WriteString(header)
 		header = ""
 		fmt.Fprintf(w, "m%d\t%s\t%s\t%s %s\t%s\t%s\n", m.ID, when(m.Committed), m.Rule, m.Op, m.Position, m.State, firstLine(m.Reason))

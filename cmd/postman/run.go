@@ -51,14 +51,12 @@ func (p *program) attend(d *daemon.Daemon, drain time.Duration) error {
 	for {
 		select {
 		case err := <-d.Failed():
-			return errors.Join(err, p.stop(d, drain))
+			return failedError{errors.Join(err, p.stop(d, drain))}
 		case s := <-p.signals:
 			if s != syscall.SIGHUP {
 				return p.stop(d, drain)
 			}
-			if err := d.Reload(p.ctx); err != nil {
-				d.ReportReload(p.ctx, err)
-			}
+			d.RequestReload()
 		}
 	}
 }
