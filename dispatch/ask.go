@@ -123,8 +123,14 @@ func (t talk) fly(c *lookupConn, a asking, f flight, before []answer, first, las
 		t.send(statement{sql: "discard all"})
 		t.p.SendPipelineSync()
 	}
+	if discard {
+		c.prepared = false
+	}
 	if check {
-		t.send(visible(a.xid, time.Since(a.commit)))
+		if !c.prepared {
+			t.p.SendPrepare(visibleName, visibleSQL, visibleOIDs)
+		}
+		t.p.SendQueryPrepared(visibleName, visible(a.xid, time.Since(a.commit)), nil, nil)
 		t.p.SendPipelineSync()
 	}
 	if first {
@@ -146,7 +152,7 @@ func (t talk) fly(c *lookupConn, a asking, f flight, before []answer, first, las
 	}
 	c.rule, c.served = a.rule, true
 	if check {
-		if err := t.checked(a.xid); err != nil {
+		if err := t.checked(c, a.xid); err != nil {
 			return nil, err
 		}
 	}
@@ -164,7 +170,13 @@ func (t talk) discarded() error {
 	return t.synced()
 }
 
-func (t talk) checked(xid uint32) error {
+func (t talk) checked(c *lookupConn, xid uint32) error {
+	if !c.prepared {
+		if _, err := t.p.GetResults(); err != nil {
+			return &askError{kind: kindOf(err), err: err}
+		}
+		c.prepared = true
+	}
 	a, err := t.read("asking whether the transaction is visible")
 	if err != nil {
 		return err
@@ -283,16 +295,18 @@ const young = 24 * time.Hour
 //
 // The id is the 64-bit one next to the snapshot's that ends in these 32 bits. No status (NULL) means that the transaction is
 // too old for its status to be kept.
-func visible(xid uint32, age time.Duration) statement {
+func visible(xid uint32, age time.Duration) [][]byte {
 	recent := []byte("f")
 	if age < young {
 		recent = []byte("t")
 	}
-	return statement{
-		sql: visibleSQL, oids: []uint32{pgtype.Int8OID, pgtype.BoolOID},
-		values: [][]byte{fmt.Append(nil, xid), recent},
-	}
+	return [][]byte{fmt.Append(nil, xid), recent}
 }
+
+// The question is prepared, once for each session: parsing it takes longer than all the rest of a look-up.
+const visibleName = "postman_visible"
+
+var visibleOIDs = []uint32{pgtype.Int8OID, pgtype.BoolOID}
 
 const visibleSQL = `
 select case when id >= next or id < 3 then 'not known here'

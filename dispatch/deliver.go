@@ -80,12 +80,15 @@ func (r reply) stale() bool {
 // errAddress says that what the store has is no address. It was one when it was stored.
 var errAddress = errors.New("the stored address is none")
 
-// errDryRun keeps the promise that a dry run sends nothing, should a way to here ever be left open.
-var errDryRun = errors.New("a dry run sends nothing")
+// errSilent keeps the promise that a dry run sends nothing, should a way to here ever be left open.
+var errSilent = errors.New("it must not be sent: " + notSent)
 
 // envelope is whom the mail goes to: to one address for all in mode redirect.
 func (d *Dispatcher) envelope(j *job) (envelope, []byte, error) {
 	e := envelope{from: d.o.Bounce}
+	if d.silent(j.message.Silent) {
+		return e, nil, errSilent
+	}
 	var err error
 	if e.to, err = parseAddress(j.message.Address); err != nil {
 		return e, nil, fmt.Errorf("%w: %w", errAddress, err)
@@ -97,12 +100,8 @@ func (d *Dispatcher) envelope(j *job) (envelope, []byte, error) {
 		}
 		e.cc = append(e.cc, a.Address)
 	}
-	switch d.o.Mode {
-	case Live:
+	if d.o.Mode != Redirect {
 		return e, j.body(), nil
-	case Redirect:
-	case DryRun:
-		return e, nil, errDryRun
 	}
 	return envelope{from: e.from, to: d.o.Redirect}, redirected(j.body(), d.o.Redirect, e), nil
 }
@@ -112,7 +111,7 @@ func (d *Dispatcher) judge(ctx context.Context, j *job, r reply, started time.Ti
 	m := &j.message
 	o := outbox.Outcome{Message: m.ID, Reply: r.text, Attempt: d.attempt(r, started)}
 	switch {
-	case errors.Is(r.err, errAddress), errors.Is(r.err, errDryRun):
+	case errors.Is(r.err, errAddress), errors.Is(r.err, errSilent):
 		o.State, o.Reason, o.Attempt = outbox.MessageFailed, r.err.Error(), nil
 		return o
 	case errors.Is(r.err, errLate):

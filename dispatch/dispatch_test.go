@@ -16,6 +16,7 @@ import (
 	"postman/internal/smtptest"
 	"postman/outbox"
 	"postman/templates"
+	"postman/value"
 )
 
 func TestSend(t *testing.T) {
@@ -66,8 +67,12 @@ func TestRetries(t *testing.T) {
 			t.Fatalf("%d attempts, %+v", m.Attempts, attempts)
 		}
 		for i, want := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute} {
-			if pause := attempts[i+1].Started.Sub(attempts[i].Started); about(pause, want) != want {
-				t.Errorf("attempt %d came %s after the last, want %s", i+2, pause, want)
+			due := w.outcomesSeen()[i].Due
+			if pause := due.Sub(attempts[i].Started); about(pause, want) != want {
+				t.Errorf("attempt %d is due %s after the last, want %s", i+2, pause, want)
+			}
+			if late := attempts[i+1].Started.Sub(due); late < -time.Millisecond || late > 100*time.Millisecond {
+				t.Errorf("attempt %d came %s after it was due", i+2, late)
 			}
 		}
 		mails := fake.Mails()
@@ -142,6 +147,26 @@ func TestOutage(t *testing.T) {
 	if r := w.reported(); len(r) != 1 || !strings.HasPrefix(r[0], "relay :") || !strings.Contains(r[0], "refused") {
 		t.Errorf("reported %q", r)
 	}
+}
+
+// TestCrowded has more lanes than the relay takes connections: whoever finds no place goes on the other's, at once.
+func TestCrowded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fake := smtptest.NewFake(smtptest.Script{
+			Steps:  map[string][]smtptest.Step{"CONNECT": {{Usual: true}}, "DOT": {{Reply: "250 ok", Wait: time.Second}}},
+			Always: map[string]smtptest.Step{"CONNECT": {Reply: "421 4.7.0 too many connections", Close: true}},
+		})
+		w := newWorld(t, setup{fake: fake, tune: func(o *Options) { o.Lanes = 2 }})
+		started := time.Now()
+		for i := range 4 {
+			w.emit("reset", reset(fmt.Sprintf("a%d@example.com", i)))
+		}
+		w.settled()
+		if took := time.Since(started); len(fake.Mails()) != 4 || took > 3*time.Second || len(w.reported()) > 0 {
+			t.Errorf("%d mails after %s, reported %q", len(fake.Mails()), took, w.reported())
+		}
+	})
 }
 
 // TestPoison has one message for which the relay always hangs up with 421: it must not keep the others waiting.
@@ -359,6 +384,45 @@ func TestDryRun(t *testing.T) {
 	})
 }
 
+// TestSilent goes live after a dry run: what was made before ends as not-sent, at its expansion and out of the queue.
+func TestSilent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fake := smtptest.NewFake(smtptest.Script{})
+		w := newWorld(t, setup{fake: fake})
+		c := message("reset", reset("before@example.com"))
+		c.tune = func(m *outbox.NewMatch) { m.Silent = true }
+		w.take(c)
+		w.emit("reset", reset("after@example.com"))
+		if diff := cmp.Diff(map[string]string{"before@example.com": "not-sent", "after@example.com": "sent"}, w.settled()); diff != "" {
+			t.Error(diff)
+		}
+		if m := w.messages()[0]; m.Reason != notSent || len(fake.Mails()) != 1 {
+			t.Errorf("%d mails; %s", len(fake.Mails()), m.Reason)
+		}
+		for _, body := range []string{"", mailBody} {
+			row := must(newRecipient(value.Row{textField(emailColumn, value.Of("queued@example.com"))}).encode())
+			c := message("reset", reset("queued@example.com"))
+			c.tune = func(m *outbox.NewMatch) { m.Silent, m.Due = true, time.Now().Add(time.Hour) }
+			w.append(0, c)
+			claimed := must(w.store.ClaimMatches(t.Context(), time.Now().Add(2*time.Hour), 1))
+			must(w.store.Expand(t.Context(), outbox.Expansion{Match: claimed[0].ID, State: outbox.MatchExpanded, Messages: []outbox.NewMessage{{
+				Address: "queued@example.com", State: outbox.MessageQueued, Due: time.Now(), Recipient: row, Body: []byte(body),
+			}}}))
+			w.Wake()
+			w.settled()
+		}
+		for _, m := range w.messages()[2:] {
+			if m.State != outbox.MessageNotSent {
+				t.Errorf("%s: %s", m.State, m.Reason)
+			}
+		}
+		if len(fake.Mails()) != 1 {
+			t.Errorf("%d mails", len(fake.Mails()))
+		}
+	})
+}
+
 func TestRedirectMode(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, setup{tune: func(o *Options) { o.Mode, o.Redirect = Redirect, "dev@example.com" }})
@@ -393,7 +457,7 @@ func TestStop(t *testing.T) {
 		if w.Room() != 0 {
 			t.Error("there is room after the end")
 		}
-		w.take(message("reset", reset("late@example.com")))
+		w.Take(w.append(1, message("reset", reset("late@example.com"))))
 		w.Dispatcher = must(New(w.o))
 		w.run()
 		w.settled()

@@ -27,7 +27,7 @@ sensitive: [notes.secret]
 rules:
   - {name: nobody, about: a, on: {table: notes, ops: [insert, update]}, template: note, to: {query: "select email from staff where false"}}
   - {name: odd, about: a, on: {table: notes, ops: [insert, update]}, template: note, to: {query: "select email from odd order by id"}}
-  - {name: many, about: a, on: {table: notes, ops: [insert, update]}, template: note, max_recipients: 3, to: {query: "select 'a' || i || '@example.com' as email from generate_series(1, @new.n) i"}}
+  - {name: many, about: a, on: {table: notes, ops: [insert, update]}, template: note, max_recipients: 3, to: {query: "select 'a' || i || '@example.com' as email from generate_series(1, @new.n) i union all select 'A1@example.com'"}}
   - {name: address, about: a, on: {table: notes, ops: [insert, update]}, template: note, to: {address: "The Team <team@example.com>"}}
   - {name: text, about: a, on: {table: notes, ops: [insert, update]}, template: note, to: new.body}
   - {name: list, about: a, on: {table: notes, ops: [insert, update]}, template: note, to: new.emails}
@@ -158,6 +158,7 @@ func TestExpand(t *testing.T) {
 		},
 		"expired":         {rule: "later", match: "expired", reason: "too late", tune: func(m *outbox.NewMatch) { m.Expires = time.Now() }},
 		"a rule deleted":  {rule: "deleted", match: "held", reason: "its rule was deleted"},
+		"a rule unread":   {rule: "unread", match: "pending", reason: "the disk is slow"},
 		"no such content": {rule: "later", match: "failed", reason: "reading the change", tune: func(m *outbox.NewMatch) { m.Change = []byte("\x01nonsense") }, report: "rule later"},
 	}
 	id := 0

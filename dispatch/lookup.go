@@ -44,8 +44,9 @@ type Lookup struct {
 // lookupConn is a connection, and whose settings its session may have.
 type lookupConn struct {
 	*pgconn.PgConn
-	rule   uint32
-	served bool
+	rule     uint32
+	served   bool
+	prepared bool // visibleName is
 }
 
 // pinned are the session settings on which the text form of values depends, and those that keep a look-up from harm.

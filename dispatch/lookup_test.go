@@ -30,10 +30,10 @@ func openLookup(t testing.TB, url string, o LookupOptions) *Lookup {
 	return l
 }
 
-// query asks one thing, for a rule.
+// query asks one thing, for a rule, after a transaction that is visible to all.
 func query(t testing.TB, l *Lookup, rule uint32, sql string) (string, error) {
 	t.Helper()
-	answers, err := l.ask(t.Context(), asking{rule: rule, flights: []flight{func([]answer) ([]statement, error) {
+	answers, err := l.ask(t.Context(), asking{rule: rule, xid: 3, commit: time.Now(), flights: []flight{func([]answer) ([]statement, error) {
 		return []statement{{what: "it", sql: sql}}, nil
 	}}})
 	if err != nil {

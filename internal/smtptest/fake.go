@@ -163,6 +163,7 @@ type player struct {
 	n    int
 	r    *textproto.Reader
 	mail Mail
+	open bool // a transaction is
 }
 
 var errOver = errors.New("the conversation is over")
@@ -189,7 +190,9 @@ func (p *player) command(line string) error {
 	case "EHLO":
 		return p.act(verb, p.ehlo())
 	case "MAIL":
-		p.mail = Mail{From: path(arg), Conn: p.n}
+		return p.from(arg)
+	case "RSET":
+		p.open = false
 	case "RCPT":
 		p.mail.To = append(p.mail.To, path(arg))
 	case "DATA":
@@ -198,6 +201,17 @@ func (p *player) command(line string) error {
 		return errors.Join(p.act(verb, "221 2.0.0 bye"), errOver)
 	}
 	return p.act(verb, "250 2.0.0 ok")
+}
+
+// from begins a transaction; one that is open has to be ended before (RFC 5321 §4.1.1.2).
+func (p *player) from(arg string) error {
+	if p.open {
+		return p.act("MAIL", "503 5.5.1 nested MAIL")
+	}
+	reply, err := p.say("MAIL", "250 2.1.0 ok")
+	p.open = strings.HasPrefix(reply, "250")
+	p.mail = Mail{From: path(arg), Conn: p.n}
+	return err
 }
 
 func (p *player) ehlo() string {
@@ -228,6 +242,7 @@ func (p *player) data() error {
 	if err != nil {
 		return err
 	}
+	p.open = false
 	p.mail.Data, p.mail.Time = data, time.Now()
 	p.fake.mu.Lock()
 	p.fake.mails = append(p.fake.mails, p.mail)
