@@ -19,6 +19,7 @@ import (
 	"postman/dispatch"
 	"postman/outbox"
 	"postman/outbox/sqlite"
+	"postman/position"
 	"postman/rules"
 	"postman/templates"
 )
@@ -54,6 +55,7 @@ type Daemon struct {
 	reload   chan struct{} // holds one token: a reload is asked for
 	revived  revivals
 	addr     net.Addr
+	verified position.LSN // up to here the publications fitted the rules; guarded by reloading
 
 	reloading sync.Mutex // one Reload at a time
 	mu        sync.Mutex
@@ -128,7 +130,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	if err := d.recover(ctx); err != nil {
 		return err
 	}
-	if err := d.recordBroken(ctx, set.live.broken); err != nil {
+	if err := d.recordBroken(ctx, set.live.broken, d.source.Checkpoint); err != nil {
 		return err
 	}
 	return d.begin(ctx)
@@ -197,9 +199,9 @@ func (d *Daemon) goLive(ctx context.Context, l *live) {
 }
 
 // recordBroken records from where on rules do not decide that the catalog does not bear.
-func (d *Daemon) recordBroken(ctx context.Context, broken rules.Errors) error {
+func (d *Daemon) recordBroken(ctx context.Context, broken rules.Errors, from position.LSN) error {
 	for _, e := range broken {
-		g := brokenFrom(e, d.source.Checkpoint)
+		g := brokenFrom(e, from)
 		g.Source, g.Epoch = d.source.ID, d.source.Epoch
 		if err := d.store.SaveGap(ctx, g); err != nil {
 			return fmt.Errorf("recording the gap of rule %q: %w", e.Rule, err)
@@ -234,7 +236,7 @@ func (d *Daemon) begin(ctx context.Context) (err error) {
 	})
 	abort, aborting := context.WithCancel(context.WithoutCancel(ctx))
 	taking, stopping := context.WithCancel(abort)
-	d.aborting, d.stopping, d.started = aborting, stopping, time.Now()
+	d.aborting, d.stopping, d.started, d.verified = aborting, stopping, time.Now(), d.source.Checkpoint
 	if err := d.serve(abort); err != nil {
 		return err
 	}

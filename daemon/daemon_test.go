@@ -433,6 +433,38 @@ func TestBrokenRuleBreaksAlone(t *testing.T) {
 	}
 }
 
+// A table that is dropped and made again leaves the publications without a word in the stream.
+func TestTableMadeAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.start()
+	if err := d.verify(t.Context()); err != nil || len(d.Status().Gaps) != 0 {
+		t.Fatalf("what fits: %v, gaps %+v", err, d.Status().Gaps)
+	}
+	w.sql(`alter table visits rename to visits_old`, `create table visits (id int primary key, kind text not null, staff_id int, note text, price numeric(12,2))`,
+		`insert into visits values (7, 'visit', 1)`)
+	if err := d.verify(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if gaps := d.Status().Gaps; len(gaps) != 1 || gaps[0].Rule != "visit" || !gaps[0].Lost {
+		t.Errorf("gaps %+v", gaps)
+	}
+	w.sql(`insert into visits values (8, 'visit', 2)`)
+	if got := w.subjects(1); got[0] != "Visit 8 for 이서연" {
+		t.Errorf("subjects %q", got)
+	}
+	// The application drops the key of a table whose updates are published: they must go on working.
+	w.rules(strings.Replace(worldRules, "ops: [insert]", "ops: [insert, update]", 1))
+	if err := d.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.sql(`alter table visits drop constraint visits_pkey1`)
+	if err := d.verify(t.Context()); err != nil {
+		t.Error(err)
+	}
+	w.sql(`update visits set note = 'x'`)
+}
+
 // A server that is asked to shut down waits for postman, which must let it: the positions of what it sent are confirmed, also
 // those behind which there was nothing to store.
 func TestPostgresShutsDown(t *testing.T) {

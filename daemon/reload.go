@@ -130,9 +130,9 @@ func (d *Daemon) concerns(e fsnotify.Event) bool {
 	return filepath.Base(e.Name) == "..data" || slices.Contains(d.folders(), filepath.Clean(e.Name))
 }
 
-// housekeep blanks what has expired.
+// housekeep blanks what has expired, and looks whether the publications still fit the rules.
 func (d *Daemon) housekeep(ctx context.Context) {
-	tick := time.NewTicker(time.Minute)
+	tick := time.NewTicker(verifyEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -143,6 +143,7 @@ func (d *Daemon) housekeep(ctx context.Context) {
 			if ctx.Err() == nil {
 				d.setTrouble("blanking sensitive values", err)
 			}
+			d.verifyNow(ctx)
 		}
 	}
 }
