@@ -102,7 +102,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 			d.undo()
 		}
 	}()
-	if err := d.openStore(); err != nil { //nolint:contextcheck // its writer outlives the call
+	if err := d.openStore(ctx); err != nil {
 		return err
 	}
 	conn, err := d.connect(ctx)
@@ -136,8 +136,22 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	return d.begin(ctx)
 }
 
-func (d *Daemon) openStore() (err error) {
-	if d.store, err = sqlite.Open(d.config.StorePath(), sqlite.Options{}); err != nil {
+// lockPatience is how long the store may be somebody else's: a command that looks at it, or a daemon that is ending.
+const lockPatience = 3 * time.Second
+
+func (d *Daemon) openStore(ctx context.Context) (err error) {
+	for began := time.Now(); ; {
+		d.store, err = sqlite.Open(d.config.StorePath(), sqlite.Options{}) //nolint:contextcheck // its writer outlives the call
+		if err == nil || !errors.Is(err, outbox.ErrLocked) || time.Since(began) > lockPatience {
+			break
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}
 	d.defers(func() { d.close("store", d.store.Close()) })

@@ -244,21 +244,23 @@ func TestSpilledTransaction(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.config.Mode = "dry-run"
-	w.rules(strings.Replace(worldRules, "template: visit", "template: visit\n    hold_over: {transaction: 5000, minute: 100000}", 1))
+	w.rules(strings.Replace(worldRules, "template: visit", "template: visit\n    hold_over: {transaction: 130, minute: 100000}", 1))
 	d := w.start()
-	const n = spillOver + 500
-	w.sql(fmt.Sprintf(`insert into visits (kind, staff_id) select 'visit', 99 from generate_series(1, %d)`, n))
+	bulk := func(n int) string { // of rows of 100 kB each
+		return fmt.Sprintf(`insert into visits (kind, staff_id, note) select 'visit', 99, repeat('x', 100000) from generate_series(1, %d)`, n)
+	}
+	const n = spillOverBytes/100_000 + 40
+	w.sql(bulk(n))
 	for i, m := range w.matches(d, n, outbox.MatchNobody) {
 		if m.Position.Ordinal != uint64(i) {
 			t.Fatalf("match %d has ordinal %d", i, m.Position.Ordinal)
 		}
 	}
-	w.sql(fmt.Sprintf(`insert into visits (kind, staff_id) select 'visit', 99 from generate_series(1, %d)`, 5001))
-	if held := w.matches(d, 5001, outbox.MatchHeld); len(held) != 5001 {
-		t.Errorf("%d held; want all 5001 of the transaction, spilled ones too", len(held))
+	w.sql(bulk(131))
+	if held := w.matches(d, 131, outbox.MatchHeld); len(held) != 131 {
+		t.Errorf("%d held; want all 131 of the transaction, spilled ones too", len(held))
 	}
-	w.sql(fmt.Sprintf(`begin; insert into visits (kind, staff_id) select 'visit', 99 from generate_series(1, %d);
-		select pg_logical_emit_message(true, 'postman.mute', 'import'); commit`, n))
+	w.sql(`begin; ` + bulk(n) + `; select pg_logical_emit_message(true, 'postman.mute', 'import'); commit`)
 	if muted := w.matches(d, n, outbox.MatchMuted); len(muted) != n {
 		t.Errorf("%d muted; want %d", len(muted), n)
 	}

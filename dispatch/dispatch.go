@@ -44,6 +44,7 @@ type Dispatcher struct {
 	sending  sync.WaitGroup // conversations
 
 	storeUp state // the store takes what it is given
+	asked   state // the database can be asked
 	seen    state // commits become visible to look-ups in time
 
 	mu       sync.Mutex

@@ -72,7 +72,8 @@ type Options struct {
 	Log *slog.Logger
 	// Report tells people of an error that needs them; class is a short, stable word. When nil, it is logged.
 	Report func(ctx context.Context, err error, rule, class string)
-	// Observe is told of each outcome once it is durable, and must be quick. A message that ended at its expansion has no ID.
+	// Observe is told of each outcome once it is durable, from several goroutines, and must be quick. A message that ended at its
+	// expansion has no ID.
 	Observe func(outbox.Message, outbox.Outcome)
 }
 

@@ -50,6 +50,9 @@ func (d *Dispatcher) setback(ctx, hard context.Context, t *task, err error) {
 	case early:
 		d.early(ctx, hard, t, err)
 	case lost:
+		if d.asked.failed() {
+			d.o.Report(ctx, fmt.Errorf("look-ups wait for their database: %w", err), "", classLookup)
+		}
 		t.tries++
 		d.park(t, jittered(min(firstReconnect<<min(t.tries, 10), mostReconnect)))
 	case busy:
@@ -77,6 +80,9 @@ func (d *Dispatcher) early(ctx, hard context.Context, t *task, err error) {
 
 // onTime notes that a look-up saw what it had to see.
 func (d *Dispatcher) onTime() {
+	if lasted, news := d.asked.worked(); news {
+		d.o.Log.Info("look-ups have their database again", "after", lasted.Round(time.Millisecond))
+	}
 	if lasted, news := d.seen.worked(); news {
 		d.o.Log.Info("commits are visible to look-ups in time again", "after", lasted.Round(time.Millisecond))
 	}
