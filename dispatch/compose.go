@@ -51,6 +51,7 @@ type composer struct {
 
 // compose renders one mail by the live templates. An error, and even a panic, is this mail's alone.
 func (c *composer) compose(d *draft, to recipient, cc []string, resend uint32, l loaded) (_ letter, err error) {
+	defer func() { err = d.veil(err) }()
 	defer caught(&err)
 	data, err := with(d.data, to, l)
 	if err != nil {

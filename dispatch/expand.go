@@ -71,7 +71,7 @@ func (d *Dispatcher) expansion(ctx context.Context, t *task) (expanded, error) {
 		err = draft.show()
 	}
 	if err != nil {
-		return x, err
+		return x, draft.veil(err)
 	}
 	d.onTime()
 	if len(r.audience.to) == 0 {

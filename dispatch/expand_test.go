@@ -59,6 +59,7 @@ rules:
   - {name: body, about: a, on: {table: notes, ops: [insert, update]}, template: body, to: {query: "select email from staff where id = @new.n and length(@new.body) > 3"}}
   - {name: secret, about: a, on: {table: notes, ops: [insert, update]}, template: note, to: {query: "select email from staff where email = @new.secret"}}
   - {name: shows, about: a, on: {table: notes, ops: [insert, update]}, template: secret, to: {address: team@example.com}}
+  - {name: casts, about: a, on: {table: notes, ops: [insert, update]}, template: note, to: {query: "select email from staff where id = @new.secret::int"}}
   - {name: old, about: a, on: {table: notes, ops: [insert, update]}, template: note, to: {query: "select email from staff where id = coalesce(@old.n, @new.n)"}}
   - {name: broken, about: a, on: {table: notes, ops: [insert, update]}, template: broken, to: {address: team@example.com}}
   - {name: later, about: a, on: {table: notes, ops: [insert, update]}, template: note, to: {address: team@example.com}}
@@ -151,7 +152,8 @@ func TestExpand(t *testing.T) {
 			rule: "shows", secret: value.Datum{State: value.Blanked}, match: "expanded", messages: map[string]string{"team@example.com": "failed"},
 			reasons: map[string]string{"team@example.com": "without new.secret (sensitive, erased)"}, report: "template shows",
 		},
-		"old of an insert": {rule: "old", n: 2, match: "expanded", messages: sent(ann)},
+		"a secret that is no number": {rule: "casts", secret: value.Of("hunter2"), match: "failed", reason: `invalid input syntax for type integer: "<sensitive>"`, report: "lookup casts"},
+		"old of an insert":           {rule: "old", n: 2, match: "expanded", messages: sent(ann)},
 		"a broken template": {
 			rule: "broken", match: "expanded", messages: map[string]string{"team@example.com": "failed"},
 			reasons: map[string]string{"team@example.com": "broken.html:2"}, report: "template broken",
@@ -187,6 +189,9 @@ func TestExpand(t *testing.T) {
 				}
 			}
 			reports := w.reported()[before:]
+			if told := match.Reason + strings.Join(reports, "\n"); strings.Contains(told, "hunter2") {
+				t.Errorf("a sensitive value is told: %s", told)
+			}
 			if (c.report == "") != (len(reports) == 0) || len(reports) > 0 && !strings.HasPrefix(reports[0], c.report) {
 				t.Errorf("reported %q, want %q", reports, c.report)
 			}

@@ -206,9 +206,9 @@ func (d *Dispatcher) researchAgain(ctx context.Context, t *task) (*research, err
 		r.audience.to = append(r.audience.to, to)
 	}
 	if err := r.do(ctx, d.o.Lookup); err != nil {
-		return nil, err
+		return nil, draft.veil(err)
 	}
-	return r, draft.show()
+	return r, draft.veil(draft.show())
 }
 
 // start brings messages that have their bytes to the lanes: those for which there is a lane become `sending` in one commit.
