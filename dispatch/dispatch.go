@@ -33,7 +33,7 @@ type Dispatcher struct {
 	composer *composer
 	gate     *gate
 	lanes    *lanes
-	texts    texts
+	shapes   shapes
 
 	tasks    queue[*task]
 	ready    queue[*job]
@@ -109,7 +109,7 @@ func New(o Options) (*Dispatcher, error) {
 		wake: make(chan struct{}, 1), aborted: make(chan struct{}), parked: make(map[*task]*time.Timer),
 	}
 	d.gate = newGate(o.Lanes, d.Wake)
-	d.texts.store = o.Store
+	d.shapes.store = o.Store
 	return d, nil
 }
 
@@ -320,39 +320,46 @@ func (d *Dispatcher) Status() Status {
 	return s
 }
 
-// texts keeps the shapes of tables that matches were stored with: a text by its hash never changes.
-type texts struct {
+// shapes keeps the shapes of tables that matches were stored with: what a hash stands for never changes.
+type shapes struct {
 	store interface {
 		Text(ctx context.Context, h outbox.Hash) ([]byte, error)
 	}
 	mu    sync.Mutex
-	known map[outbox.Hash][]byte
+	known map[outbox.Hash]*rules.Shape
 }
 
-// mostTexts bounds the cache; a database has fewer watched tables.
-const mostTexts = 256
+// mostShapes bounds the cache; a database has fewer watched tables.
+const mostShapes = 256
 
-func (c *texts) get(ctx context.Context, h outbox.Hash) ([]byte, error) {
+func (c *shapes) get(ctx context.Context, h outbox.Hash) (*rules.Shape, error) {
 	if h == (outbox.Hash{}) {
 		return nil, nil // a message has no table
 	}
 	c.mu.Lock()
-	text, ok := c.known[h]
+	known, ok := c.known[h]
 	c.mu.Unlock()
 	if ok {
-		return text, nil
+		return known, nil
 	}
 	text, err := c.store.Text(ctx, h)
+	if err != nil && !errors.Is(err, outbox.ErrNotFound) {
+		err = &askError{kind: busy, err: err} // the store's trouble of the moment
+	}
+	if err != nil {
+		return nil, err
+	}
+	shape, err := rules.ReadShape(text)
 	if err != nil {
 		return nil, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.known == nil || len(c.known) >= mostTexts {
-		c.known = make(map[outbox.Hash][]byte)
+	if c.known == nil || len(c.known) >= mostShapes {
+		c.known = make(map[outbox.Hash]*rules.Shape)
 	}
-	c.known[h] = text
-	return text, nil
+	c.known[h] = shape
+	return shape, nil
 }
 
 // state tells when something that had worked stops working, and when it works again: one line each, however often it is met.
@@ -384,14 +391,11 @@ func (s *state) worked() (time.Duration, bool) {
 
 // facts reads a match's change.
 func (d *Dispatcher) facts(ctx context.Context, m *outbox.Match) (*rules.Facts, error) {
-	shape, err := d.texts.get(ctx, m.Shape)
-	if err != nil && !errors.Is(err, outbox.ErrNotFound) {
-		err = &askError{kind: busy, err: err} // the store's trouble of the moment
-	}
+	shape, err := d.shapes.get(ctx, m.Shape)
 	if err != nil {
 		return nil, fmt.Errorf("reading the table's shape: %w", err)
 	}
-	f, err := rules.ReadFacts(shape, m.Change)
+	f, err := shape.Facts(m.Change)
 	if err != nil {
 		return nil, err
 	}

@@ -26,13 +26,32 @@ func (e *Expr) node() node {
 // String is the expression as it was written.
 func (e *Expr) String() string { return e.text.value }
 
-// ReadFacts decodes a stored change: shape is what cdc.Table.Shape wrote (empty for a message), change what
-// cdc.Change.AppendRest wrote. Position, CommitTime and XID are the caller's to fill in.
+// Shape is the shape of a table that changes were stored with, read once for all of them. It is immutable. The nil Shape is
+// that of messages.
+type Shape struct{ table *cdc.Table }
+
+// ReadShape reads what cdc.Table.Shape wrote; nothing is the shape of a message.
+func ReadShape(text []byte) (*Shape, error) {
+	if len(text) == 0 {
+		return nil, nil
+	}
+	t, err := cdc.ParseShape(text)
+	if err != nil {
+		return nil, fmt.Errorf("reading a stored shape: %w", err)
+	}
+	return &Shape{t}, nil
+}
+
+// Facts decodes a stored change: what cdc.Change.AppendRest wrote. Position, CommitTime and XID are the caller's to fill in.
 //
 // Rows have all columns of the table. One whose value the stream did not carry is unavailable; an unchanged TOAST value is
 // taken from the old row where that has it.
-func ReadFacts(shape, change []byte) (*Facts, error) {
-	c, err := readChange(shape, change)
+func (s *Shape) Facts(change []byte) (*Facts, error) {
+	var table *cdc.Table
+	if s != nil {
+		table = s.table
+	}
+	c, err := cdc.ParseRest(change, table)
 	if err != nil {
 		return nil, fmt.Errorf("reading a stored change: %w", err)
 	}
@@ -161,16 +180,4 @@ func opOf(name string) cdc.Op {
 		}
 	}
 	return cdc.Insert
-}
-
-// readChange reads a change as the store keeps it: apart from its table's shape.
-func readChange(shape, change []byte) (*cdc.Change, error) {
-	var table *cdc.Table
-	if len(shape) > 0 {
-		var err error
-		if table, err = cdc.ParseShape(shape); err != nil {
-			return nil, err
-		}
-	}
-	return cdc.ParseRest(change, table)
 }

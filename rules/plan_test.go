@@ -206,7 +206,7 @@ func TestReadFacts(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			facts, err := ReadFacts(tt.change.Table.Shape(), tt.change.AppendRest(nil, nil))
+			facts, err := readStored(tt.change.Table.Shape(), tt.change.AppendRest(nil, nil))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -238,10 +238,19 @@ func known(r value.Row) map[string]string {
 	return m
 }
 
+// readStored reads a change with its shape.
+func readStored(shape, change []byte) (*Facts, error) {
+	s, err := ReadShape(shape)
+	if err != nil {
+		return nil, err
+	}
+	return s.Facts(change)
+}
+
 func TestReadFactsOfMessage(t *testing.T) {
 	t.Parallel()
 	c := cdc.Change{Op: cdc.Emit, Prefix: "postman.reset", Content: []byte(`{"email": "a@x", "n": 1.50}`)}
-	facts, err := ReadFacts(nil, c.AppendRest(nil, nil))
+	facts, err := readStored(nil, c.AppendRest(nil, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +262,7 @@ func TestReadFactsOfMessage(t *testing.T) {
 		"nothing": {nil, nil}, "no shape": {nil, (&cdc.Change{Op: cdc.Insert, Table: customers(), New: row{}.tuple(customers())}).AppendRest(nil, nil)},
 		"bad shape": {[]byte("{"), nil}, "no JSON": {nil, (&cdc.Change{Op: cdc.Emit, Prefix: "postman.x", Content: []byte("x")}).AppendRest(nil, nil)},
 	} {
-		if _, err := ReadFacts(stored[0], stored[1]); err == nil || !strings.HasPrefix(err.Error(), "reading a stored ") {
+		if _, err := readStored(stored[0], stored[1]); err == nil || !strings.HasPrefix(err.Error(), "reading a stored ") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -334,7 +343,7 @@ func TestValueOfMessage(t *testing.T) {
 
 func fieldsOf(t *testing.T, table *cdc.Table, r row) value.Row {
 	t.Helper()
-	facts, err := ReadFacts(table.Shape(), (&cdc.Change{Op: cdc.Insert, Table: table, New: r.tuple(table)}).AppendRest(nil, nil))
+	facts, err := readStored(table.Shape(), (&cdc.Change{Op: cdc.Insert, Table: table, New: r.tuple(table)}).AppendRest(nil, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
