@@ -292,7 +292,8 @@ func (w *world) finish() {
 		w.app.changes.Load(), len(due), len(w.app.rolledBack), len(w.app.unmatched), w.app.broken)
 	w.t.Logf("%d kills, %d restarts of Postgres, %d outages of the relay of %v, %d replies dropped after the dot; drained %v after the last change",
 		len(w.postman.kills), w.size.restarts+w.size.crashes+w.size.both, len(w.relay.outages), w.size.outage, len(w.relay.dropped), drained.Round(time.Millisecond))
-	w.t.Logf("%d mails: %d lost, %d invented, %d duplicates, all with the Message-ID of the first", v.mails, len(v.lost), len(v.invented), v.duplicates)
+	w.t.Logf("%d mails: %d lost, %d invented, %d duplicates (%d of them without a failure in between), %d with a wrong recipient or Message-ID",
+		v.mails, len(v.lost), len(v.invented), v.duplicates, len(v.unforced), len(v.wrong))
 }
 
 // failures are what can explain a duplicate. A reply that was dropped was so after its mail had been read.
