@@ -69,6 +69,7 @@ type world struct {
 	relay    *relay
 	postman  *postman
 	app      *application
+	gaveUp   int            // starts of the daemon that found no Postgres
 	away     sync.WaitGroup // an outage of the relay that is to end
 }
 
@@ -177,16 +178,51 @@ func (w *world) killConfirm() {
 	w.kill()
 }
 
-// restart restarts Postgres in an orderly way, under a daemon that must survive it.
+// restart restarts Postgres in an orderly way.
 func (w *world) restart() {
-	w.must(w.postgres.Restart(w.t.Context()))
+	w.without(func() { w.must(w.postgres.Restart(w.t.Context())) })
 }
 
 // crash restarts Postgres without a good-bye.
 func (w *world) crash() {
-	w.postgres.Kill()
-	w.pause(w.upTo(time.Second))
-	w.must(w.postgres.Restart(w.t.Context()))
+	w.without(func() {
+		w.postgres.Kill()
+		time.Sleep(w.upTo(time.Second))
+		w.must(w.postgres.Restart(w.t.Context()))
+	})
+}
+
+// without has Postgres be away for a moment. A daemon that streams must survive that by itself. One that is only just starting
+// may give up, with exit status 1, and is started again, as a service manager does it.
+func (w *world) without(fail func()) {
+	streams := w.streams()
+	fail()
+	for deadline := time.Now().Add(time.Minute); !streams; streams = w.streams() {
+		select {
+		case <-w.postman.process.done:
+			if state := w.postman.process.cmd.ProcessState; state.ExitCode() != 1 {
+				w.t.Fatalf("without Postgres, postman did not start, with %s", state)
+			}
+			w.gaveUp++
+			w.must(w.postman.start())
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatal("postman does not stream, a minute after Postgres was back")
+		}
+	}
+}
+
+// streams says whether the daemon streams: this one, and not one whose end Postgres has not noticed yet.
+func (w *world) streams() bool {
+	w.t.Helper()
+	conn, err := pgx.Connect(w.t.Context(), w.url)
+	w.must(err)
+	defer func() { _ = conn.Close(context.Background()) }()
+	var yes bool
+	w.must(conn.QueryRow(w.t.Context(), "select exists (select from pg_stat_replication where state <> 'startup' and backend_start >= $1)",
+		w.postman.process.began).Scan(&yes))
+	return yes
 }
 
 // killBoth is the machine that fails.
@@ -240,9 +276,7 @@ func (w *world) sql(query string) (text string) {
 // streaming waits until the daemon streams.
 func (w *world) streaming() {
 	w.t.Helper()
-	w.await(30*time.Second, "the daemon to stream", func() (bool, string) {
-		return w.sql("select count(*)::text from pg_replication_slots where active") == "1", ""
-	})
+	w.await(30*time.Second, "the daemon to stream", func() (bool, string) { return w.streams(), "" })
 }
 
 // await waits for something; done also says how far it is.
@@ -290,8 +324,8 @@ func (w *world) finish() {
 	}
 	w.t.Logf("%d changes, %d of them committed and matched; %d rolled back for certain, %d of no rule's interest, %d connections of the application broken",
 		w.app.changes.Load(), len(due), len(w.app.rolledBack), len(w.app.unmatched), w.app.broken)
-	w.t.Logf("%d kills, %d restarts of Postgres, %d outages of the relay of %v, %d replies dropped after the dot; drained %v after the last change",
-		len(w.postman.kills), w.size.restarts+w.size.crashes+w.size.both, len(w.relay.outages), w.size.outage, len(w.relay.dropped), drained.Round(time.Millisecond))
+	w.t.Logf("%d kills, %d restarts of Postgres (%d of them met a daemon that was only starting, and gave up), %d outages of the relay of %v, %d replies dropped after the dot; drained %v after the last change",
+		len(w.postman.kills), w.size.restarts+w.size.crashes+w.size.both, w.gaveUp, len(w.relay.outages), w.size.outage, len(w.relay.dropped), drained.Round(time.Millisecond))
 	w.t.Logf("%d mails: %d lost, %d invented, %d duplicates (%d of them without a failure in between), %d with a wrong recipient or Message-ID",
 		v.mails, len(v.lost), len(v.invented), v.duplicates, len(v.unforced), len(v.wrong))
 }

@@ -106,8 +106,9 @@ func (p *postman) cleanUp(t *testing.T) {
 
 // process is a run of the daemon.
 type process struct {
-	cmd  *exec.Cmd
-	done chan struct{}
+	cmd   *exec.Cmd
+	began time.Time
+	done  chan struct{}
 }
 
 // start runs the daemon. Pdeathsig fires when the thread that started the child ends, so the thread is kept as long as
@@ -115,7 +116,7 @@ type process struct {
 func (p *postman) start() error {
 	cmd := exec.Command(p.binary, "run")
 	cmd.Dir, cmd.Env, cmd.Stderr, cmd.Stdout, cmd.SysProcAttr = p.dir, p.env, p.log, p.log, attributes()
-	started, run := make(chan error), &process{cmd, make(chan struct{})}
+	started, run := make(chan error), &process{cmd, time.Now(), make(chan struct{})}
 	go func() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
