@@ -266,13 +266,13 @@ func (d *Daemon) begin(ctx context.Context) (err error) {
 func (d *Daemon) takeIn(ctx context.Context, h *holds) {
 	defer d.batch.close()
 	err := d.stream.Run(ctx, &intake{
-		log: d.log.With("component", "intake"), store: d.store, source: d.source, zone: d.zone, silent: !d.config.Sends(), live: &d.live, holds: h,
+		store: d.store, source: d.source, zone: d.zone, silent: !d.config.Sends(), live: &d.live, holds: h,
 		batch: d.batch, report: d.report.report,
 		persist: func(call func(context.Context) error) error {
 			return persist(ctx, func(err error) { d.setTrouble("store", err) }, call)
 		},
 		plans:  make(map[uint32]*rules.Plan),
-		shapes: make(map[*cdc.Table]outbox.Hash), unfit: make(map[string]bool),
+		shapes: make(map[*cdc.Table]shape), unfit: make(map[string]bool),
 	})
 	if ctx.Err() == nil {
 		d.fail(ctx, fmt.Errorf("the stream ended: %w", err))

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +25,6 @@ const (
 // intake turns the stream into batches: it tries the rules on each change as it is read, and at the commit hands the
 // transaction's matches to the batch that gathers. It implements cdc.Handler; all its methods run on the stream's goroutine.
 type intake struct {
-	log    *slog.Logger
 	store  outbox.Store
 	source outbox.Source
 	zone   *time.Location
@@ -40,7 +38,7 @@ type intake struct {
 
 	current *live // decides the open transaction
 	plans   map[uint32]*rules.Plan
-	shapes  map[*cdc.Table]outbox.Hash
+	shapes  map[*cdc.Table]shape
 	unfit   map[string]bool // names of rules that were reported as not fitting their table any more
 	open    transaction
 
@@ -83,6 +81,7 @@ func (in *intake) Begin(tx cdc.Tx) error {
 // Relation notes that a table looks different from here on.
 func (in *intake) Relation(t *cdc.Table) error {
 	delete(in.plans, t.OID)
+	clear(in.shapes)
 	clear(in.unfit) // who breaks again is told of again
 	return nil
 }
@@ -190,7 +189,7 @@ func (in *intake) match(c *cdc.Change, r *rules.Rule, state outbox.MatchState, r
 	if len(r.Sensitive) > 0 {
 		m.Blanked = c.AppendRest(nil, r.Hides)
 	}
-	in.text(known.version, r.Source)
+	in.text(known.version, r.Source())
 	if c.Table != nil {
 		m.Shape = in.shape(c.Table)
 	}
@@ -245,25 +244,30 @@ func (in *intake) takeBack(held map[uint32]string) {
 	in.open.passed = nil
 }
 
+// shape is how a match's table looks, in the words that are stored and by their hash. Writing it down takes longer than
+// trying a rule, and is done once.
+type shape struct {
+	hash outbox.Hash
+	text []byte
+}
+
 func (in *intake) shape(t *cdc.Table) outbox.Hash {
-	h, ok := in.shapes[t]
+	s, ok := in.shapes[t]
 	if !ok {
-		h = outbox.HashOf(t.Shape())
-		in.shapes[t] = h
+		s.text = t.Shape()
+		s.hash = outbox.HashOf(s.text)
+		in.shapes[t] = s
 	}
-	in.text(h, t.Shape)
-	return h
+	in.text(s.hash, s.text)
+	return s.hash
 }
 
 // text adds a text to those that go with the transaction.
-func (in *intake) text(h outbox.Hash, text func() []byte) {
-	if _, ok := in.open.texts[h]; ok {
-		return
-	}
+func (in *intake) text(h outbox.Hash, text []byte) {
 	if in.open.texts == nil {
 		in.open.texts = make(map[outbox.Hash][]byte)
 	}
-	in.open.texts[h] = text()
+	in.open.texts[h] = text
 }
 
 // spill moves the matches of a transaction that has too many of them to the store, where nobody sees them before the commit.

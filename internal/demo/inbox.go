@@ -106,20 +106,12 @@ func (b *inbox) record(m outbox.Message, o outbox.Outcome) {
 	defer b.mu.Unlock()
 	e := &entry{To: m.Address, Subject: m.Subject, MessageID: bareID(m.MessageID)}
 	if o.State == outbox.MessageSent {
-		if arrived := b.find(func(o *entry) bool { return e.is(o) && o.arrived() && o.Rule == "" }); arrived != nil {
+		if arrived := b.find(func(o *entry) bool { return e.MessageID == o.MessageID && o.arrived() && o.Rule == "" }); arrived != nil {
 			e = new(*arrived)
 		}
 	}
 	e.Rule, e.Hue, e.State, e.Reason, e.Committed = m.RuleName, b.hue(m.RuleName), o.State, o.Reason, m.Committed
 	b.put(e)
-}
-
-// is says whether two entries are of the same message.
-func (e *entry) is(o *entry) bool {
-	if e.MessageID == "" { // dispatch forgets it for messages that had to wait for a lane
-		return e.To == o.To
-	}
-	return e.MessageID == o.MessageID
 }
 
 // hues is how many colours for rules the stylesheet has.

@@ -72,6 +72,7 @@ type Server struct {
 
 	mu     sync.Mutex
 	server *smtp.Server  // nil while it is down
+	listen net.Listener  // of server
 	served chan struct{} // closed when the server's listener has ended
 	mails  []Mail
 	conns  map[string]int // numbers of connections, by the client's address
@@ -109,7 +110,7 @@ func (s *Server) Restart() error {
 		server.TLSConfig = s.o.TLS
 	}
 	served := make(chan struct{})
-	s.server, s.served = server, served
+	s.server, s.listen, s.served = server, l, served
 	go func() {
 		defer close(served)
 		_ = server.Serve(l) // it ends with its listener, which Close alone closes
@@ -120,11 +121,12 @@ func (s *Server) Restart() error {
 // Close cuts all connections and refuses new ones, as an outage does. It may be called again.
 func (s *Server) Close() {
 	s.mu.Lock()
-	server, served := s.server, s.served
+	server, listener, served := s.server, s.listen, s.served
 	s.server = nil
 	s.mu.Unlock()
 	if server != nil {
-		_ = server.Close() // the listener's error only: it is closed either way
+		_ = listener.Close() // the server does not know it before Serve began, and would wait for it for ever
+		_ = server.Close()   // cuts the connections
 		<-served
 	}
 }
