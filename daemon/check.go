@@ -58,14 +58,14 @@ func (c *checker) check(ctx context.Context, set *rules.Set) (broken rules.Error
 }
 
 func (c *checker) template(r *rules.Rule, sample samples) *rules.Error {
-	mistake := &rules.Error{Place: r.Place, Rule: r.Name}
+	mistake := &rules.Error{ID: "PM501", Place: r.Place, Rule: r.Name}
 	if !c.mails.Has(r.Template) {
 		mistake.Message = fmt.Sprintf("there is no template %q", r.Template)
 		mistake.Hint = fmt.Sprintf("make %s.html in the folder of templates, or take one of %q", r.Template, c.mails.Names())
 		return mistake
 	}
 	if err := c.mails.Check(r.Template, sample.filled, sample.nulls); err != nil {
-		mistake.Message = "its template does not fit:\n" + err.Error()
+		mistake.ID, mistake.Message = "PM503", "its template does not fit:\n"+err.Error()
 		return mistake
 	}
 	return nil
@@ -129,7 +129,7 @@ func (c *checker) recipients(ctx context.Context, r *rules.Rule, row []value.Col
 			return nil, nil, err
 		}
 		if mistake == nil && !named(columns, "email") {
-			mistake = queryMistake(r, source.Query, "the query for recipients has no column named email", `name the address so: select mail as email …`)
+			mistake = queryMistake(r, source.Query, "PM309", "the query for recipients has no column named email", `name the address so: select mail as email …`)
 		}
 		if mistake != nil {
 			broken = append(broken, mistake)
@@ -185,13 +185,13 @@ func (c *checker) describe(ctx context.Context, r *rules.Rule, q *rules.SQL, row
 	case err == nil:
 		return columns, nil, nil
 	case ok:
-		return nil, queryMistake(r, q, "Postgres refuses the query: "+pg.Message, pg.Hint), nil
+		return nil, queryMistake(r, q, "PM308", "Postgres refuses the query: "+pg.Message, pg.Hint), nil
 	}
 	return nil, nil, fmt.Errorf("checking the queries of rule %q: %w", r.Name, err)
 }
 
-func queryMistake(r *rules.Rule, q *rules.SQL, message, hint string) *rules.Error {
-	return &rules.Error{Place: q.Place, Rule: r.Name, Message: message, Hint: hint}
+func queryMistake(r *rules.Rule, q *rules.SQL, id rules.ID, message, hint string) *rules.Error {
+	return &rules.Error{ID: id, Place: q.Place, Rule: r.Name, Message: message, Hint: hint}
 }
 
 func parameterTypes(q *rules.SQL, row, to []value.Column) []uint32 {

@@ -96,8 +96,8 @@ type check struct {
 }
 
 // fail reports a mistake at a node. What stands there fits everywhere, so that one mistake is one message.
-func (c *check) fail(n ast.Node, message, hint string) (node, typ) {
-	c.problems = append(c.problems, problem{n.Location().From, message, hint})
+func (c *check) fail(n ast.Node, id ID, message, hint string) (node, typ) {
+	c.problems = append(c.problems, problem{n.Location().From, id, message, hint})
 	return &constant{}, typAny
 }
 
@@ -134,9 +134,9 @@ func (c *check) expr(n ast.Node) (node, typ) {
 	case *ast.PointerNode:
 		return c.pointer(n)
 	case *ast.ArrayNode:
-		return c.fail(n, "a list stands only behind in, and in any, all, none, one and count", "")
+		return c.fail(n, "PM107", "a list stands only behind in, and in any, all, none, one and count", "")
 	}
-	return c.fail(n, "this is not a part of rules", "docs/rules.md lists what is")
+	return c.fail(n, "PM107", "this is not a part of rules", "docs/rules.md lists what is")
 }
 
 // decimal reads a number from the source: a float would have lost digits.
@@ -144,7 +144,7 @@ func (c *check) decimal(n *ast.FloatNode) (node, typ) {
 	at := n.Location()
 	d, err := value.ParseDecimal(strings.ReplaceAll(string(c.source[at.From:at.To]), "_", ""))
 	if err != nil {
-		return c.fail(n, "this is no number", "")
+		return c.fail(n, "PM119", "this is no number", "")
 	}
 	return &constant{d}, typNumber
 }
@@ -162,15 +162,15 @@ func (c *check) name(n *ast.IdentifierNode) (node, typ) {
 	case n.Value == "message" && c.env.table == nil:
 		return envelope(func(f *frame) any { return f.message }), typJSON
 	case (n.Value == "new" || n.Value == "old") && c.env.table != nil:
-		return c.fail(n, n.Value+" is a row", "say which column: "+n.Value+".id")
+		return c.fail(n, "PM104", n.Value+" is a row", "say which column: "+n.Value+".id")
 	case n.Value == "message":
-		return c.fail(n, "the rule is on a table: there is no message", "")
+		return c.fail(n, "PM104", "the rule is on a table: there is no message", "")
 	case slices.Contains([]string{"new", "old", "table"}, n.Value):
-		return c.fail(n, "the rule is on a message: there is no "+n.Value, "write message.key")
+		return c.fail(n, "PM104", "the rule is on a message: there is no "+n.Value, "write message.key")
 	case n.Value == "row":
-		return c.fail(n, "row belongs to scheduled rules, which this version of postman does not have yet", laterHint)
+		return c.fail(n, "PM006", "row belongs to scheduled rules, which this version of postman does not have yet", laterHint)
 	}
-	return c.fail(n, "unknown name "+n.Value, c.suggestName(n.Value))
+	return c.fail(n, "PM104", "unknown name "+n.Value, c.suggestName(n.Value))
 }
 
 func (c *check) suggestName(name string) string {
@@ -189,7 +189,7 @@ func (c *check) member(n *ast.MemberNode) (node, typ) {
 	name, isWord := n.Property.(*ast.StringNode)
 	if isName && c.env.table != nil && (row.Value == "new" || row.Value == "old") {
 		if !isWord {
-			return c.fail(n, "which column is meant must be written out", `write new.column, or new["a column"]`)
+			return c.fail(n, "PM107", "which column is meant must be written out", `write new.column, or new["a column"]`)
 		}
 		return c.column(n, row.Value, name.Value)
 	}
@@ -199,15 +199,15 @@ func (c *check) member(n *ast.MemberNode) (node, typ) {
 	case t.kind == kindAny:
 		return &constant{}, typAny
 	case t.kind != kindJSON && isWord:
-		return c.fail(n, fmt.Sprintf("%s is %s and has no parts", show(n.Node), t.name), "")
+		return c.fail(n, "PM108", fmt.Sprintf("%s is %s and has no parts", show(n.Node), t.name), "")
 	case t.kind != kindJSON:
-		return c.fail(n, fmt.Sprintf("%s is %s: its items cannot be picked by number", show(n.Node), t.name), `write any(list, # == "x") or "x" in list`)
+		return c.fail(n, "PM107", fmt.Sprintf("%s is %s: its items cannot be picked by number", show(n.Node), t.name), `write any(list, # == "x") or "x" in list`)
 	case isWord:
 		return &member{of, name.Value}, typJSON
 	case isNumber:
 		return &item{of, int64(index.Value)}, typJSON
 	}
-	return c.fail(n, "which key is meant must be written out", `write x.key, x["a key"] or x[0]`)
+	return c.fail(n, "PM107", "which key is meant must be written out", `write x.key, x["a key"] or x[0]`)
 }
 
 func (c *check) column(n ast.Node, row, name string) (node, typ) {
@@ -217,7 +217,7 @@ func (c *check) column(n ast.Node, row, name string) (node, typ) {
 	}
 	col, t := c.columnOf(s, name)
 	if col == nil {
-		return c.fail(n, fmt.Sprintf("the table %s has no column %s", c.env.table.TableName, name), suggest(name, columnNames(c.env.table)))
+		return c.fail(n, "PM105", fmt.Sprintf("the table %s has no column %s", c.env.table.TableName, name), suggest(name, columnNames(c.env.table)))
 	}
 	c.uses = append(c.uses, use{col, n.Location().From})
 	return col, t
@@ -249,7 +249,7 @@ func (c *check) unary(n *ast.UnaryNode) (node, typ) {
 		c.condition(n.Node, t)
 		return &not{of}, typBool
 	case !t.numeric():
-		return c.fail(n, fmt.Sprintf("%s is %s and takes no %s", show(n.Node), t.name, n.Operator), "")
+		return c.fail(n, "PM108", fmt.Sprintf("%s is %s and takes no %s", show(n.Node), t.name, n.Operator), "")
 	case t.kind == kindJSON:
 		t = typNumber
 	}
@@ -262,7 +262,7 @@ func (c *check) unary(n *ast.UnaryNode) (node, typ) {
 // condition checks that a value can be true or false.
 func (c *check) condition(n ast.Node, t typ) {
 	if !t.condition() {
-		c.fail(n, fmt.Sprintf("%s is %s, where a condition is expected", show(n), t.name), "compare it with something, as in "+show(n)+" != nil")
+		c.fail(n, "PM109", fmt.Sprintf("%s is %s, where a condition is expected", show(n), t.name), "compare it with something, as in "+show(n)+" != nil")
 	}
 }
 
@@ -302,7 +302,7 @@ func (c *check) unite(at ast.Node, a, b operand) (node, node, typ) {
 			t = typLocal
 		}
 	case a.typ.kind == kindSpan && (a.typ.days || b.typ.days || a.typ.clock != b.typ.clock):
-		c.fail(at, "it is not clear how long a day is here", "write hours")
+		c.fail(at, "PM114", "it is not clear how long a day is here", "write hours")
 	case a.typ.kind != b.typ.kind:
 		t = wider(a.typ, b.typ)
 	}
@@ -323,9 +323,9 @@ func wider(a, b typ) typ {
 func (c *check) pointer(n *ast.PointerNode) (node, typ) {
 	switch {
 	case !c.predicate:
-		return c.fail(n, "# stands only in any, all, none, one and count", "")
+		return c.fail(n, "PM107", "# stands only in any, all, none, one and count", "")
 	case n.Name != "":
-		return c.fail(n, "#"+n.Name+" is not a part of rules", "# is the element")
+		return c.fail(n, "PM107", "#"+n.Name+" is not a part of rules", "# is the element")
 	}
 	return envelope(func(f *frame) any { return f.element }), c.element
 }

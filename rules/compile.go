@@ -46,9 +46,9 @@ func (r *Rule) table(c *cdc.Catalog) (*cdc.Table, *Error) {
 		return t, nil
 	}
 	if why, ok := c.Unwatchable[r.On.Table]; ok {
-		return nil, r.mistake(r.on.place(0), fmt.Sprintf("%s cannot be watched", r.On.Table), why)
+		return nil, r.Mistake("PM402", r.on.place(0), fmt.Sprintf("%s cannot be watched", r.On.Table), why)
 	}
-	return nil, r.mistake(r.on.place(0), fmt.Sprintf("the database has no table %s", r.On.Table), suggest(r.On.Table.String(), tableNames(c)))
+	return nil, r.Mistake("PM401", r.on.place(0), fmt.Sprintf("the database has no table %s", r.On.Table), suggest(r.On.Table.String(), tableNames(c)))
 }
 
 func tableNames(c *cdc.Catalog) []string {
@@ -65,7 +65,7 @@ func (s *Source) checkSensitive(c *cdc.Catalog) Errors {
 	var errs Errors
 	for _, e := range s.sensitive {
 		t, watched := c.Tables[e.table]
-		mistake := &Error{Place: e.place, Line: e.line}
+		mistake := &Error{ID: "PM405", Place: e.place, Line: e.line}
 		switch {
 		case e.message != "":
 			continue
@@ -135,8 +135,8 @@ type ruleCheck struct {
 	noticed map[string]bool // columns of the old row that were reported
 }
 
-func (c *ruleCheck) fail(p Place, message, hint string) {
-	c.errs = append(c.errs, c.rule.mistake(p, message, hint))
+func (c *ruleCheck) fail(p Place, id ID, message, hint string) {
+	c.errs = append(c.errs, c.rule.Mistake(id, p, message, hint))
 }
 
 // identity checks that updates and deletes can be watched: without a usable replica identity, publishing them would make
@@ -153,7 +153,7 @@ func (c *ruleCheck) identity(why string) {
 		return
 	}
 	c.blind = true
-	c.fail(c.rule.on.place(0), fmt.Sprintf("updates, deletes and truncates of %s cannot be watched: the application's own would fail", t.TableName), why)
+	c.fail(c.rule.on.place(0), "PM403", fmt.Sprintf("updates, deletes and truncates of %s cannot be watched: the application's own would fail", t.TableName), why)
 }
 
 // sees says whether the rule is on one of the operations.
@@ -183,7 +183,7 @@ func (c *ruleCheck) carries(p Place, name string) {
 		c.noticed = make(map[string]bool)
 	}
 	c.noticed[name] = true
-	c.fail(p, fmt.Sprintf("old.%s can never be known: the replica identity of %s does not carry it", name, t.TableName),
+	c.fail(p, "PM404", fmt.Sprintf("old.%s can never be known: the replica identity of %s does not carry it", name, t.TableName),
 		fmt.Sprintf("run: ALTER TABLE %s REPLICA IDENTITY FULL; (or USING INDEX, with a unique index that has the column and no NULL)", quoteTable(t.TableName)))
 }
 
@@ -198,13 +198,13 @@ func (c *ruleCheck) expr(e *Expr, fits func(typ) bool, what, hint string) *Expr 
 	}
 	t, problems := checkExpr(e.text.value, c.env)
 	for _, p := range problems {
-		c.fail(e.text.place(p.offset), p.message, p.hint)
+		c.fail(e.text.place(p.offset), p.id, p.message, p.hint)
 	}
 	if len(problems) > 0 {
 		return e
 	}
 	if !fits(t.typ) {
-		c.fail(e.text.place(0), fmt.Sprintf("this is %s, and must be %s", t.typ.name, what), hint)
+		c.fail(e.text.place(0), "PM116", fmt.Sprintf("this is %s, and must be %s", t.typ.name, what), hint)
 	}
 	for _, u := range t.uses {
 		if u.side == oldRow {
@@ -249,14 +249,14 @@ func (c *ruleCheck) param(at Place, p Param, loads bool) {
 	name := "@" + p.Scope
 	switch p.Scope {
 	case "tick", "last_tick", "row":
-		c.fail(at, name+" belongs to scheduled rules, which this version of postman does not have yet", laterHint)
+		c.fail(at, "PM006", name+" belongs to scheduled rules, which this version of postman does not have yet", laterHint)
 	case "to":
 		if !loads {
-			c.fail(at, "@to is the recipient, whom this query is to find", "use @to in load")
+			c.fail(at, "PM307", "@to is the recipient, whom this query is to find", "use @to in load")
 		}
 	case "message":
 		if c.env.table != nil {
-			c.fail(at, "the rule is on a table: there is no message", "write @new.column")
+			c.fail(at, "PM307", "the rule is on a table: there is no message", "write @new.column")
 		}
 	default: // new, old
 		c.columnParam(at, p)
@@ -267,11 +267,11 @@ func (c *ruleCheck) columnParam(at Place, p Param) {
 	t := c.env.table
 	switch {
 	case t == nil:
-		c.fail(at, "the rule is on a message: there is no "+p.Scope, "write @message.key")
+		c.fail(at, "PM307", "the rule is on a message: there is no "+p.Scope, "write @message.key")
 	case t.Column(p.Name) < 0:
-		c.fail(at, fmt.Sprintf("the table %s has no column %s", t.TableName, p.Name), suggest(p.Name, columnNames(t)))
+		c.fail(at, "PM306", fmt.Sprintf("the table %s has no column %s", t.TableName, p.Name), suggest(p.Name, columnNames(t)))
 	case !slices.ContainsFunc(c.env.ops, func(op cdc.Op) bool { return hasRow(op, p.Scope) }):
-		c.fail(at, fmt.Sprintf("@%s.%s is always NULL: the rule is on %s", p.Scope, p.Name, list(opNames(c.env.ops), "and")),
+		c.fail(at, "PM307", fmt.Sprintf("@%s.%s is always NULL: the rule is on %s", p.Scope, p.Name, list(opNames(c.env.ops), "and")),
 			"an insert has a new row, a delete an old one, an update both")
 	case p.Scope == "old":
 		c.carries(at, p.Name)
@@ -291,7 +291,7 @@ func (c *ruleCheck) tests() {
 	for _, test := range c.rule.Tests {
 		for _, name := range slices.Sorted(maps.Keys(test.columns)) {
 			if c.env.table.Column(name) < 0 {
-				c.fail(test.columns[name], fmt.Sprintf("the table %s has no column %s", c.env.table.TableName, name), suggest(name, columnNames(c.env.table)))
+				c.fail(test.columns[name], "PM105", fmt.Sprintf("the table %s has no column %s", c.env.table.TableName, name), suggest(name, columnNames(c.env.table)))
 			}
 		}
 	}

@@ -8,8 +8,16 @@ import (
 	"golang.org/x/text/width"
 )
 
-// Error is one mistake in a rule file.
+// ID is the stable name of a kind of mistake, such as PM105. docs/checks.md explains each; one that goes out of use is not
+// given again.
+type ID string
+
+// Warning says whether what is so called may be right all the same: PM2xx. Everything else is an error.
+func (id ID) Warning() bool { return strings.HasPrefix(string(id), "PM2") }
+
+// Error is one mistake in a rule file, or in what belongs to it.
 type Error struct {
+	ID      ID
 	Place   Place
 	Rule    string // empty at a file's top
 	Message string
@@ -25,6 +33,9 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, ": rule %q", e.Rule)
 	}
 	fmt.Fprintf(&b, ": %s", e.Message)
+	if e.ID != "" {
+		fmt.Fprintf(&b, " [%s]", e.ID)
+	}
 	b.WriteString(e.snippet())
 	if e.Hint != "" {
 		fmt.Fprintf(&b, "\n    → %s", e.Hint)

@@ -15,11 +15,11 @@ func (c *check) call(n *ast.CallNode) (node, typ) {
 	name, ok := n.Callee.(*ast.IdentifierNode)
 	switch {
 	case !ok:
-		return c.fail(n, "values have no methods in rules", "docs/rules.md lists the functions")
+		return c.fail(n, "PM106", "values have no methods in rules", "docs/rules.md lists the functions")
 	case name.Value == "changed":
 		return c.changed(n)
 	}
-	return c.fail(n, "there is no function "+name.Value, suggest(name.Value, functions))
+	return c.fail(n, "PM106", "there is no function "+name.Value, suggest(name.Value, functions))
 }
 
 const changedHint = "write changed(new.column)"
@@ -27,19 +27,19 @@ const changedHint = "write changed(new.column)"
 // changed is a test of one column, old.c != new.c.
 func (c *check) changed(n *ast.CallNode) (node, typ) {
 	if c.env.table == nil {
-		return c.fail(n, "the rule is on a message: no column changes", "")
+		return c.fail(n, "PM106", "the rule is on a message: no column changes", "")
 	}
 	if len(n.Arguments) != 1 {
-		return c.fail(n, "changed takes one column", changedHint)
+		return c.fail(n, "PM111", "changed takes one column", changedHint)
 	}
 	m, ok := n.Arguments[0].(*ast.MemberNode)
 	if !ok {
-		return c.fail(n, "changed takes a column, and "+show(n.Arguments[0])+" is none", changedHint)
+		return c.fail(n, "PM111", "changed takes a column, and "+show(n.Arguments[0])+" is none", changedHint)
 	}
 	row, isRow := m.Node.(*ast.IdentifierNode)
 	name, isName := m.Property.(*ast.StringNode)
 	if !isRow || !isName || row.Value != "new" {
-		return c.fail(n, "changed takes a column, and "+show(m)+" is none", changedHint+", or compare the parts: old.data.a != new.data.a")
+		return c.fail(n, "PM111", "changed takes a column, and "+show(m)+" is none", changedHint+", or compare the parts: old.data.a != new.data.a")
 	}
 	now, t := c.column(m, "new", name.Value)
 	if t.kind == kindAny {
@@ -59,13 +59,13 @@ func (c *check) builtin(n *ast.BuiltinNode) (node, typ) {
 	case "len", "lower", "upper", "trim", "abs":
 		return c.function(n)
 	}
-	return c.fail(n, "the function "+n.Name+" is not a part of rules", suggest(n.Name, functions))
+	return c.fail(n, "PM106", "the function "+n.Name+" is not a part of rules", suggest(n.Name, functions))
 }
 
 // function is a function of one value. NULL yields NULL.
 func (c *check) function(n *ast.BuiltinNode) (node, typ) {
 	if len(n.Arguments) != 1 {
-		return c.fail(n, n.Name+" takes one value", "")
+		return c.fail(n, "PM111", n.Name+" takes one value", "")
 	}
 	of, t := c.expr(n.Arguments[0])
 	f := &apply{a: of}
@@ -84,7 +84,7 @@ func (c *check) function(n *ast.BuiltinNode) (node, typ) {
 		f.do, result, fits = textual(strings.TrimSpace), typText, t.textual()
 	}
 	if !fits {
-		return c.fail(n, fmt.Sprintf("%s does not go with %s, which is %s", n.Name, show(n.Arguments[0]), t.name), "")
+		return c.fail(n, "PM108", fmt.Sprintf("%s does not go with %s, which is %s", n.Name, show(n.Arguments[0]), t.name), "")
 	}
 	return fold(f, of), result
 }
@@ -96,18 +96,18 @@ func (c *check) constant(n *ast.BuiltinNode) (node, typ) {
 		text, _ = n.Arguments[0].(*ast.StringNode)
 	}
 	if text == nil {
-		return c.fail(n, n.Name+" takes one text that is written out", `write date("2026-01-31T09:00:00+09:00"), duration("1h30m")`)
+		return c.fail(n, "PM111", n.Name+" takes one text that is written out", `write date("2026-01-31T09:00:00+09:00"), duration("1h30m")`)
 	}
 	if n.Name == "date" {
 		v, t, err := parseMoment(text.Value)
 		if err != nil {
-			return c.fail(text, err.Error(), "")
+			return c.fail(text, "PM119", err.Error(), "")
 		}
 		return &constant{v}, t
 	}
 	d, err := parseDuration(text.Value)
 	if err != nil {
-		return c.fail(text, err.Error(), "")
+		return c.fail(text, "PM119", err.Error(), "")
 	}
 	t := typSpan
 	t.days = d.Days > 0
@@ -119,15 +119,15 @@ func (c *check) constant(n *ast.BuiltinNode) (node, typ) {
 
 func (c *check) quantifier(n *ast.BuiltinNode) (node, typ) {
 	if c.predicate {
-		return c.fail(n, n.Name+" stands inside of another predicate", "predicates do not nest, so that a rule always ends soon")
+		return c.fail(n, "PM107", n.Name+" stands inside of another predicate", "predicates do not nest, so that a rule always ends soon")
 	}
 	if len(n.Arguments) != 2 {
-		return c.fail(n, n.Name+" takes a list and a condition on #", fmt.Sprintf("write %s(new.tags, # == \"x\"); the number of items is len(new.tags)", n.Name))
+		return c.fail(n, "PM111", n.Name+" takes a list and a condition on #", fmt.Sprintf("write %s(new.tags, # == \"x\"); the number of items is len(new.tags)", n.Name))
 	}
 	of, elem := c.collection(n.Arguments[0])
 	pred, ok := n.Arguments[1].(*ast.PredicateNode)
 	if !ok {
-		return c.fail(n, n.Name+" takes a condition on #", "")
+		return c.fail(n, "PM111", n.Name+" takes a condition on #", "")
 	}
 	c.predicate, c.element = true, elem
 	test, t := c.expr(pred.Node)
@@ -151,7 +151,7 @@ func (c *check) collection(n ast.Node) (node, typ) {
 	case t.is(kindJSON):
 		return of, t
 	}
-	return c.fail(n, fmt.Sprintf("%s is %s, not a list", show(n), t.name), "")
+	return c.fail(n, "PM117", fmt.Sprintf("%s is %s, not a list", show(n), t.name), "")
 }
 
 func (c *check) items(n *ast.ArrayNode) (node, typ) {
@@ -160,7 +160,7 @@ func (c *check) items(n *ast.ArrayNode) (node, typ) {
 	for _, child := range n.Nodes {
 		o := c.operand(child)
 		if !alike(elem, o.typ) || o.typ.moment() && !slices.Contains([]kind{kindNil, o.typ.kind}, elem.kind) {
-			return c.fail(child, "the items of a list must be of one type", "")
+			return c.fail(child, "PM108", "the items of a list must be of one type", "")
 		}
 		if elem.kind == kindNil {
 			elem = o.typ

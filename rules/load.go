@@ -70,7 +70,7 @@ func (r *reader) readRule(n *yaml.Node) *Rule {
 	}
 	if r.trapped[n] || n.Kind != yaml.MappingNode {
 		if !r.trapped[n] {
-			r.fail(n, "a rule is a mapping, and this is "+kindName(n), "begin it with name: and indent its other keys alike")
+			r.fail(n, "PM008", "a rule is a mapping, and this is "+kindName(n), "begin it with name: and indent its other keys alike")
 		}
 		return nil
 	}
@@ -88,7 +88,7 @@ func (r *reader) readRule(n *yaml.Node) *Rule {
 	scheduled := there["every"] != nil || there["at"] != nil
 	for _, key := range []string{"name", "on", "to", "template"} {
 		if there[key] == nil && (key != "on" || !scheduled) {
-			r.fail(n, "the rule has no "+key, requiredHints[key])
+			r.fail(n, "PM007", "the rule has no "+key, requiredHints[key])
 		}
 	}
 	return rule
@@ -113,14 +113,14 @@ func ruleName(n *yaml.Node) string {
 
 func (r *reader) unknownKey(key *yaml.Node) {
 	if slices.Contains(laterKeys, key.Value) {
-		r.fail(key, "this version of postman does not have "+key.Value+" yet", laterHint)
+		r.fail(key, "PM006", "this version of postman does not have "+key.Value+" yet", laterHint)
 		return
 	}
 	var known []string
 	for _, k := range ruleKeys {
 		known = append(known, k.name)
 	}
-	r.fail(key, "a rule has no key "+key.Value, suggest(key.Value, known))
+	r.fail(key, "PM005", "a rule has no key "+key.Value, suggest(key.Value, known))
 }
 
 var goodName = regexp.MustCompile(`^[\p{L}\p{N}][\p{L}\p{M}\p{N}._-]{0,99}$`)
@@ -132,7 +132,7 @@ func (r *reader) readName(rule *Rule, n *yaml.Node) {
 	}
 	rule.Name = name
 	if !goodName.MatchString(name) {
-		r.fail(n, "a rule's name is one word of up to 100 letters, digits, dots, underscores and hyphens", "")
+		r.fail(n, "PM012", "a rule's name is one word of up to 100 letters, digits, dots, underscores and hyphens", "")
 	}
 }
 
@@ -147,11 +147,11 @@ func (r *reader) readOn(rule *Rule, n *yaml.Node) {
 	ops, hasOps := parts["ops"]
 	switch {
 	case hasTable == hasMessage:
-		r.fail(n, "on names either a table or a message", "write "+what)
+		r.fail(n, "PM013", "on names either a table or a message", "write "+what)
 	case hasMessage && hasOps:
-		r.fail(ops, "a message has no ops", "leave ops out")
+		r.fail(ops, "PM013", "a message has no ops", "leave ops out")
 	case hasTable && !hasOps:
-		r.fail(n, "on does not say which operations", "add ops, as in {table: …, ops: [insert]}; there are insert, update, delete and truncate")
+		r.fail(n, "PM007", "on does not say which operations", "add ops, as in {table: …, ops: [insert]}; there are insert, update, delete and truncate")
 	case hasTable:
 		r.readTable(rule, table, ops)
 	default:
@@ -168,13 +168,13 @@ func (r *reader) readTable(rule *Rule, table, ops *yaml.Node) {
 	for _, n := range r.items(ops, "a list such as [insert, update]") {
 		op, ok := r.operation(n)
 		if ok && slices.Contains(rule.On.Ops, op) {
-			r.fail(n, op.String()+" is there twice", "")
+			r.fail(n, "PM009", op.String()+" is there twice", "")
 		} else if ok {
 			rule.On.Ops = append(rule.On.Ops, op)
 		}
 	}
 	if ops.Kind == yaml.SequenceNode && len(ops.Content) == 0 {
-		r.fail(ops, "ops is an empty list", "name at least one of insert, update, delete and truncate")
+		r.fail(ops, "PM008", "ops is an empty list", "name at least one of insert, update, delete and truncate")
 	}
 	if !ok {
 		rule.On = On{} // on nothing, which is reported: nothing more can be said of it
@@ -194,7 +194,7 @@ func (r *reader) operation(n *yaml.Node) (cdc.Op, bool) {
 			return op, true
 		}
 	}
-	r.fail(n, word+" is no operation", suggest(word, opNames(rowOps)))
+	r.fail(n, "PM009", word+" is no operation", suggest(word, opNames(rowOps)))
 	return 0, false
 }
 
@@ -213,11 +213,11 @@ func (r *reader) readMessage(rule *Rule, n *yaml.Node) {
 	switch short, prefixed := strings.CutPrefix(name, "postman."); {
 	case !ok:
 	case prefixed:
-		r.fail(n, "the prefix postman. is not a part of the message's name here", "write message: "+short)
+		r.fail(n, "PM013", "the prefix postman. is not a part of the message's name here", "write message: "+short)
 	case name == "mute":
-		r.fail(n, "postman.mute is postman's own message: it mutes a transaction", "choose another name")
+		r.fail(n, "PM013", "postman.mute is postman's own message: it mutes a transaction", "choose another name")
 	case !goodMessage.MatchString(name):
-		r.fail(n, "a message's name is made of letters, digits, underscores, dots and hyphens", "")
+		r.fail(n, "PM013", "a message's name is made of letters, digits, underscores, dots and hyphens", "")
 	default:
 		rule.On.Message, rule.On.Ops = name, []cdc.Op{cdc.Emit}
 	}
@@ -225,7 +225,7 @@ func (r *reader) readMessage(rule *Rule, n *yaml.Node) {
 
 func (r *reader) readWhen(rule *Rule, n *yaml.Node) {
 	if n.Kind == yaml.ScalarNode && strings.TrimSpace(n.Value) == "" && !r.trapped[n] {
-		r.fail(n, "when is empty", "leave when out to match every change, or write a condition")
+		r.fail(n, "PM008", "when is empty", "leave when out to match every change, or write a condition")
 		return
 	}
 	rule.When = r.expr(n, "an expression")
@@ -242,13 +242,13 @@ func (r *reader) readLoad(rule *Rule, n *yaml.Node) {
 		name, all := strings.CutSuffix(f.key.Value, "[]")
 		switch {
 		case !goodLoad.MatchString(name):
-			r.fail(f.key, f.key.Value+" is no name for a template to use", "use letters, digits and underscores, and [] behind them for all rows")
+			r.fail(f.key, "PM015", f.key.Value+" is no name for a template to use", "use letters, digits and underscores, and [] behind them for all rows")
 			continue
 		case slices.Contains(taken, name):
-			r.fail(f.key, "a template sees the change itself under the name "+name, "choose another name")
+			r.fail(f.key, "PM015", "a template sees the change itself under the name "+name, "choose another name")
 			continue
 		case slices.ContainsFunc(rule.Load, func(l Load) bool { return l.Name == name }):
-			r.fail(f.key, "the name "+name+" is loaded twice", "choose another name for one of them")
+			r.fail(f.key, "PM015", "the name "+name+" is loaded twice", "choose another name for one of them")
 			continue
 		}
 		if sql := r.sql(f.value); sql != nil {
@@ -263,7 +263,7 @@ func (r *reader) readLocale(rule *Rule, n *yaml.Node) {
 		return
 	}
 	if _, err := language.Parse(locale); err != nil {
-		r.fail(n, locale+" is no locale", "a locale is a language, with a region where it matters: ko, en-GB")
+		r.fail(n, "PM009", locale+" is no locale", "a locale is a language, with a region where it matters: ko, en-GB")
 		return
 	}
 	rule.Locale = locale
@@ -276,7 +276,7 @@ func (r *reader) readZone(rule *Rule, n *yaml.Node) {
 	}
 	zone, err := time.LoadLocation(name)
 	if err != nil || name == "Local" {
-		r.fail(n, name+" is no time zone", "a time zone is called after a city, as in Asia/Seoul, or UTC")
+		r.fail(n, "PM009", name+" is no time zone", "a time zone is called after a city, as in Asia/Seoul, or UTC")
 		return
 	}
 	rule.Zone = zone
@@ -284,7 +284,7 @@ func (r *reader) readZone(rule *Rule, n *yaml.Node) {
 
 func (r *reader) readClass(rule *Rule, n *yaml.Node) {
 	if rule.Class = oneOf(r, n, Notice, Transactional, Ad); rule.Class == Ad {
-		r.fail(n, "class: ad needs a topic, which this version of postman does not have yet", laterHint)
+		r.fail(n, "PM006", "class: ad needs a topic, which this version of postman does not have yet", laterHint)
 	}
 }
 
@@ -298,7 +298,7 @@ func (r *reader) readExpires(rule *Rule, n *yaml.Node) {
 		err = fmt.Errorf("a mail that expires at once is never sent")
 	}
 	if err != nil {
-		r.fail(n, s+": "+err.Error(), "")
+		r.fail(n, "PM009", s+": "+err.Error(), "")
 		return
 	}
 	rule.Expires = d
@@ -322,7 +322,7 @@ func (r *reader) mapping(n *yaml.Node, what string, known ...string) (parts map[
 	parts, whole = make(map[string]*yaml.Node), true
 	for _, f := range r.fields(n, what) {
 		if !slices.Contains(known, f.key.Value) {
-			r.fail(f.key, "unknown key "+f.key.Value, suggest(f.key.Value, known))
+			r.fail(f.key, "PM005", "unknown key "+f.key.Value, suggest(f.key.Value, known))
 			whole = false
 			continue
 		}

@@ -17,9 +17,9 @@ func (c *check) binary(n *ast.BinaryNode) (node, typ) {
 	case "matches":
 		return c.matches(n)
 	case "..":
-		return c.fail(n, "a range stands only behind in", "write new.x in 1..10")
+		return c.fail(n, "PM107", "a range stands only behind in", "write new.x in 1..10")
 	case "**", "^":
-		return c.fail(n, n.Operator+" is not a part of rules", "multiply")
+		return c.fail(n, "PM107", n.Operator+" is not a part of rules", "multiply")
 	}
 	a, b := c.operand(n.Left), c.operand(n.Right)
 	switch n.Operator {
@@ -42,7 +42,7 @@ func (c *check) binary(n *ast.BinaryNode) (node, typ) {
 
 func (c *check) mismatch(at ast.Node, a, b operand, why string) {
 	message := fmt.Sprintf("%s is %s and %s is %s: %s", show(a.ast), a.typ.name, show(b.ast), b.typ.name, why)
-	c.fail(at, message, mismatchHint(a, b))
+	c.fail(at, "PM108", message, mismatchHint(a, b))
 }
 
 // mismatchHint is the way out of comparing something with the text that it looks like.
@@ -100,7 +100,7 @@ func (c *check) align(at ast.Node, a, b operand) (operand, operand) {
 		if _, ok := clock.node.(*constant); ok {
 			hint = `write the offset, as in date("2026-01-31T09:00:00+09:00"), or give the rule a timezone`
 		}
-		c.fail(at, fmt.Sprintf("%s is %s: in which time zone?", show(clock.ast), clock.typ.name), hint)
+		c.fail(at, "PM113", fmt.Sprintf("%s is %s: in which time zone?", show(clock.ast), clock.typ.name), hint)
 		return a, b
 	}
 	clock.node, clock.typ = fold(&apply{a: clock.node, do: inZone(c.env.zone)}, clock.node), typInstant
@@ -119,7 +119,7 @@ func (c *check) alignSpans(at ast.Node, a, b operand) {
 	if k, ok := a.node.(*constant); ok {
 		hint = fmt.Sprintf("write duration(%q)", fmt.Sprintf("%dh", stretch(k.value)/time.Hour))
 	}
-	c.fail(at, "a day between two moments may have 23, 24 or 25 hours", hint)
+	c.fail(at, "PM114", "a day between two moments may have 23, 24 or 25 hours", hint)
 }
 
 var uuid = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
@@ -133,11 +133,11 @@ func (c *check) literal(of, o operand) {
 	name, isName := of.ast.(*ast.IdentifierNode)
 	switch {
 	case isName && name.Value == "op" && !slices.Contains(of.typ.enum, k.Value):
-		c.fail(k, fmt.Sprintf("op is never %q: the rule is on %s", k.Value, list(of.typ.enum, "and")), suggest(k.Value, of.typ.enum))
+		c.fail(k, "PM112", fmt.Sprintf("op is never %q: the rule is on %s", k.Value, list(of.typ.enum, "and")), suggest(k.Value, of.typ.enum))
 	case len(of.typ.enum) > 0 && !slices.Contains(of.typ.enum, k.Value):
-		c.fail(k, fmt.Sprintf("%q is no label of %s", k.Value, of.typ.name), suggest(k.Value, of.typ.enum))
+		c.fail(k, "PM112", fmt.Sprintf("%q is no label of %s", k.Value, of.typ.name), suggest(k.Value, of.typ.enum))
 	case of.typ.name == "uuid" && !uuid.MatchString(k.Value):
-		c.fail(k, fmt.Sprintf("%q is never a uuid as Postgres prints it", k.Value), "write it in small letters, with hyphens")
+		c.fail(k, "PM112", fmt.Sprintf("%q is never a uuid as Postgres prints it", k.Value), "write it in small letters, with hyphens")
 	}
 }
 
@@ -153,10 +153,10 @@ func (c *check) ordering(n *ast.BinaryNode, a, b operand) node {
 	for _, o := range []operand{a, b} {
 		switch {
 		case o.typ.kind == kindNil:
-			c.fail(n, "an ordering with nil is always false", "write == nil or != nil")
+			c.fail(n, "PM110", "an ordering with nil is always false", "write == nil or != nil")
 			return &constant{}
 		case o.typ.kind == kindOpaque && alike(a.typ, b.typ):
-			c.fail(n, fmt.Sprintf("%s is %s, whose order postman does not know", show(o.ast), o.typ.name), "compare with == or list the values with in")
+			c.fail(n, "PM110", fmt.Sprintf("%s is %s, whose order postman does not know", show(o.ast), o.typ.name), "compare with == or list the values with in")
 			return &constant{}
 		}
 	}
@@ -170,7 +170,7 @@ func (c *check) ordering(n *ast.BinaryNode, a, b operand) node {
 		c.alignSpans(n, a, b)
 		ordered = spanOrder(comparisons[n.Operator])
 	case alike(a.typ, b.typ):
-		c.fail(n, fmt.Sprintf("%s is %s, which has no order here", show(a.ast), a.typ.name), "compare with == or !=")
+		c.fail(n, "PM110", fmt.Sprintf("%s is %s, which has no order here", show(a.ast), a.typ.name), "compare with == or !=")
 	default:
 		c.mismatch(n, a, b, n.Operator+" compares like with like")
 	}
@@ -188,7 +188,7 @@ func (c *check) textTest(n *ast.BinaryNode, a, b operand) node {
 			if o.typ.kind == kindArray {
 				hint = fmt.Sprintf("write %s in %s", show(b.ast), show(a.ast))
 			}
-			c.fail(n, fmt.Sprintf("%s is %s, and %s is about text", show(o.ast), o.typ.name, n.Operator), hint)
+			c.fail(n, "PM108", fmt.Sprintf("%s is %s, and %s is about text", show(o.ast), o.typ.name, n.Operator), hint)
 			return &constant{}
 		}
 	}
@@ -199,14 +199,14 @@ func (c *check) matches(n *ast.BinaryNode) (node, typ) {
 	a := c.operand(n.Left)
 	pattern, ok := n.Right.(*ast.StringNode)
 	if !ok {
-		return c.fail(n.Right, "a regular expression must be written out", `write new.x matches "^[0-9]+$", or use contains, startsWith or endsWith`)
+		return c.fail(n.Right, "PM115", "a regular expression must be written out", `write new.x matches "^[0-9]+$", or use contains, startsWith or endsWith`)
 	}
 	re, err := regexp.Compile(pattern.Value)
 	if err != nil {
-		return c.fail(pattern, strings.TrimPrefix(err.Error(), "error parsing regexp: "), "the syntax is RE2's, which has no look-around and no back-references")
+		return c.fail(pattern, "PM115", strings.TrimPrefix(err.Error(), "error parsing regexp: "), "the syntax is RE2's, which has no look-around and no back-references")
 	}
 	if !a.typ.textual() {
-		return c.fail(n, fmt.Sprintf("%s is %s, and matches is about text", show(n.Left), a.typ.name), "")
+		return c.fail(n, "PM108", fmt.Sprintf("%s is %s, and matches is about text", show(n.Left), a.typ.name), "")
 	}
 	return &apply{a: a.node, null: false, do: func(a, _ any) any {
 		s, ok := a.(string)
@@ -224,7 +224,7 @@ func (c *check) in(n *ast.BinaryNode) (node, typ) {
 			return c.inRange(n, x, right), typBool
 		}
 	case *ast.MapNode:
-		return c.fail(n, "a mapping is not a part of rules", `write a list: new.x in ["a", "b"]`)
+		return c.fail(n, "PM107", "a mapping is not a part of rules", `write a list: new.x in ["a", "b"]`)
 	}
 	of := c.operand(n.Right)
 	switch {
@@ -232,9 +232,9 @@ func (c *check) in(n *ast.BinaryNode) (node, typ) {
 	case of.typ.kind == kindArray && (!alike(x.typ, *of.typ.elem) || x.typ.moment() && (x.typ.kind == kindInstant) != (of.typ.elem.kind == kindInstant)):
 		c.mismatch(n, x, of, "it is never one of them")
 	case of.typ.textual() && of.typ.kind != kindJSON:
-		return c.fail(n, fmt.Sprintf("%s is %s, not a list", show(n.Right), of.typ.name), fmt.Sprintf("write %s contains %s", show(n.Right), show(n.Left)))
+		return c.fail(n, "PM117", fmt.Sprintf("%s is %s, not a list", show(n.Right), of.typ.name), fmt.Sprintf("write %s contains %s", show(n.Right), show(n.Left)))
 	case !of.typ.is(kindArray, kindJSON):
-		return c.fail(n, fmt.Sprintf("%s is %s, not a list", show(n.Right), of.typ.name), `write a list: new.x in ["a", "b"]`)
+		return c.fail(n, "PM117", fmt.Sprintf("%s is %s, not a list", show(n.Right), of.typ.name), `write a list: new.x in ["a", "b"]`)
 	}
 	return &within{x.node, of.node}, typBool
 }
@@ -249,7 +249,7 @@ func (c *check) inList(n *ast.BinaryNode, x operand, list *ast.ArrayNode) node {
 		}
 		a, b := c.align(item, x, y)
 		if a.typ.kind != x.typ.kind {
-			c.fail(item, "the time zones differ from one another", "write the offsets of all, or of none")
+			c.fail(item, "PM113", "the time zones differ from one another", "write the offsets of all, or of none")
 		}
 		c.literal(x, y)
 		l.list = append(l.list, b.node)
@@ -262,7 +262,7 @@ func (c *check) inRange(n *ast.BinaryNode, x operand, bounds *ast.BinaryNode) no
 	from, to := c.operand(bounds.Left), c.operand(bounds.Right)
 	for _, o := range []operand{x, from, to} {
 		if !o.typ.is(kindWhole) {
-			c.fail(n, fmt.Sprintf("%s is %s, and a range is of whole numbers", show(o.ast), o.typ.name), "write x >= 1 and x <= 10")
+			c.fail(n, "PM117", fmt.Sprintf("%s is %s, and a range is of whole numbers", show(o.ast), o.typ.name), "write x >= 1 and x <= 10")
 			return &constant{}
 		}
 	}
@@ -289,7 +289,7 @@ func (c *check) arithmetic(n *ast.BinaryNode, a, b operand) (node, typ) {
 		c.mismatch(n, a, b, n.Operator+" takes numbers")
 		return &constant{}, typAny
 	case n.Operator == "%" && (a.typ.kind == kindNumber || b.typ.kind == kindNumber):
-		return c.fail(n, "% takes whole numbers", "")
+		return c.fail(n, "PM108", "% takes whole numbers", "")
 	case a.typ.kind == kindWhole && b.typ.kind == kindWhole && n.Operator != "/":
 		t = typWhole
 	}
@@ -313,7 +313,7 @@ func (c *check) timeArithmetic(n *ast.BinaryNode, a, b operand) (node, typ) {
 		return fold(&apply{a: a.node, b: b.node, do: distance}, a.node, b.node), t
 	case a.typ.kind == kindSpan && b.typ.kind == kindSpan:
 		if a.typ.days || b.typ.days {
-			return c.fail(n, "days do not add to other durations", `write one duration, as in duration("1d12h"), or hours`)
+			return c.fail(n, "PM114", "days do not add to other durations", `write one duration, as in duration("1d12h"), or hours`)
 		}
 		t := typSpan
 		t.clock = a.typ.clock && b.typ.clock
@@ -330,7 +330,7 @@ func (c *check) shift(n ast.Node, moment, by operand, sign int) (node, typ) {
 	case t.kind != kindInstant:
 		t = typLocal
 	case by.typ.days && zone == nil:
-		return c.fail(n, "the days of "+show(by.ast)+" are calendar days: in which time zone?",
+		return c.fail(n, "PM113", "the days of "+show(by.ast)+" are calendar days: in which time zone?",
 			fmt.Sprintf("write duration(%q), or give the rule a timezone", fmt.Sprintf("%dh", stretch(by.node.(*constant).value)/time.Hour)))
 	}
 	return fold(&apply{a: moment.node, b: by.node, do: shift(sign, zone)}, moment.node, by.node), t

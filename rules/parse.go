@@ -46,7 +46,7 @@ func swallowing(t text) (offset int, found bool) {
 // would not help them.
 func parseExpr(source string, c *conf.Config) (ast.Node, []problem) {
 	if len(source) > maxExpr {
-		return nil, []problem{{0, "the expression is longer than 8 KiB", "join a table that lists the cases in the query of to, or make several rules"}}
+		return nil, []problem{{0, "PM103", "the expression is longer than 8 KiB", "join a table that lists the cases in the query of to, or make several rules"}}
 	}
 	tokens, err := lexer.Lex(file.NewSource(source))
 	if err != nil {
@@ -65,13 +65,13 @@ func parseExpr(source string, c *conf.Config) (ast.Node, []problem) {
 func lexProblem(source string, err error) problem {
 	e, ok := errors.AsType[*file.Error](err)
 	if !ok {
-		return problem{0, err.Error(), ""}
+		return problem{0, "PM102", err.Error(), ""}
 	}
-	p := problem{e.From, e.Message, ""}
+	p := problem{e.From, "PM102", e.Message, ""}
 	rest := []rune(source)[min(max(e.From, 0), utf8.RuneCountInString(source)):]
 	switch {
 	case len(rest) > 0 && rest[0] == '@':
-		p.message, p.hint = "an @ has no meaning in an expression", "write new.column here; @new.column is for queries, {address: …} for an address"
+		p.id, p.message, p.hint = "PM101", "an @ has no meaning in an expression", "write new.column here; @new.column is for queries, {address: …} for an address"
 	case strings.Contains(e.Message, "not terminated"):
 		p.message, p.hint = "the text is not closed", "add its closing quote; in YAML, a # behind a space cuts the line unless the value stands under a | line"
 	}
@@ -88,15 +88,15 @@ var longNumber = regexp.MustCompile(`parsing "([^"]+)"`)
 func parseProblem(source string, err error) problem {
 	e, ok := errors.AsType[*file.Error](err)
 	if !ok {
-		return problem{0, err.Error(), ""}
+		return problem{0, "PM102", err.Error(), ""}
 	}
-	p := problem{e.From, tokenText.ReplaceAllString(goWords.Replace(e.Message), "$1"), ""}
+	p := problem{e.From, "PM102", tokenText.ReplaceAllString(goWords.Replace(e.Message), "$1"), ""}
 	switch {
 	case strings.Contains(e.Message, "EOF"):
 		p.offset++ // the end is one behind the last character
 		p.hint = "close what is open; in YAML, a # behind a space cuts the line unless the value stands under a | line"
 	case strings.Contains(e.Message, "invalid integer literal"):
-		p.message, p.hint = "a whole number is at most 9223372036854775807", "write it with .0 behind it: it is compared exactly all the same"
+		p.id, p.message, p.hint = "PM119", "a whole number is at most 9223372036854775807", "write it with .0 behind it: it is compared exactly all the same"
 		if m := longNumber.FindStringSubmatch(e.Message); m != nil { // the parser is one token further
 			before, _, _ := strings.Cut(source, m[1])
 			p.offset = utf8.RuneCountInString(before)
@@ -159,7 +159,7 @@ func habits(tokens []lexer.Token) []problem {
 			continue
 		}
 		if h := slices.IndexFunc(habitList, func(h habit) bool { return h.fits(tokens[i:]) }); h >= 0 {
-			found = append(found, problem{tokens[i].From, habitList[h].message, habitList[h].hint})
+			found = append(found, problem{tokens[i].From, "PM101", habitList[h].message, habitList[h].hint})
 			i += len(habitList[h].tokens) - 1
 		}
 	}

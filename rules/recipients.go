@@ -13,7 +13,7 @@ func (r *reader) recipients(n *yaml.Node) []Recipients {
 	nodes := []*yaml.Node{n}
 	if n.Kind == yaml.SequenceNode && !r.trapped[n] {
 		if nodes = n.Content; len(nodes) == 0 {
-			r.fail(n, "the list is empty", "name at least one source of recipients")
+			r.fail(n, "PM008", "the list is empty", "name at least one source of recipients")
 		}
 	}
 	var all []Recipients
@@ -36,7 +36,7 @@ func (r *reader) recipient(n *yaml.Node) (Recipients, bool) {
 	address, isAddress := parts["address"]
 	switch {
 	case isQuery && isAddress:
-		r.fail(n, "a source of recipients has a query or an address, not both", "make it a list of two")
+		r.fail(n, "PM014", "a source of recipients has a query or an address, not both", "make it a list of two")
 	case isQuery:
 		sql := r.sql(query)
 		return Recipients{Query: sql}, sql != nil
@@ -44,18 +44,18 @@ func (r *reader) recipient(n *yaml.Node) (Recipients, bool) {
 		a, ok := r.address(address)
 		return Recipients{Address: a}, ok
 	case whole:
-		r.fail(n, "this must be "+recipientForms+", and is empty", "")
+		r.fail(n, "PM008", "this must be "+recipientForms+", and is empty", "")
 	}
 	return Recipients{}, false
 }
 
 func (r *reader) recipientExpr(n *yaml.Node) (Recipients, bool) {
 	if n.Value == "row" && !r.trapped[n] {
-		r.fail(n, "to: row belongs to scheduled rules, which this version of postman does not have yet", laterHint)
+		r.fail(n, "PM006", "to: row belongs to scheduled rules, which this version of postman does not have yet", laterHint)
 		return Recipients{}, false
 	}
 	if _, err := mail.ParseAddress(n.Value); err == nil && !r.trapped[n] {
-		r.fail(n, n.Value+" stands where an expression is expected", "write {address: "+n.Value+"}")
+		r.fail(n, "PM014", n.Value+" stands where an expression is expected", "write {address: "+n.Value+"}")
 		return Recipients{}, false
 	}
 	e := r.expr(n, recipientForms)
@@ -68,7 +68,7 @@ func (r *reader) address(n *yaml.Node) (string, bool) {
 		return "", false
 	}
 	if _, err := mail.ParseAddress(a); err != nil || strings.ContainsAny(a, "\r\n") {
-		r.fail(n, fmt.Sprintf("%q is no mail address", a), "an address is like sales@example.com, or Sales <sales@example.com>; what comes from the change is written as an expression")
+		r.fail(n, "PM014", fmt.Sprintf("%q is no mail address", a), "an address is like sales@example.com, or Sales <sales@example.com>; what comes from the change is written as an expression")
 		return "", false
 	}
 	return a, true

@@ -39,13 +39,13 @@ type sensitive struct {
 func Read(path string) (*Source, error) {
 	names, err := ruleFiles(path)
 	if err != nil {
-		return nil, Errors{{Place: Place{File: path}, Message: err.Error(), Hint: "name a rule file, or a directory with *.yaml files"}}
+		return nil, Errors{{ID: "PM001", Place: Place{File: path}, Message: err.Error(), Hint: "name a rule file, or a directory with *.yaml files"}}
 	}
 	s, errs := new(Source), Errors(nil)
 	for _, name := range names {
 		content, err := os.ReadFile(name)
 		if err != nil {
-			errs = append(errs, &Error{Place: Place{File: name}, Message: fmt.Sprintf("reading the rules: %s", reason(err))})
+			errs = append(errs, &Error{ID: "PM001", Place: Place{File: name}, Message: fmt.Sprintf("reading the rules: %s", reason(err))})
 			continue
 		}
 		errs = append(errs, s.add(name, content)...)
@@ -102,7 +102,7 @@ func (s *Source) add(name string, content []byte) Errors {
 // top reads a file's top level.
 func (r *reader) top(root *yaml.Node, s *Source) {
 	if root.Kind != yaml.MappingNode {
-		r.fail(root, "a rule file is a mapping with the key rules, and this is "+kindName(root), "write rules: and a list of them")
+		r.fail(root, "PM008", "a rule file is a mapping with the key rules, and this is "+kindName(root), "write rules: and a list of them")
 		return
 	}
 	r.topTraps(root)
@@ -114,11 +114,11 @@ func (r *reader) top(root *yaml.Node, s *Source) {
 		case "sensitive":
 			s.sensitive = append(s.sensitive, r.sensitive(f.value)...)
 		default:
-			r.fail(f.key, "unknown key "+f.key.Value+" at the top of a rule file", suggest(f.key.Value, []string{"rules", "sensitive"}))
+			r.fail(f.key, "PM005", "unknown key "+f.key.Value+" at the top of a rule file", suggest(f.key.Value, []string{"rules", "sensitive"}))
 		}
 	}
 	if list == nil {
-		r.fail(root, "the file has no rules", "write rules: and a list of them")
+		r.fail(root, "PM007", "the file has no rules", "write rules: and a list of them")
 		return
 	}
 	for _, n := range r.items(list, "a list of rules") {
@@ -154,7 +154,7 @@ func (r *reader) sensitive(n *yaml.Node) []sensitive {
 		message, isMessage := strings.CutPrefix(name[:max(cut, 0)], "message.")
 		switch e.name = name[cut+1:]; {
 		case cut <= 0 || e.name == "":
-			r.fail(item, name+" names no column of a table and no key of a message",
+			r.fail(item, "PM017", name+" names no column of a table and no key of a message",
 				"write table.column, schema.table.column or message.name.key")
 			continue
 		case isMessage:
@@ -193,7 +193,7 @@ func (s *Source) unite() Errors {
 	for _, e := range s.sensitive {
 		if e.message != "" && !slices.Contains(messages, e.message) {
 			errs = append(errs, &Error{
-				e.place, "", fmt.Sprintf("no rule is on the message %s", e.message), suggest(e.message, messages), e.line,
+				"PM017", e.place, "", fmt.Sprintf("no rule is on the message %s", e.message), suggest(e.message, messages), e.line,
 			})
 		}
 	}
@@ -206,14 +206,14 @@ func (s *Source) names() Errors {
 	claimed := make(map[string]*Rule)
 	for _, r := range s.Rules {
 		if other, ok := claimed[r.Name]; ok && r.Name != "" {
-			errs = append(errs, r.mistake(r.Place, fmt.Sprintf("the name is taken by the rule at %s", other.Place), "names are unique: rename one of them"))
+			errs = append(errs, r.Mistake("PM012", r.Place, fmt.Sprintf("the name is taken by the rule at %s", other.Place), "names are unique: rename one of them"))
 			continue
 		}
 		claimed[r.Name] = r
 	}
 	for _, r := range s.Rules {
 		if other, ok := claimed[r.Was]; ok && r.Was != "" {
-			errs = append(errs, r.mistake(r.Place, fmt.Sprintf("was: %s is claimed by the rule at %s as well", r.Was, other.Place),
+			errs = append(errs, r.Mistake("PM012", r.Place, fmt.Sprintf("was: %s is claimed by the rule at %s as well", r.Was, other.Place),
 				"a rule keeps the identity of a rule that is gone: drop was, or rename the other rule"))
 			continue
 		}
@@ -224,9 +224,9 @@ func (s *Source) names() Errors {
 	return errs
 }
 
-// mistake is an error of a rule at a place in its file.
-func (r *Rule) mistake(p Place, message, hint string) *Error {
-	e := &Error{Place: p, Rule: r.Name, Message: message, Hint: hint}
+// Mistake is what is wrong with a rule at a place in its file.
+func (r *Rule) Mistake(id ID, p Place, message, hint string) *Error {
+	e := &Error{ID: id, Place: p, Rule: r.Name, Message: message, Hint: hint}
 	if r.file != nil && p.File == r.file.name {
 		e.Line = r.file.line(p.Line)
 	}

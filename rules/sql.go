@@ -14,6 +14,7 @@ var scopes = []string{"new", "old", "message", "to", "row", "tick", "last_tick"}
 // problem is a mistake in a text, at an offset counted in characters.
 type problem struct {
 	offset        int
+	id            ID
 	message, hint string
 }
 
@@ -44,8 +45,8 @@ type sqlParser struct {
 }
 
 // fail reports a mistake at a byte offset.
-func (p *sqlParser) fail(at int, message, hint string) {
-	p.problems = append(p.problems, problem{utf8.RuneCountInString(p.src[:at]), message, hint})
+func (p *sqlParser) fail(at int, id ID, message, hint string) {
+	p.problems = append(p.problems, problem{utf8.RuneCountInString(p.src[:at]), id, message, hint})
 }
 
 // token reads one token, or a stretch of white space.
@@ -63,7 +64,7 @@ func (p *sqlParser) token() {
 		p.pos++
 		return
 	case p.end > 0:
-		p.fail(start, "the query is followed by another statement", "keep one query; a ; may only end it")
+		p.fail(start, "PM301", "the query is followed by another statement", "keep one query; a ; may only end it")
 	case c == ';':
 		p.pos++
 		p.end = p.pos
@@ -98,7 +99,7 @@ func (p *sqlParser) to(n int) {
 func (p *sqlParser) unfolded(start int) {
 	from := utf8.RuneCountInString(p.src[:start])
 	if swallows(p.sql.text, from, from+utf8.RuneCountInString(p.src[start:p.pos])) {
-		p.fail(start, swallowed, swallowedHint)
+		p.fail(start, "PM011", swallowed, swallowedHint)
 	}
 }
 
@@ -120,7 +121,7 @@ func (p *sqlParser) comment() {
 			return
 		}
 	}
-	p.fail(start, "the comment is not closed", "add */")
+	p.fail(start, "PM302", "the comment is not closed", "add */")
 }
 
 // str skips a string. A doubled quote is a quote; in an E” string a backslash escapes what follows. Strings with only
@@ -140,7 +141,7 @@ func (p *sqlParser) str(escapes bool) {
 		}
 	}
 	p.pos = len(p.src)
-	p.fail(start, "the text is not closed", "add the quote that closes it, or double a quote inside of it")
+	p.fail(start, "PM302", "the text is not closed", "add the quote that closes it, or double a quote inside of it")
 }
 
 func (p *sqlParser) continued(escapes bool) {
@@ -166,7 +167,7 @@ func (p *sqlParser) quoted() string {
 		}
 		p.pos++
 	}
-	p.fail(start, "the quoted name is not closed", `add the " that closes it`)
+	p.fail(start, "PM302", "the quoted name is not closed", `add the " that closes it`)
 	return ""
 }
 
@@ -183,11 +184,11 @@ func (p *sqlParser) dollar() {
 		mark := rest[:tag+1]
 		end := strings.Index(rest[len(mark):], mark)
 		if end < 0 {
-			p.fail(p.pos, "the text is not closed", "add "+mark)
+			p.fail(p.pos, "PM302", "the text is not closed", "add "+mark)
 		}
 		p.to(map[bool]int{true: -1, false: end + 2*len(mark)}[end < 0])
 	case len(rest) > 1 && digit(rest[1]):
-		p.fail(p.pos, "numbered parameters are postman's to give", "write the name: @new.column")
+		p.fail(p.pos, "PM304", "numbered parameters are postman's to give", "write the name: @new.column")
 	default:
 		p.pos++
 	}
@@ -244,14 +245,14 @@ func (p *sqlParser) operator() {
 	known := slices.Contains(scopes, scope) && (strings.HasSuffix(scope, "tick") || strings.HasPrefix(p.src[p.pos:], "."))
 	switch {
 	case !slices.Contains(ours, before) && known:
-		p.fail(start, "it is not clear where the operator in "+run+scope+" ends", "put a space before the @ of a name, and one behind the @ of an operator")
+		p.fail(start, "PM305", "it is not clear where the operator in "+run+scope+" ends", "put a space before the @ of a name, and one behind the @ of an operator")
 	case !slices.Contains(ours, before):
 	case known:
 		p.param(at, scope)
 	case slices.Contains(scopes, scope):
-		p.fail(at, "@"+scope+" does not say which column", "write @"+scope+".column")
+		p.fail(at, "PM303", "@"+scope+" does not say which column", "write @"+scope+".column")
 	default:
-		p.fail(at, "@"+scope+" is no name that a query knows", suggestScope(scope))
+		p.fail(at, "PM303", "@"+scope+" is no name that a query knows", suggestScope(scope))
 	}
 }
 
@@ -275,11 +276,11 @@ func (p *sqlParser) param(at int, scope string) {
 			param.Name = p.name()
 		}
 		if param.Name == "" {
-			p.fail(at, "@"+scope+". is not followed by a name", "write @"+scope+".column, with quotes for what is no plain word: @"+scope+`."Buyer Id"`)
+			p.fail(at, "PM303", "@"+scope+". is not followed by a name", "write @"+scope+".column, with quotes for what is no plain word: @"+scope+`."Buyer Id"`)
 			return
 		}
 		if rest := p.src[p.pos:]; strings.HasPrefix(rest, ".") {
-			p.fail(p.pos, "a name goes one level deep", "take the value apart in the query, as in (@"+scope+"."+param.Name+")::jsonb ->> 'key'")
+			p.fail(p.pos, "PM303", "a name goes one level deep", "take the value apart in the query, as in (@"+scope+"."+param.Name+")::jsonb ->> 'key'")
 			return
 		}
 	}
@@ -301,7 +302,7 @@ func (p *sqlParser) finish() {
 		return
 	}
 	if !slices.Contains([]string{"select", "with", "values", "table"}, p.first) {
-		p.fail(0, "this is no query", "a query begins with select, with, values or table; it runs in a read-only transaction")
+		p.fail(0, "PM301", "this is no query", "a query begins with select, with, values or table; it runs in a read-only transaction")
 		return
 	}
 	p.out.WriteString(p.src[p.copied:])

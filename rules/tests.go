@@ -31,16 +31,16 @@ func (r *reader) readTest(rule *Rule, n *yaml.Node) (Test, bool) {
 		switch {
 		case !ok:
 		case t.Op != "":
-			r.fail(change, "a test is about one change, and this one has "+t.Op+" already", "make it two tests")
+			r.fail(change, "PM016", "a test is about one change, and this one has "+t.Op+" already", "make it two tests")
 		default:
 			t.Op = op
 			r.readChange(&t, change)
 		}
 	}
 	if t.Op == "" {
-		r.fail(n, "the test has no change", "add insert, update, delete or message")
+		r.fail(n, "PM016", "the test has no change", "add insert, update, delete or message")
 	} else if (t.Op == cdc.Emit.String()) != (rule.On.Message != "") && len(rule.On.Ops) > 0 {
-		r.fail(n, "the rule is never tried on a "+t.Op, "its on names "+list(opNames(rule.On.Ops), "and"))
+		r.fail(n, "PM016", "the rule is never tried on a "+t.Op, "its on names "+list(opNames(rule.On.Ops), "and"))
 		return t, false
 	}
 	t.Match = r.readMatch(n, parts["match"])
@@ -49,12 +49,12 @@ func (r *reader) readTest(rule *Rule, n *yaml.Node) (Test, bool) {
 
 func (r *reader) readMatch(test, n *yaml.Node) *bool {
 	if n == nil {
-		r.fail(test, "the test does not say whether the rule matches", "add match: true or match: false")
+		r.fail(test, "PM016", "the test does not say whether the rule matches", "add match: true or match: false")
 		return nil
 	}
 	word, ok := r.scalar(n, "true or false")
 	if ok && word != "true" && word != "false" {
-		r.fail(n, "match is true or false, not "+word, "")
+		r.fail(n, "PM009", "match is true or false, not "+word, "")
 		return nil
 	}
 	if !ok {
@@ -69,7 +69,7 @@ func (r *reader) readChange(t *Test, n *yaml.Node) {
 	case "update":
 		rows, whole := r.mapping(n, "{new: {…}, old: {…}}", "new", "old")
 		if whole && rows["new"] == nil {
-			r.fail(n, "an update has a new row", "write {new: {…}, old: {…}}")
+			r.fail(n, "PM016", "an update has a new row", "write {new: {…}, old: {…}}")
 			return
 		}
 		if rows["new"] != nil {

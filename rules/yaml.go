@@ -23,12 +23,12 @@ type reader struct {
 	trapped map[*yaml.Node]bool
 }
 
-func (r *reader) fail(n *yaml.Node, message, hint string) {
-	r.failAt(Place{r.file.name, n.Line, n.Column}, message, hint)
+func (r *reader) fail(n *yaml.Node, id ID, message, hint string) {
+	r.failAt(Place{r.file.name, n.Line, n.Column}, id, message, hint)
 }
 
-func (r *reader) failAt(p Place, message, hint string) {
-	r.errs = append(r.errs, &Error{p, r.rule, message, hint, r.file.line(p.Line)})
+func (r *reader) failAt(p Place, id ID, message, hint string) {
+	r.errs = append(r.errs, &Error{id, p, r.rule, message, hint, r.file.line(p.Line)})
 }
 
 // parse reads the file's one document; nil where it has none or is no YAML.
@@ -37,7 +37,7 @@ func (r *reader) parse(content []byte) *yaml.Node {
 	var doc, more yaml.Node
 	switch err := d.Decode(&doc); {
 	case errors.Is(err, io.EOF):
-		r.failAt(Place{File: r.file.name}, "the file has no rules", "write rules: and a list of them")
+		r.failAt(Place{File: r.file.name}, "PM007", "the file has no rules", "write rules: and a list of them")
 		return nil
 	case err != nil:
 		r.syntax(content, err)
@@ -48,7 +48,7 @@ func (r *reader) parse(content []byte) *yaml.Node {
 	case err != nil:
 		r.syntax(content, err)
 	default:
-		r.fail(&more, "a rule file holds one document, and here a second one begins", "drop the --- line, or use a file for each")
+		r.fail(&more, "PM002", "a rule file holds one document, and here a second one begins", "drop the --- line, or use a file for each")
 	}
 	return doc.Content[0]
 }
@@ -75,7 +75,7 @@ func (r *reader) syntax(content []byte, err error) {
 	if start < n {
 		message += fmt.Sprintf(", in what begins on line %d", start+1)
 	}
-	r.failAt(Place{File: r.file.name, Line: n + 1}, message, r.syntaxHint(start+1, n+1, problem))
+	r.failAt(Place{File: r.file.name, Line: n + 1}, "PM002", message, r.syntaxHint(start+1, n+1, problem))
 }
 
 // failure is how the decoding of a file's beginning fails; empty if it does not.
@@ -127,12 +127,12 @@ func (r *reader) syntaxHint(start, line int, problem string) string {
 func (r *reader) traps(n *yaml.Node) {
 	switch {
 	case n.Kind == yaml.AliasNode:
-		r.trap(n, "an alias (*"+n.Value+") is not allowed", "write the value out")
+		r.trap(n, "PM003", "an alias (*"+n.Value+") is not allowed", "write the value out")
 		return
 	case n.Anchor != "":
-		r.trap(n, "an anchor (&"+n.Anchor+") is not allowed", "write the value out wherever it is needed; a value that begins with & belongs in quotes")
+		r.trap(n, "PM003", "an anchor (&"+n.Anchor+") is not allowed", "write the value out wherever it is needed; a value that begins with & belongs in quotes")
 	case n.Style&yaml.TaggedStyle != 0:
-		r.trap(n, "YAML takes "+n.Tag+" for a tag and would drop it", tagHint(n))
+		r.trap(n, "PM003", "YAML takes "+n.Tag+" for a tag and would drop it", tagHint(n))
 	}
 	if n.Kind == yaml.MappingNode {
 		r.keys(n)
@@ -142,9 +142,9 @@ func (r *reader) traps(n *yaml.Node) {
 	}
 }
 
-func (r *reader) trap(n *yaml.Node, message, hint string) {
+func (r *reader) trap(n *yaml.Node, id ID, message, hint string) {
 	r.trapped[n] = true
-	r.fail(n, message, hint)
+	r.fail(n, id, message, hint)
 }
 
 func tagHint(n *yaml.Node) string {
@@ -161,11 +161,11 @@ func (r *reader) keys(n *yaml.Node) {
 		key := n.Content[i]
 		switch line, repeated := first[key.Value]; {
 		case key.Kind != yaml.ScalarNode:
-			r.trap(key, "a key must be a word", "{ and [ begin a mapping and a list in YAML: a value that begins with them belongs in quotes")
+			r.trap(key, "PM003", "a key must be a word", "{ and [ begin a mapping and a list in YAML: a value that begins with them belongs in quotes")
 		case key.Tag == "!!merge":
-			r.trap(key, "a merged mapping (<<) is not allowed", "write the keys out")
+			r.trap(key, "PM003", "a merged mapping (<<) is not allowed", "write the keys out")
 		case repeated:
-			r.trap(key, fmt.Sprintf("the key %s is there twice, first on line %d", key.Value, line), "keep one of them")
+			r.trap(key, "PM004", fmt.Sprintf("the key %s is there twice, first on line %d", key.Value, line), "keep one of them")
 		default:
 			first[key.Value] = key.Line
 		}
@@ -203,7 +203,7 @@ func (r *reader) is(n *yaml.Node, kind yaml.Kind, what string) bool {
 		return false
 	}
 	if n.Kind != kind || null(n) {
-		r.fail(n, fmt.Sprintf("this must be %s, and is %s", what, kindName(n)), "")
+		r.fail(n, "PM008", fmt.Sprintf("this must be %s, and is %s", what, kindName(n)), "")
 		return false
 	}
 	return true
@@ -230,7 +230,7 @@ func (r *reader) scalar(n *yaml.Node, what string) (string, bool) {
 		return "", false
 	}
 	if strings.TrimSpace(n.Value) == "" {
-		r.fail(n, "this must be "+what+", and is empty", "")
+		r.fail(n, "PM008", "this must be "+what+", and is empty", "")
 		return "", false
 	}
 	return n.Value, true
@@ -248,10 +248,10 @@ func (r *reader) expr(n *yaml.Node, what string) *Expr {
 		return nil
 	}
 	if offset, found := swallowing(t); found {
-		problems = []problem{{offset, swallowed, swallowedHint}}
+		problems = []problem{{offset, "PM011", swallowed, swallowedHint}}
 	}
 	for _, p := range problems {
-		r.failAt(t.place(p.offset), p.message, p.hint)
+		r.failAt(t.place(p.offset), p.id, p.message, p.hint)
 	}
 	if len(problems) > 0 {
 		return nil
@@ -271,13 +271,13 @@ func (r *reader) sql(n *yaml.Node) *SQL {
 	}
 	sql, problems := parseSQL(t)
 	for _, p := range problems {
-		r.failAt(t.place(p.offset), p.message, p.hint)
+		r.failAt(t.place(p.offset), p.id, p.message, p.hint)
 	}
 	return sql
 }
 
 func (r *reader) cut(p Place, what string) {
-	r.failAt(p, "YAML takes this # and what follows for a comment: the "+what+" ends before it",
+	r.failAt(p, "PM010", "YAML takes this # and what follows for a comment: the "+what+" ends before it",
 		"put a comment on a line of its own, and a # that belongs to the "+what+" into quotes or under a | line")
 }
 
@@ -289,7 +289,7 @@ func oneOf[T ~string](r *reader, n *yaml.Node, words ...T) T {
 	}
 	got, ok := r.scalar(n, "one of "+list(known, "or"))
 	if ok && !slices.Contains(known, got) {
-		r.fail(n, fmt.Sprintf("%s is not one of %s", got, list(known, "and")), nearest(got, known))
+		r.fail(n, "PM009", fmt.Sprintf("%s is not one of %s", got, list(known, "and")), nearest(got, known))
 	}
 	if !slices.Contains(known, got) {
 		return words[0]
@@ -305,7 +305,7 @@ func (r *reader) count(n *yaml.Node) (int, bool) {
 	}
 	number, err := strconv.Atoi(got)
 	if err != nil || number < 1 || number > 1_000_000_000 {
-		r.fail(n, got+" is not a whole number from 1 to 1000000000", "")
+		r.fail(n, "PM009", got+" is not a whole number from 1 to 1000000000", "")
 		return 0, false
 	}
 	return number, true
