@@ -46,8 +46,8 @@ func floatDecimal(f float64) *apd.Decimal {
 }
 
 // calculate is + - * / % on two numbers; NULL on anything else.
-func calculate(operator string) func(a, b any) any {
-	return func(a, b any) any {
+func calculate(operator string) *function {
+	return &function{name: operator, do: func(a, b any) any {
 		if x, ok := a.(int64); ok {
 			if y, ok := b.(int64); ok {
 				if z, ok := whole(operator, x, y); ok {
@@ -60,7 +60,7 @@ func calculate(operator string) func(a, b any) any {
 			return nil
 		}
 		return exact(operator, x, y)
-	}
+	}}
 }
 
 // whole calculates in int64 where that is exact.
@@ -131,7 +131,7 @@ func absolute(a, _ any) any {
 }
 
 // negative is the minus before a number.
-func negative(a, _ any) any { return calculate("-")(int64(0), a) }
+var negative = &function{name: "-", do: func(a, _ any) any { return calculate("-").do(int64(0), a) }}
 
 // length is len: the characters of a text, the items of a list, the keys of an object.
 func length(a, _ any) any {
@@ -165,15 +165,15 @@ func textTest(do func(a, b string) bool) func(a, b any) any {
 	}
 }
 
-// join is + on texts, as far as an expression types them; on two JSON values it is whatever they are.
-func plus(a, b any) any {
+// plus is + on texts, as far as an expression types them; on two JSON values it is whatever they are.
+var plus = &function{name: "+", do: func(a, b any) any {
 	x, ok1 := a.(string)
 	y, ok2 := b.(string)
 	if ok1 && ok2 {
 		return x + y
 	}
-	return calculate("+")(a, b)
-}
+	return calculate("+").do(a, b)
+}}
 
 // ordered is < <= > >=; false where there is no order.
 func ordered(holds func(c int) bool) func(a, b any) any {

@@ -152,15 +152,15 @@ func (c *check) decimal(n *ast.FloatNode) (node, typ) {
 func (c *check) name(n *ast.IdentifierNode) (node, typ) {
 	switch {
 	case n.Value == "op":
-		return envelope(func(f *frame) any { return opValues[f.op] }), typ{kind: kindText, name: "text", enum: opNames(c.env.ops)}
+		return &envelope{partOp}, typ{kind: kindText, name: "text", enum: opNames(c.env.ops)}
 	case n.Value == "commit_time":
-		return envelope(func(f *frame) any { return f.tx.Time }), typInstant
+		return &envelope{partTime}, typInstant
 	case n.Value == "xid":
-		return envelope(func(f *frame) any { return int64(f.tx.XID) }), typWhole
+		return &envelope{partXID}, typWhole
 	case n.Value == "table" && c.env.table != nil:
 		return &constant{c.env.table.String()}, typText
 	case n.Value == "message" && c.env.table == nil:
-		return envelope(func(f *frame) any { return f.message }), typJSON
+		return &envelope{partMessage}, typJSON
 	case (n.Value == "new" || n.Value == "old") && c.env.table != nil:
 		return c.fail(n, "PM104", n.Value+" is a row", "say which column: "+n.Value+".id")
 	case n.Value == "message":
@@ -256,7 +256,7 @@ func (c *check) unary(n *ast.UnaryNode) (node, typ) {
 	if n.Operator == "+" {
 		return of, t
 	}
-	return fold(&apply{a: of, do: negative}, of), t
+	return fold(&apply{negative, of, nil}, of), t
 }
 
 // condition checks that a value can be true or false.
@@ -327,7 +327,7 @@ func (c *check) pointer(n *ast.PointerNode) (node, typ) {
 	case n.Name != "":
 		return c.fail(n, "PM107", "#"+n.Name+" is not a part of rules", "# is the element")
 	}
-	return envelope(func(f *frame) any { return f.element }), c.element
+	return &envelope{partElement}, c.element
 }
 
 // fold evaluates what depends on constants only.

@@ -62,31 +62,35 @@ func (c *check) builtin(n *ast.BuiltinNode) (node, typ) {
 	return c.fail(n, "PM106", "the function "+n.Name+" is not a part of rules", suggest(n.Name, functions))
 }
 
+// unaries are the functions of one value.
+var unaries = map[string]*function{
+	"len":   {name: "len", do: length},
+	"abs":   {name: "abs", do: absolute},
+	"lower": {name: "lower", do: textual(strings.ToLower)},
+	"upper": {name: "upper", do: textual(strings.ToUpper)},
+	"trim":  {name: "trim", do: textual(strings.TrimSpace)},
+}
+
 // function is a function of one value. NULL yields NULL.
 func (c *check) function(n *ast.BuiltinNode) (node, typ) {
 	if len(n.Arguments) != 1 {
 		return c.fail(n, "PM111", n.Name+" takes one value", "")
 	}
 	of, t := c.expr(n.Arguments[0])
-	f := &apply{a: of}
 	var fits bool
 	var result typ
 	switch n.Name {
 	case "len":
-		f.do, result, fits = length, typWhole, t.is(kindText, kindOpaque, kindArray, kindJSON)
+		result, fits = typWhole, t.is(kindText, kindOpaque, kindArray, kindJSON)
 	case "abs":
-		f.do, result, fits = absolute, t, t.numeric()
-	case "lower":
-		f.do, result, fits = textual(strings.ToLower), typText, t.textual()
-	case "upper":
-		f.do, result, fits = textual(strings.ToUpper), typText, t.textual()
-	case "trim":
-		f.do, result, fits = textual(strings.TrimSpace), typText, t.textual()
+		result, fits = t, t.numeric()
+	default:
+		result, fits = typText, t.textual()
 	}
 	if !fits {
 		return c.fail(n, "PM108", fmt.Sprintf("%s does not go with %s, which is %s", n.Name, show(n.Arguments[0]), t.name), "")
 	}
-	return fold(f, of), result
+	return fold(&apply{unaries[n.Name], of, nil}, of), result
 }
 
 // constant is date("…") or duration("…"): the text is read when the rule is.
@@ -155,7 +159,7 @@ func (c *check) collection(n ast.Node) (node, typ) {
 }
 
 func (c *check) items(n *ast.ArrayNode) (node, typ) {
-	var list items
+	list := new(items)
 	elem := typNil
 	for _, child := range n.Nodes {
 		o := c.operand(child)
@@ -167,7 +171,7 @@ func (c *check) items(n *ast.ArrayNode) (node, typ) {
 		} else if elem.kind != o.typ.kind && o.typ.kind != kindNil {
 			elem = wider(elem, o.typ)
 		}
-		list = append(list, o.node)
+		list.list = append(list.list, o.node)
 	}
 	return list, elem
 }

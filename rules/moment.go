@@ -47,8 +47,8 @@ func parseMoment(s string) (any, typ, error) {
 }
 
 // inZone is a date or a timestamp without time zone as an instant in a zone.
-func inZone(zone *time.Location) func(a, b any) any {
-	return func(a, _ any) any {
+func inZone(zone *time.Location) *function {
+	return &function{name: "in " + zone.String(), do: func(a, _ any) any {
 		var t time.Time
 		switch a := a.(type) {
 		case value.Date:
@@ -59,12 +59,15 @@ func inZone(zone *time.Location) func(a, b any) any {
 			return a // an infinity is one everywhere
 		}
 		return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), zone).UTC()
-	}
+	}}
 }
 
+// signs are the operators that add and take away.
+var signs = map[bool]string{true: "+", false: "-"}
+
 // shift adds a duration, sign times, to a moment. Days are calendar days in the zone; a clock without zone counts in UTC.
-func shift(sign int, zone *time.Location) func(a, b any) any {
-	return func(a, b any) any {
+func shift(sign int, zone *time.Location) *function {
+	return &function{name: signs[sign > 0], do: func(a, b any) any {
 		var d Duration
 		switch b := b.(type) {
 		case Duration:
@@ -87,18 +90,18 @@ func shift(sign int, zone *time.Location) func(a, b any) any {
 			return a
 		}
 		return nil
-	}
+	}}
 }
 
 // distance is a moment less another, at most 292 years; NULL where one of them is infinite.
-func distance(a, b any) any {
+var distance = &function{name: "-", do: func(a, b any) any {
 	x, ok1 := clock(a)
 	y, ok2 := clock(b)
 	if !ok1 || !ok2 {
 		return nil
 	}
 	return x.Sub(y)
-}
+}}
 
 func clock(v any) (time.Time, bool) {
 	switch v := v.(type) {
@@ -138,8 +141,8 @@ func spanOrder(holds func(c int) bool) func(a, b any) any {
 }
 
 // spanSum is the sum of two durations, or with sign -1 their difference, at most 292 years.
-func spanSum(sign time.Duration) func(a, b any) any {
-	return func(a, b any) any {
+func spanSum(sign time.Duration) *function {
+	return &function{name: signs[sign > 0], do: func(a, b any) any {
 		x, y := stretch(a), stretch(b)
 		y = sign * max(y, -math.MaxInt64)
 		switch z := x + y; {
@@ -150,5 +153,5 @@ func spanSum(sign time.Duration) func(a, b any) any {
 		default:
 			return z
 		}
-	}
+	}}
 }

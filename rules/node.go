@@ -1,14 +1,18 @@
 package rules
 
 import (
+	"regexp"
 	"time"
 
 	"postman/cdc"
 	"postman/value"
 )
 
-// node is a checked expression. eval never fails: a value is one of package value's, or a time.Duration, nil for
+// node is a checked expression. eval never fails: a value is one of package value's, or a time.Duration or Duration, nil for
 // NULL, or an *absent where it cannot be known. docs/rules.md has the meaning of each operator.
+//
+// Each node is a pointer to one of the types below, which name what they do: the tree can be walked, told and lowered (see
+// lower). Walking it is the plainest way to evaluate a rule, and the one that all others are compared with.
 type node interface{ eval(f *frame) any }
 
 // truth is a value as a condition: NULL, and JSON that is no truth value, are false.
@@ -46,9 +50,33 @@ type column struct {
 func (n *column) eval(f *frame) any { return f.value(n) }
 
 // envelope is a part of the change that is no column.
-type envelope func(f *frame) any
+type envelope struct{ part }
 
-func (n envelope) eval(f *frame) any { return n(f) }
+// part says which.
+type part uint8
+
+const (
+	partOp part = iota
+	partTime
+	partXID
+	partMessage
+	partElement // #, of the list that a predicate is tried on
+)
+
+func (n *envelope) eval(f *frame) any {
+	switch n.part {
+	case partOp:
+		return opValues[f.op]
+	case partTime:
+		return f.tx.Time
+	case partXID:
+		return int64(f.tx.XID)
+	case partMessage:
+		return f.message
+	case partElement:
+	}
+	return f.element
+}
 
 // opValues keep the operations' names as values, since making one allocates.
 var opValues = [...]any{
@@ -142,9 +170,15 @@ func (n *changed) eval(f *frame) any {
 	return (&equality{n.then, n.now, true}).eval(f)
 }
 
-// apply is an operator or function of one or two values. It is total: null is its value where one of them is NULL.
+// apply is a function of one or two values, absent where one of them is.
 type apply struct {
-	a, b node // b may be nil
+	*function
+	a, b node // b is nil of a function of one value
+}
+
+// function is an operator or a function. It is total: null is its value where one of its values is NULL.
+type function struct {
+	name string // as it is written
 	null any
 	do   func(a, b any) any
 }
@@ -168,6 +202,22 @@ func (n *apply) eval(f *frame) any {
 		return n.null
 	}
 	return n.do(a, b)
+}
+
+// matches is x matches a regular expression.
+type matches struct {
+	of node
+	re *regexp.Regexp
+}
+
+func (n *matches) eval(f *frame) any {
+	switch v := n.of.eval(f).(type) {
+	case *absent:
+		return v
+	case string:
+		return n.re.MatchString(v)
+	}
+	return false
 }
 
 // oneOfList is x in [a, b].
@@ -302,11 +352,11 @@ func (n *quantifier) result(yes, no int64, unknown *absent) any {
 }
 
 // items is a list that is written out. One of its items may be absent.
-type items []node
+type items struct{ list []node }
 
-func (n items) eval(f *frame) any {
-	list := make([]any, len(n))
-	for i, item := range n {
+func (n *items) eval(f *frame) any {
+	list := make([]any, len(n.list))
+	for i, item := range n.list {
 		list[i] = item.eval(f)
 	}
 	return list

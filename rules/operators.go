@@ -103,7 +103,7 @@ func (c *check) align(at ast.Node, a, b operand) (operand, operand) {
 		c.fail(at, "PM113", fmt.Sprintf("%s is %s: in which time zone?", show(clock.ast), clock.typ.name), hint)
 		return a, b
 	}
-	clock.node, clock.typ = fold(&apply{a: clock.node, do: inZone(c.env.zone)}, clock.node), typInstant
+	clock.node, clock.typ = fold(&apply{inZone(c.env.zone), clock.node, nil}, clock.node), typInstant
 	return a, b
 }
 
@@ -149,6 +149,24 @@ var comparisons = map[string]func(c int) bool{
 	">=": func(c int) bool { return c >= 0 },
 }
 
+// The operators that yield true or false, by the way they are written.
+var (
+	orderings     = tests(comparisons, ordered)
+	spanOrderings = tests(comparisons, spanOrder)
+	textTests     = tests(map[string]func(a, b string) bool{
+		"contains": strings.Contains, "startsWith": strings.HasPrefix, "endsWith": strings.HasSuffix,
+	}, textTest)
+)
+
+// tests are functions that are false where a value is NULL.
+func tests[T any](of map[string]T, do func(T) func(a, b any) any) map[string]*function {
+	named := make(map[string]*function, len(of))
+	for name, is := range of {
+		named[name] = &function{name, false, do(is)}
+	}
+	return named
+}
+
 func (c *check) ordering(n *ast.BinaryNode, a, b operand) node {
 	for _, o := range []operand{a, b} {
 		switch {
@@ -160,7 +178,7 @@ func (c *check) ordering(n *ast.BinaryNode, a, b operand) node {
 			return &constant{}
 		}
 	}
-	ordered := ordered(comparisons[n.Operator])
+	ordering := orderings[n.Operator]
 	switch {
 	case a.typ.numeric() && b.typ.numeric():
 	case a.typ.textual() && b.typ.textual():
@@ -168,17 +186,13 @@ func (c *check) ordering(n *ast.BinaryNode, a, b operand) node {
 		a, b = c.align(n, a, b)
 	case a.typ.is(kindSpan) && b.typ.is(kindSpan):
 		c.alignSpans(n, a, b)
-		ordered = spanOrder(comparisons[n.Operator])
+		ordering = spanOrderings[n.Operator]
 	case alike(a.typ, b.typ):
 		c.fail(n, "PM110", fmt.Sprintf("%s is %s, which has no order here", show(a.ast), a.typ.name), "compare with == or !=")
 	default:
 		c.mismatch(n, a, b, n.Operator+" compares like with like")
 	}
-	return fold(&apply{a.node, b.node, false, ordered}, a.node, b.node)
-}
-
-var textTests = map[string]func(a, b string) bool{
-	"contains": strings.Contains, "startsWith": strings.HasPrefix, "endsWith": strings.HasSuffix,
+	return fold(&apply{ordering, a.node, b.node}, a.node, b.node)
 }
 
 func (c *check) textTest(n *ast.BinaryNode, a, b operand) node {
@@ -192,7 +206,7 @@ func (c *check) textTest(n *ast.BinaryNode, a, b operand) node {
 			return &constant{}
 		}
 	}
-	return fold(&apply{a.node, b.node, false, textTest(textTests[n.Operator])}, a.node, b.node)
+	return fold(&apply{textTests[n.Operator], a.node, b.node}, a.node, b.node)
 }
 
 func (c *check) matches(n *ast.BinaryNode) (node, typ) {
@@ -208,10 +222,7 @@ func (c *check) matches(n *ast.BinaryNode) (node, typ) {
 	if !a.typ.textual() {
 		return c.fail(n, "PM108", fmt.Sprintf("%s is %s, and matches is about text", show(n.Left), a.typ.name), "")
 	}
-	return &apply{a: a.node, null: false, do: func(a, _ any) any {
-		s, ok := a.(string)
-		return ok && re.MatchString(s)
-	}}, typBool
+	return fold(&matches{a.node, re}, a.node), typBool
 }
 
 func (c *check) in(n *ast.BinaryNode) (node, typ) {
@@ -267,8 +278,8 @@ func (c *check) inRange(n *ast.BinaryNode, x operand, bounds *ast.BinaryNode) no
 		}
 	}
 	return &junction{
-		a: &apply{x.node, from.node, false, ordered(comparisons[">="])},
-		b: &apply{x.node, to.node, false, ordered(comparisons["<="])},
+		a: &apply{orderings[">="], x.node, from.node},
+		b: &apply{orderings["<="], x.node, to.node},
 	}
 }
 
@@ -293,7 +304,7 @@ func (c *check) arithmetic(n *ast.BinaryNode, a, b operand) (node, typ) {
 	case a.typ.kind == kindWhole && b.typ.kind == kindWhole && n.Operator != "/":
 		t = typWhole
 	}
-	return fold(&apply{a: a.node, b: b.node, do: do}, a.node, b.node), t
+	return fold(&apply{do, a.node, b.node}, a.node, b.node), t
 }
 
 func (c *check) timeArithmetic(n *ast.BinaryNode, a, b operand) (node, typ) {
@@ -310,14 +321,14 @@ func (c *check) timeArithmetic(n *ast.BinaryNode, a, b operand) (node, typ) {
 		a, b = c.align(n, a, b)
 		t := typSpan
 		t.clock = a.typ.kind != kindInstant
-		return fold(&apply{a: a.node, b: b.node, do: distance}, a.node, b.node), t
+		return fold(&apply{distance, a.node, b.node}, a.node, b.node), t
 	case a.typ.kind == kindSpan && b.typ.kind == kindSpan:
 		if a.typ.days || b.typ.days {
 			return c.fail(n, "PM114", "days do not add to other durations", `write one duration, as in duration("1d12h"), or hours`)
 		}
 		t := typSpan
 		t.clock = a.typ.clock && b.typ.clock
-		return fold(&apply{a: a.node, b: b.node, do: spanSum(time.Duration(sign))}, a.node, b.node), t
+		return fold(&apply{spanSum(time.Duration(sign)), a.node, b.node}, a.node, b.node), t
 	}
 	c.mismatch(n, a, b, n.Operator+" does not go with them")
 	return &constant{}, typAny
@@ -333,5 +344,5 @@ func (c *check) shift(n ast.Node, moment, by operand, sign int) (node, typ) {
 		return c.fail(n, "PM113", "the days of "+show(by.ast)+" are calendar days: in which time zone?",
 			fmt.Sprintf("write duration(%q), or give the rule a timezone", fmt.Sprintf("%dh", stretch(by.node.(*constant).value)/time.Hour)))
 	}
-	return fold(&apply{a: moment.node, b: by.node, do: shift(sign, zone)}, moment.node, by.node), t
+	return fold(&apply{shift(sign, zone), moment.node, by.node}, moment.node, by.node), t
 }
