@@ -14,6 +14,7 @@ type SetupError struct {
 	Problem string
 	Fix     string
 	Err     error // what Postgres said; may be nil
+	Passing bool  // it may also end by itself: a standby is promoted
 }
 
 // Error is for the operator: the problem, what Postgres said, and the way out.

@@ -190,7 +190,10 @@ func (db *Database) Ready() error {
 			Fix:     "ALTER SYSTEM SET wal_level = logical; then restart Postgres",
 		}
 	case db.InRecovery:
-		return &SetupError{Problem: "this server is a standby", Fix: "name the primary in DATABASE_URL, or all servers, with target_session_attrs=read-write"}
+		return &SetupError{
+			Problem: "this server is a standby", Passing: true,
+			Fix: "name the primary in DATABASE_URL, or all servers, with target_session_attrs=read-write",
+		}
 	}
 	return nil
 }

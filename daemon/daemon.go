@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
-	"github.com/jackc/pgx/v5"
 
 	"postman/cdc"
 	"postman/dispatch"
@@ -51,6 +50,8 @@ type Daemon struct {
 	live     atomic.Pointer[live]
 	source   outbox.Source
 	started  time.Time
+	step     atomic.Pointer[string] // what Start is about, until ready
+	ready    atomic.Bool            // all of the above is there
 	watcher  *fsnotify.Watcher
 	reload   chan struct{} // holds one token: a reload is asked for
 	revived  revivals
@@ -95,114 +96,6 @@ func New(o Options) (*Daemon, error) {
 	}, nil
 }
 
-// Start opens the store, makes slot and publications fit, loads the rules and begins. After an error nothing is left behind.
-func (d *Daemon) Start(ctx context.Context) (err error) {
-	defer func() {
-		if err != nil {
-			d.undo()
-		}
-	}()
-	if err := d.openStore(ctx); err != nil {
-		return err
-	}
-	conn, err := d.connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	if err := d.openLookup(ctx); err != nil {
-		return err
-	}
-	if err := d.openWatcher(); err != nil {
-		return err
-	}
-	set, err := (&loader{d.config, conn, d.lookup, false}).load(ctx)
-	if err != nil {
-		return err
-	}
-	if err := d.prepare(ctx, conn, set); err != nil {
-		return err
-	}
-	if err := set.live.register(ctx, d.store); err != nil {
-		return err
-	}
-	d.goLive(ctx, set.live)
-	if err := d.recover(ctx); err != nil {
-		return err
-	}
-	if err := d.recordBroken(ctx, set.live.broken, d.source.Checkpoint); err != nil {
-		return err
-	}
-	return d.begin(ctx)
-}
-
-// lockPatience is how long the store may be somebody else's: a command that looks at it, or a daemon that is ending.
-const lockPatience = 3 * time.Second
-
-func (d *Daemon) openStore(ctx context.Context) (err error) {
-	for began := time.Now(); ; {
-		d.store, err = sqlite.Open(d.config.StorePath(), sqlite.Options{}) //nolint:contextcheck // its writer outlives the call
-		if err == nil || !errors.Is(err, outbox.ErrLocked) || time.Since(began) > lockPatience {
-			break
-		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("opening the store: %w", err)
-	}
-	d.defers(func() { d.close("store", d.store.Close()) })
-	return nil
-}
-
-// openLookup connects to where recipients are asked for, and says when its role could do more than ask.
-func (d *Daemon) openLookup(ctx context.Context) (err error) {
-	url := string(d.config.LookupURL)
-	if url == "" {
-		url = string(d.config.DatabaseURL)
-	}
-	d.lookup, err = dispatch.OpenLookup(ctx, url, dispatch.LookupOptions{
-		Conns: d.config.Lookup.Connections, Timeout: time.Duration(d.config.Lookup.Timeout), Log: d.log,
-	})
-	if err != nil {
-		return fmt.Errorf("opening the look-ups: %w", err)
-	}
-	d.defers(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-		defer cancel()
-		d.lookup.Close(ctx)
-	})
-	warning, err := d.lookup.Warning(ctx)
-	if err == nil && warning != "" {
-		d.log.Warn("the look-ups' role may do too much", "warning", warning)
-	}
-	return err
-}
-
-func (d *Daemon) close(what string, err error) {
-	if err != nil {
-		d.log.Error("closing", "what", what, "error", err)
-	}
-}
-
-func (d *Daemon) connect(ctx context.Context) (*pgx.Conn, error) {
-	conn, err := pgx.Connect(ctx, string(d.config.DatabaseURL))
-	if err != nil {
-		return nil, fmt.Errorf("connecting to the database (database_url): %w", err)
-	}
-	return conn, nil
-}
-
-// prepare makes the database and the store fit, and arms live sending.
-func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *loaded) (err error) {
-	p := &preparation{config: d.config, conn: conn, store: d.store, needs: set.needs, catalog: set.catalog}
-	d.source, err = p.run(ctx)
-	return err
-}
-
 // goLive makes a set the one that decides, from the next transaction on.
 func (d *Daemon) goLive(ctx context.Context, l *live) {
 	d.live.Store(l)
@@ -224,17 +117,6 @@ func (d *Daemon) recordBroken(ctx context.Context, broken rules.Errors, from pos
 	return nil
 }
 
-func (d *Daemon) recover(ctx context.Context) error {
-	r, err := d.store.Recover(ctx, time.Now())
-	if err != nil {
-		return fmt.Errorf("recovering the outbox: %w", err)
-	}
-	if r != (outbox.Recovered{}) {
-		d.log.Warn("the last run ended in the middle of its work", "sent_again", r.Requeued, "uncertain", r.Uncertain, "provisional", r.Discarded)
-	}
-	return nil
-}
-
 // begin starts the goroutines. Each has an owner that waits for it in Stop.
 func (d *Daemon) begin(ctx context.Context) (err error) {
 	if d.dispatch, err = d.newDispatcher(); err != nil {
@@ -250,15 +132,13 @@ func (d *Daemon) begin(ctx context.Context) (err error) {
 	})
 	abort, aborting := context.WithCancel(context.WithoutCancel(ctx))
 	taking, stopping := context.WithCancel(abort)
-	d.aborting, d.stopping, d.started, d.verified = aborting, stopping, time.Now(), d.source.Checkpoint
-	if err := d.serve(abort); err != nil {
-		return err
-	}
+	d.aborting, d.stopping, d.verified = aborting, stopping, d.source.Checkpoint
 	d.running.Go(func() { d.takeIn(taking, newHolds(recent)) })
 	d.running.Go(func() { d.commit(abort) })
 	d.sending.Go(func() { d.send(taking) })
 	d.serving.Go(func() { d.housekeep(taking) })
 	d.serving.Go(func() { d.watch(taking) })
+	d.ready.Store(true)
 	d.announce()
 	return nil
 }
@@ -346,6 +226,13 @@ func (d *Daemon) drain(ctx context.Context) error {
 
 // defers has f run when the daemon stops, or when its start fails; the last first.
 func (d *Daemon) defers(f func()) { d.cleanup = append(d.cleanup, f) }
+
+// close notes what a part said when it was closed: there is nobody left to return it to.
+func (d *Daemon) close(what string, err error) {
+	if err != nil {
+		d.log.Error("closing", "what", what, "error", err)
+	}
+}
 
 func (d *Daemon) undo() {
 	if d.aborting != nil {

@@ -577,14 +577,6 @@ func TestSetupErrorsNameTheWayOut(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
-	t.Run("nobody listens", func(t *testing.T) {
-		t.Parallel()
-		w := newWorld(t)
-		w.config.DatabaseURL = "postgres://127.0.0.1:1/crm"
-		if _, err := w.tryStart(); err == nil || !strings.Contains(err.Error(), "database_url") {
-			t.Errorf("%v", err)
-		}
-	})
 }
 
 func TestHealthz(t *testing.T) {

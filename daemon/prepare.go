@@ -25,8 +25,9 @@ type preparation struct {
 	store   outbox.Store
 	needs   []cdc.Need
 	catalog *cdc.Catalog
-	accept  bool // an operator accepts a gap
-	arm     bool // an operator arms live sending for this database
+	accept  bool              // an operator accepts a gap
+	arm     bool              // an operator arms live sending for this database
+	about   func(step string) // is told what may take long; nil: nobody asks
 }
 
 // SQLError says that the role may not do what has to be done, and what a DBA has to run instead.
@@ -137,11 +138,18 @@ func (p *preparation) take(ctx context.Context, src outbox.Source, db *cdc.Datab
 		}
 	case stepCreate:
 	}
-	start, err := cdc.CreateSlot(ctx, string(p.config.DatabaseURL), p.config.Slot)
+	start, err := p.create(ctx)
 	if err != nil {
 		return src, err
 	}
 	return p.streaming(ctx, src, start)
+}
+
+func (p *preparation) create(ctx context.Context) (position.LSN, error) {
+	if p.about != nil {
+		p.about("making the slot: Postgres waits for all transactions to end that are open now")
+	}
+	return cdc.CreateSlot(ctx, string(p.config.DatabaseURL), p.config.Slot)
 }
 
 // bridge goes on behind an accepted gap, in a new epoch.
@@ -171,7 +179,7 @@ func (p *preparation) bridge(ctx context.Context, src outbox.Source, db *cdc.Dat
 	}
 	to := a.to
 	if to == 0 {
-		if to, err = cdc.CreateSlot(ctx, string(p.config.DatabaseURL), p.config.Slot); err != nil {
+		if to, err = p.create(ctx); err != nil {
 			return src, err
 		}
 	}

@@ -20,13 +20,14 @@ import (
 // store may talk to its daemon.
 func SocketPath(store string) string { return store + ".sock" }
 
-// serve opens the operators' listeners: the socket for the commands, and /healthz on the HTTP address.
-func (d *Daemon) serve(ctx context.Context) error {
+// listen opens the operators' listeners: the socket for the commands, and /healthz on the HTTP address. They answer while the
+// daemon is still starting, too.
+func (d *Daemon) listen(ctx context.Context) error {
 	socket, err := listenSocket(SocketPath(d.config.StorePath()))
 	if err != nil {
 		return err
 	}
-	d.serveOn(ctx, socket, API(d.store, d.Status, d.dispatch.Wake))
+	d.serveOn(ctx, socket, API(d.store, d.Status, d.wake))
 	d.defers(func() { d.close("socket", os.Remove(SocketPath(d.config.StorePath()))) })
 	if d.config.HTTP == "" || d.config.HTTP == "off" {
 		return nil
@@ -113,18 +114,28 @@ func (d *Daemon) healthz(w http.ResponseWriter, _ *http.Request) {
 	json.NewEncoder(w).Encode(map[string]any{"healthy": healthy, "trouble": trouble}) //nolint:errcheck // the client is gone
 }
 
+// wake has dispatch look at the store, once there is one.
+func (d *Daemon) wake() {
+	if d.ready.Load() {
+		d.dispatch.Wake()
+	}
+}
+
 // health says whether changes are taken in, and lists all that is wrong.
 func (d *Daemon) health() (healthy bool, trouble []string) {
 	healthy = true
-	if s := d.stream.Status(); !s.Connected {
-		healthy = false
-		trouble = append(trouble, "the stream is not connected: "+s.LastError)
-	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	for part, text := range d.trouble {
 		trouble = append(trouble, part+": "+text)
 		healthy = healthy && part == "reload"
+	}
+	d.mu.Unlock()
+	if !d.ready.Load() {
+		return false, append(trouble, "it is starting: "+*d.step.Load())
+	}
+	if s := d.stream.Status(); !s.Connected {
+		healthy = false
+		trouble = append(trouble, "the stream is not connected: "+s.LastError)
 	}
 	sending := d.dispatch.Status()
 	if sending.State != dispatch.RelayUp {
@@ -140,9 +151,12 @@ func (d *Daemon) health() (healthy bool, trouble []string) {
 // Status is all that operators see.
 func (d *Daemon) Status() Status {
 	s := StoreStatus(context.Background(), d.store)
-	s.Running, s.Started, s.Mode = true, d.started, d.config.Mode
+	s.Running, s.Starting, s.Started, s.Mode = true, !d.ready.Load(), d.started, d.config.Mode
 	healthy, trouble := d.health()
 	s.Healthy, s.Trouble = healthy && len(s.Trouble) == 0, append(trouble, s.Trouble...)
+	if s.Starting {
+		return s
+	}
 	stream := d.stream.Status()
 	stored := d.batch.durable()
 	s.Stream = StreamStatus{

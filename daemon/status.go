@@ -12,14 +12,16 @@ import (
 type Status struct {
 	Version string `json:"version"`
 	// Running is false when no daemon runs and the status was read from the store alone.
-	Running bool         `json:"running"`
-	Healthy bool         `json:"healthy"`
-	Trouble []string     `json:"trouble,omitempty"` // what keeps it from being healthy, for a person
-	Started time.Time    `json:"started,omitzero"`
-	Mode    string       `json:"mode"`
-	Stream  StreamStatus `json:"stream,omitzero"`
-	Rules   RulesStatus  `json:"rules,omitzero"`
-	Relay   RelayStatus  `json:"relay,omitzero"`
+	Running bool `json:"running"`
+	// Starting is true while a daemon waits for what it needs, and takes nothing in yet.
+	Starting bool         `json:"starting,omitzero"`
+	Healthy  bool         `json:"healthy"`
+	Trouble  []string     `json:"trouble,omitempty"` // what keeps it from being healthy, for a person
+	Started  time.Time    `json:"started,omitzero"`
+	Mode     string       `json:"mode"`
+	Stream   StreamStatus `json:"stream,omitzero"`
+	Rules    RulesStatus  `json:"rules,omitzero"`
+	Relay    RelayStatus  `json:"relay,omitzero"`
 
 	Sources []SourceStatus `json:"sources"`
 	Outbox  outbox.Counts  `json:"outbox"`

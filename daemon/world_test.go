@@ -107,14 +107,23 @@ func (w *world) start() *Daemon {
 
 func (w *world) tryStart() (*Daemon, error) {
 	w.t.Helper()
-	d, err := New(Options{Config: w.config, Log: slog.New(slog.NewTextHandler(w.t.Output(), nil))})
+	return w.startIn(w.t.Context())
+}
+
+func (w *world) build() (*Daemon, error) {
+	return New(Options{Config: w.config, Log: slog.New(slog.NewTextHandler(w.t.Output(), nil))})
+}
+
+func (w *world) startIn(ctx context.Context) (*Daemon, error) {
+	w.t.Helper()
+	d, err := w.build()
 	if err != nil {
 		return nil, err
 	}
-	if err := d.Start(w.t.Context()); err != nil {
+	if err := d.Start(ctx); err != nil {
 		return nil, err
 	}
-	w.t.Cleanup(func() {
+	w.t.Cleanup(func() { //nolint:contextcheck // it comes after the end of the context
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(w.t.Context()), 10*time.Second)
 		defer cancel()
 		_ = d.Stop(ctx) // a test that cares has stopped it and looked

@@ -34,8 +34,15 @@ func (runCmd) Run(p *program) error {
 	for {
 		select {
 		case err := <-started:
+			if start.Err() != nil && errors.Is(err, context.Canceled) {
+				log.Info("stopped before the start was done")
+				return nil
+			}
 			if err != nil {
 				return err
+			}
+			if start.Err() != nil { // the signal came too late to stop the start
+				return p.stop(d, time.Duration(c.Drain))
 			}
 			return p.attend(d, time.Duration(c.Drain))
 		case s := <-p.signals:

@@ -45,6 +45,8 @@ func printStatus(w *strings.Builder, s *daemon.Status) {
 	switch {
 	case !s.Running:
 		fmt.Fprintf(w, "postman %s   not running; this is what the store tells\n", s.Version)
+	case s.Starting:
+		fmt.Fprintf(w, "postman %s   STARTING, mode %s, for %s\n", s.Version, mode(s.Mode), since(s.Started))
 	case s.Healthy:
 		fmt.Fprintf(w, "postman %s   healthy, mode %s, up %s\n", s.Version, mode(s.Mode), since(s.Started))
 	default:
@@ -53,7 +55,7 @@ func printStatus(w *strings.Builder, s *daemon.Status) {
 	for _, t := range s.Trouble {
 		fmt.Fprintf(w, "  ! %s\n", t)
 	}
-	if s.Running {
+	if s.Running && !s.Starting {
 		printRunning(w, s)
 	}
 	for _, src := range s.Sources {
