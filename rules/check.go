@@ -167,6 +167,8 @@ func (c *check) name(n *ast.IdentifierNode) (node, typ) {
 		return c.fail(n, "PM104", "the rule is on a table: there is no message", "")
 	case slices.Contains([]string{"new", "old", "table"}, n.Value):
 		return c.fail(n, "PM104", "the rule is on a message: there is no "+n.Value, "write message.key")
+	case strings.HasPrefix(n.Value, "$"):
+		return c.fail(n, "PM101", "a $ has no meaning in an expression", "write new.column here; @new.column is for queries")
 	case n.Value == "row":
 		return c.fail(n, "PM006", "row belongs to scheduled rules, which this version of postman does not have yet", laterHint)
 	}

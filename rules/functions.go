@@ -19,7 +19,7 @@ func (c *check) call(n *ast.CallNode) (node, typ) {
 	case name.Value == "changed":
 		return c.changed(n)
 	}
-	return c.fail(n, "PM106", "there is no function "+name.Value, suggest(name.Value, functions))
+	return c.fail(n, "PM106", "there is no function "+name.Value, suggestFunction(name.Value))
 }
 
 const changedHint = "write changed(new.column)"
@@ -59,7 +59,7 @@ func (c *check) builtin(n *ast.BuiltinNode) (node, typ) {
 	case "len", "lower", "upper", "trim", "abs":
 		return c.function(n)
 	}
-	return c.fail(n, "PM106", "the function "+n.Name+" is not a part of rules", suggest(n.Name, functions))
+	return c.fail(n, "PM106", "the function "+n.Name+" is not a part of rules", suggestFunction(n.Name))
 }
 
 // unaries are the functions of one value.

@@ -72,6 +72,8 @@ func lexProblem(source string, err error) problem {
 	switch {
 	case len(rest) > 0 && rest[0] == '@':
 		p.id, p.message, p.hint = "PM101", "an @ has no meaning in an expression", "write new.column here; @new.column is for queries, {address: …} for an address"
+	case len(rest) > 0 && strings.ContainsRune("“”„‘’", rest[0]):
+		p.id, p.message, p.hint = "PM101", "this is a quote of a word processor", `write "`
 	case strings.Contains(e.Message, "not terminated"):
 		p.message, p.hint = "the text is not closed", "add its closing quote; in YAML, a # behind a space cuts the line unless the value stands under a | line"
 	}
@@ -92,6 +94,8 @@ func parseProblem(source string, err error) problem {
 	}
 	p := problem{e.From, "PM102", tokenText.ReplaceAllString(goWords.Replace(e.Message), "$1"), ""}
 	switch {
+	case strings.Contains(e.Message, "coalesce expressions"):
+		p.message, p.hint = "it is not clear what ?? and the operator beside it belong to", "write brackets: (new.x ?? 0) > 5"
 	case strings.Contains(e.Message, "EOF"):
 		p.offset++ // the end is one behind the last character
 		p.hint = "close what is open; in YAML, a # behind a space cuts the line unless the value stands under a | line"
@@ -114,10 +118,11 @@ type habit struct {
 }
 
 const (
-	nullHint = "NULL is written nil: new.x == nil, new.x != nil"
-	likeHint = `write new.x contains "…", startsWith, endsWith, or matches with a regular expression`
-	timeHint = "the change's own time is commit_time: a replay must come to the same result"
-	inHint   = `a list stands in square brackets: new.x in ["a", "b"]; a range in none: new.x in 1..10`
+	queryHint = "what needs another table belongs into the query of to: where it gives no row, there is no mail"
+	nullHint  = "NULL is written nil: new.x == nil, new.x != nil"
+	likeHint  = `write new.x contains "…", startsWith, endsWith, or matches with a regular expression`
+	timeHint  = "the change's own time is commit_time: a replay must come to the same result"
+	inHint    = `a list stands in square brackets: new.x in ["a", "b"]; a range in none: new.x in 1..10`
 )
 
 // habitList has the longer ones first: only the first that fits is reported.
@@ -132,6 +137,7 @@ var habitList = []habit{
 	{[]string{"and"}, true, "and is written in small letters", "write and, or &&"},
 	{[]string{"or"}, true, "or is written in small letters", "write or, or ||"},
 	{[]string{"not"}, true, "not is written in small letters", "write not, or !"},
+	{[]string{"in", "(", "select"}, false, "a query does not stand in an expression", queryHint},
 	{[]string{"in", "("}, false, "a list is not in round brackets", inHint},
 	{[]string{"in"}, true, "in is written in small letters", inHint},
 	{[]string{"true"}, true, "true is written in small letters", "write true"},
@@ -149,6 +155,11 @@ var habitList = []habit{
 	{[]string{";"}, false, "an expression is one expression", "join conditions with and"},
 	{[]string{"let"}, false, "let is not a part of rules", "write the value out where it is needed"},
 	{[]string{"if"}, false, "if is not a part of rules", "write condition ? a : b"},
+	{[]string{"case", "when"}, false, "case when is SQL", "write condition ? a : b"},
+	{[]string{"case"}, false, "case is SQL", "write condition ? a : b"},
+	{[]string{"select"}, false, "a query does not stand in an expression", queryHint},
+	{[]string{"exists", "(", "select"}, false, "a query does not stand in an expression", queryHint},
+	{[]string{"{", "{"}, false, "{{ }} belongs to templates", "write new.column"},
 }
 
 // habits reports all habits of SQL in a row of tokens. What follows a dot is a column's name, whatever it is called.
@@ -161,9 +172,23 @@ func habits(tokens []lexer.Token) []problem {
 		if h := slices.IndexFunc(habitList, func(h habit) bool { return h.fits(tokens[i:]) }); h >= 0 {
 			found = append(found, problem{tokens[i].From, "PM101", habitList[h].message, habitList[h].hint})
 			i += len(habitList[h].tokens) - 1
+		} else if loose(tokens[i:]) {
+			found = append(found, problem{
+				tokens[i].From, "PM101", "a text is no condition: " + tokens[i].Value + " means or here",
+				`to join texts write +; to compare with each of some, new.x in ["a", "b"]`,
+			})
 		}
 	}
 	return found
+}
+
+// loose says whether the tokens begin with an or whose right side is a text alone.
+func loose(tokens []lexer.Token) bool {
+	if len(tokens) < 3 || !tokens[0].Is(lexer.Operator, "||") && !tokens[0].Is(lexer.Operator, "or") || tokens[1].Kind != lexer.String {
+		return false
+	}
+	next := tokens[2]
+	return next.Kind == lexer.EOF || next.Is(lexer.Bracket, ")") || next.Is(lexer.Operator) && slices.Contains([]string{"||", "or", "&&", "and"}, next.Value)
 }
 
 func (h habit) fits(tokens []lexer.Token) bool {

@@ -86,7 +86,17 @@ type SQL struct {
 	Place  Place
 
 	text    text
-	offsets []int // of the first place of each parameter
+	offsets []int      // of the first place of each parameter
+	params  []sqlParam // every place of a parameter, in their order
+	notes   []problem  // what is allowed and mostly not meant
+}
+
+// sqlParam is a place where a name of the source became a number in Text. Offsets and lengths count characters.
+type sqlParam struct {
+	param              int // index into Params
+	source, text       int
+	sourceLen, textLen int
+	unequal            bool // it is compared with <> or !=
 }
 
 // Param is where a parameter's value comes from: @new.customer_id is {new, customer_id}; @tick is {tick, ""}.

@@ -24,7 +24,9 @@ type problem struct {
 func parseSQL(t text) (*SQL, []problem) {
 	p := &sqlParser{src: t.value, sql: &SQL{Place: t.place(0), text: t}}
 	for p.pos < len(p.src) && len(p.problems) == 0 {
+		start := p.pos
 		p.token()
+		p.look(start)
 	}
 	p.finish()
 	if len(p.problems) > 0 {
@@ -42,11 +44,15 @@ type sqlParser struct {
 	first    string // the first word
 	end      int    // where a semicolon ended the query; 0: nowhere
 	problems []problem
+	sqlHabits
 }
+
+// runes is how many characters stand before a byte offset of the source.
+func (p *sqlParser) runes(at int) int { return utf8.RuneCountInString(p.src[:at]) }
 
 // fail reports a mistake at a byte offset.
 func (p *sqlParser) fail(at int, id ID, message, hint string) {
-	p.problems = append(p.problems, problem{utf8.RuneCountInString(p.src[:at]), id, message, hint})
+	p.problems = append(p.problems, problem{p.runes(at), id, message, hint})
 }
 
 // token reads one token, or a stretch of white space.
@@ -288,16 +294,36 @@ func (p *sqlParser) param(at int, scope string) {
 	if i < 0 {
 		i = len(p.sql.Params)
 		p.sql.Params = append(p.sql.Params, param)
-		p.sql.offsets = append(p.sql.offsets, utf8.RuneCountInString(p.src[:at]))
+		p.sql.offsets = append(p.sql.offsets, p.runes(at))
 	}
 	p.out.WriteString(p.src[p.copied:at])
-	p.out.WriteByte('$')
-	p.out.WriteString(strconv.Itoa(i + 1))
+	number := "$" + strconv.Itoa(i+1)
+	p.sql.params = append(p.sql.params, sqlParam{
+		param: i, source: p.runes(at), text: utf8.RuneCountInString(p.out.String()),
+		sourceLen: utf8.RuneCountInString(p.src[at:p.pos]), textLen: len(number),
+	})
+	p.out.WriteString(number)
 	p.copied = p.pos
+}
+
+// At is where a character of Text stands in the file, counted from 1, as Postgres counts them in its errors.
+func (q *SQL) At(position int) Place {
+	offset, shift := position-1, 0
+	for _, p := range q.params {
+		switch {
+		case offset < p.text:
+			return q.text.place(offset + shift)
+		case offset < p.text+p.textLen:
+			return q.text.place(p.source)
+		}
+		shift = p.source + p.sourceLen - p.text - p.textLen
+	}
+	return q.text.place(offset + shift)
 }
 
 // finish checks the whole.
 func (p *sqlParser) finish() {
+	p.unmarked()
 	if len(p.problems) > 0 {
 		return
 	}

@@ -36,6 +36,29 @@ func nearest(name string, known []string) string {
 	return fmt.Sprintf("did you mean %s?", best)
 }
 
+// replacements are what to write for the functions that people know from SQL.
+var replacements = map[string]string{
+	"coalesce": "write a ?? b", "ifnull": "write a ?? b", "nvl": "write a ?? b",
+	"length": "write len(new.x)", "char_length": "write len(new.x)",
+	"substring": textHint, "substr": textHint, "left": textHint, "right": textHint, "position": textHint, "strpos": textHint, "starts_with": textHint,
+	"date_trunc": momentHint, "date_part": momentHint, "extract": momentHint, "to_char": momentHint, "to_date": momentHint,
+	"cast": "an expression knows the types of columns: leave the cast out", "replace": "what is computed belongs into a query",
+	"round": "what is computed belongs into a query", "concat": "join texts with +", "exists": "what needs another table belongs into the query of to",
+}
+
+const (
+	textHint   = `write new.x startsWith "a", endsWith, contains, or matches with a regular expression`
+	momentHint = `compare with a date: new.x >= date("2026-01-31") and new.x < date("2026-02-01")`
+)
+
+// suggestFunction is the way out of a function that rules do not have.
+func suggestFunction(name string) string {
+	if hint := replacements[strings.ToLower(name)]; hint != "" {
+		return hint
+	}
+	return suggest(name, functions)
+}
+
 // list writes a, b and c.
 func list(words []string, last string) string {
 	if len(words) < 2 {
