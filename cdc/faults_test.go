@@ -462,7 +462,7 @@ func TestTypesNotYetVisible(t *testing.T) {
 	pgtest.Exec(t, url, "create table t (id int primary key)")
 	slot, start := provide(t, url, all("t")...)
 	r := newRecorder(t)
-	s, _ := run(t, Options{URL: url, Slot: slot, Start: start}, r)
+	s, _ := run(t, Options{URL: url + "&wal_sender_timeout=1000", Slot: slot, Start: start}, r)
 	pgtest.Exec(t, url, "insert into t values (1)", "alter system set synchronous_standby_names = 'a_slow_one'", "select pg_reload_conf()")
 	first := r.transactions(1)[0]
 
@@ -478,23 +478,27 @@ func TestTypesNotYetVisible(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	// The stream has read the commit's messages and holds on, since it does not know the type.
-	waiting := pgtest.Connect(t, url)
-	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		var asking bool
-		if err := waiting.QueryRow(t.Context(), `select exists (select from pg_stat_activity where application_name = 'postman' and query like '%need%' and backend_type = 'client backend')`).
-			Scan(&asking); err != nil {
-			t.Fatal(err)
-		}
-		if asking {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the stream does not ask for the type")
+	// The stream has read the commit's messages and holds on, since it does not know the type. It says so, and stays connected.
+	holds := func(text string) {
+		t.Helper()
+		for deadline := time.Now().Add(patience); !strings.Contains(s.Status().Held, text); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("status %+v; want %q", s.Status(), text)
+			}
 		}
 	}
+	holds("synchronous standby")
 	if n := len(r.transactions(0)); n != 1 {
 		t.Fatalf("%d transactions; the second cannot be handed over yet", n)
+	}
+	// Nobody can ask for types any more, neither.
+	lock := pgtest.Connect(t, url)
+	if _, err := lock.Exec(t.Context(), "begin; lock table pg_type in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	holds("timeout")
+	if _, err := lock.Exec(t.Context(), "rollback"); err != nil {
+		t.Fatal(err)
 	}
 	pgtest.Exec(t, url, "set synchronous_commit = local", "alter system set synchronous_standby_names = ''", "select pg_reload_conf()")
 	held.Wait()
@@ -504,6 +508,9 @@ func TestTypesNotYetVisible(t *testing.T) {
 	}
 	if first.End > s.Status().Received {
 		t.Error("the stream went back")
+	}
+	if st := s.Status(); !st.Connected || st.LastError != "" || st.Held != "" || r.discarded != 0 {
+		t.Errorf("it did not stay connected, or is held still: %+v", st)
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"postman/position"
-	"postman/value"
 )
 
 // session is one connection's worth of a stream.
@@ -294,34 +293,4 @@ func (x *session) send(ctx context.Context, patience time.Duration, ping bool) e
 		return fmt.Errorf("confirming: %w", err)
 	}
 	return nil
-}
-
-// resolve finds the types that are not Postgres' own, on a connection of its own: this one is busy streaming.
-func (s *Stream) resolve(ctx context.Context, xid uint32, oids []uint32) (map[uint32]value.Type, error) {
-	var unknown []uint32
-	for _, oid := range oids {
-		if _, ok := s.types[oid]; !ok {
-			unknown = append(unknown, oid)
-		}
-	}
-	if len(unknown) == 0 {
-		return s.types, nil
-	}
-	config, err := ordinary(s.url)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := connect(ctx, config)
-	if err != nil {
-		return nil, permanent(err, s.slot)
-	}
-	defer hangUp(ctx, conn)
-	found, err := resolveTypes(ctx, conn, xid, unknown)
-	if err != nil {
-		return nil, err
-	}
-	for oid, t := range found {
-		s.types[oid] = t.Type
-	}
-	return s.types, nil
 }

@@ -40,7 +40,7 @@ type Stream struct {
 	refused   atomic.Uint64
 
 	mu     sync.Mutex
-	status Status // Connected, Since and LastError
+	status Status // Connected, Since, LastError and Held
 
 	// Of Run's goroutine, and kept from session to session:
 
@@ -70,6 +70,8 @@ type Status struct {
 	Connected bool      // and streaming
 	Since     time.Time // when it became connected, or ceased to be
 	LastError string    // why it is not connected, or was not before
+	// Held is why it stands still although it is connected: the catalog does not tell what the next change means. Empty: it does not.
+	Held string
 	// ServerEnd is the end of the server's log, as far as the server has told: when it is not connected, long ago.
 	ServerEnd position.LSN
 	// Received is the end of the last commit that was handed over, or the idle position behind it.

@@ -3,9 +3,6 @@ package cdc
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strconv"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -88,32 +85,4 @@ func base(types map[uint32]pgType, oid uint32) (base, enum uint32) {
 // builtin is the type with one of Postgres' own OIDs.
 func builtin(oid uint32) value.Type {
 	return value.Type{OID: oid, Base: oid, Name: value.TypeName(oid)}
-}
-
-// resolveTypes finds types that a transaction used, which may have made them itself: a commit can be streamed a moment
-// before others see it, and a type that is not seen yet must not pass for one that was dropped.
-func resolveTypes(ctx context.Context, conn *pgx.Conn, xid uint32, oids []uint32) (map[uint32]pgType, error) {
-	retry := time.NewTicker(10 * time.Millisecond)
-	defer retry.Stop()
-	for {
-		// Asked first: a transaction that is over now is seen by the query below. Its lock goes after it has become visible.
-		var running bool
-		if err := conn.QueryRow(ctx, `select exists (select from pg_locks where locktype = 'transactionid' and transactionid = $1::text::xid and granted)`,
-			strconv.FormatUint(uint64(xid), 10)).Scan(&running); err != nil {
-			return nil, fmt.Errorf("asking for transaction %d: %w", xid, err)
-		}
-		types, err := loadTypes(ctx, conn, oids)
-		if err != nil {
-			return nil, err
-		}
-		missing := slices.ContainsFunc(oids, func(oid uint32) bool { _, ok := types[oid]; return !ok })
-		if !missing || !running {
-			return types, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-retry.C:
-		}
-	}
 }

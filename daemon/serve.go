@@ -136,6 +136,9 @@ func (d *Daemon) health() (healthy bool, trouble []string) {
 	if s := d.stream.Status(); !s.Connected {
 		healthy = false
 		trouble = append(trouble, "the stream is not connected: "+s.LastError)
+	} else if s.Held != "" {
+		healthy = false
+		trouble = append(trouble, "the stream stands still: "+s.Held)
 	}
 	sending := d.dispatch.Status()
 	if sending.State != dispatch.RelayUp {
@@ -160,7 +163,7 @@ func (d *Daemon) Status() Status {
 	stream := d.stream.Status()
 	stored := d.batch.durable()
 	s.Stream = StreamStatus{
-		Connected: stream.Connected, Since: stream.Since, LastError: stream.LastError, ServerEnd: stream.ServerEnd.String(),
+		Connected: stream.Connected, Since: stream.Since, LastError: stream.LastError, Held: stream.Held, ServerEnd: stream.ServerEnd.String(),
 		Received: stream.Received.String(), Stored: stored.String(), Confirmed: stream.Confirmed.String(), Refused: stream.Refused,
 	}
 	if stream.ServerEnd > stored {

@@ -33,6 +33,7 @@ type StreamStatus struct {
 	Connected bool      `json:"connected"`
 	Since     time.Time `json:"since,omitzero"`
 	LastError string    `json:"last_error,omitempty"`
+	Held      string    `json:"held,omitempty"` // why it stands still although it is connected
 	ServerEnd string    `json:"server_end"`
 	Received  string    `json:"received"`
 	Stored    string    `json:"stored"`
