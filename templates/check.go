@@ -134,6 +134,7 @@ type walker struct {
 	vars    []variable
 	errs    mistakes
 	steps   int
+	read    func(shape any, name string) // is told of each part that is read; may be nil
 }
 
 type variable struct {
@@ -270,8 +271,13 @@ func (w *walker) command(c *parse.CommandNode, dot any) any {
 		shapes[i] = w.argument(arg, dot)
 	}
 	if id, ok := c.Args[0].(*parse.IdentifierNode); ok {
-		if id.Ident == "dict" {
+		switch {
+		case id.Ident == "dict":
 			return dictShape(c.Args[1:], shapes[1:])
+		case id.Ident == "get" && w.read != nil && len(c.Args) > 2:
+			if name, ok := c.Args[2].(*parse.StringNode); ok {
+				w.read(shapes[1], name.Text)
+			}
 		}
 		return undecided{}
 	}
@@ -320,6 +326,9 @@ func offsetOfSecond(ident []string) int {
 // chain follows .a.b.c from a shape. at is where the first dot stands; owner is what the source writes before it.
 func (w *walker) chain(shape any, path []string, at int, owner string) any {
 	for i, name := range path {
+		if w.read != nil {
+			w.read(shape, name)
+		}
 		part, message, hint := partOf(shape, name, owner+dotted(path[:i]))
 		if message != "" {
 			w.report(at+len("."), message, hint)

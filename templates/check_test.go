@@ -2,6 +2,7 @@ package templates
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,5 +117,52 @@ func TestSample(t *testing.T) {
 		if _, there := want[name]; !there || v != nil {
 			t.Errorf("%s is %v", name, v)
 		}
+	}
+}
+
+// TestUses holds which names a template is known to read, by whatever way.
+func TestUses(t *testing.T) {
+	t.Parallel()
+	s := load(t, map[string]string{
+		"_facts.html": `{{define "fact"}}{{.value}}{{.row.title}}{{end}}`,
+		"x.html": `{{define "subject"}}{{.new.title}}{{if .about}}{{else}}{{get .message "token"}}{{end}}{{end}}` +
+			`{{define "body"}}{{with .new}}{{.id}}{{$.message.name}}{{end}}{{range $i, $l := .listings}}{{$l.price}}{{end}}` +
+			`{{template "fact" (dict "value" .new.starts_at "row" .old)}}{{end}}`,
+		"x.ko.html": `{{define "subject"}}s{{end}}{{define "body"}}{{len .spare}}{{end}}{{define "preheader"}}{{$n := .new}}{{$n.price}}{{end}}`,
+	})
+	d := samples()[0]
+	d["old"], d["spare"], d["other"] = Sample(columns, false), []map[string]any{Sample(columns, false)}, Sample(columns, false)
+	var got []string
+	for u := range s.Uses("x", d) {
+		got = append(got, u.Block+" "+u.Of+"."+u.Name)
+	}
+	slices.Sort(got)
+	want := []string{
+		"body .listings", "body .message", "body .new", "body .old", "body .spare", "body listings.price", "body message.name", "body new.id",
+		"body new.starts_at", "body old.title", "preheader .new", "preheader new.price",
+		"subject .about", "subject .message", "subject .new", "subject message.token", "subject new.title",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if len(s.Uses("none", d)) != 0 {
+		t.Error("a template that is not there reads something")
+	}
+}
+
+func TestMistakesApart(t *testing.T) {
+	t.Parallel()
+	_, err := Load(folderOf(map[string]string{
+		"a.html": "{{define \"subject\"}}s{{end}}\n가{{define \"body\"}}{{nope .x}}{{end}}", "b.ko.html": whole(""), "nö.html": "",
+	}))
+	got := Mistakes(err)
+	want := []Mistake{
+		{File: "a.html", Line: 2, Column: 1, Message: "this stands outside of a block and would never be sent", Hint: `put it between {{define "body"}} and {{end}}`, Source: `가{{define "body"}}{{nope .x}}{{end}}`},
+		{File: "a.html", Line: 2, Column: 21, Message: "there is no function nope", Hint: "docs/templates.md lists the functions", Source: `가{{define "body"}}{{nope .x}}{{end}}`},
+		{File: "nö.html", Message: "this is no name of a template", Hint: "call it name.html or, for a language, name.ko.html, with the letters a-z, digits, _ and -"},
+		{File: "b.html", Message: "the file is missing: it is what recipients get for whose language there is none", Hint: "rename b.ko.html, or copy it"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }

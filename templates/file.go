@@ -96,7 +96,7 @@ func (l *folder) read(dir fs.FS, name string) {
 	}
 	text, err := fs.ReadFile(dir, name)
 	if err != nil {
-		l.report(fmt.Errorf("reading template %s: %w", name, err))
+		l.report(fmt.Errorf("%s: reading the template: %w", name, err))
 		return
 	}
 	l.files[name] = f
@@ -121,11 +121,14 @@ var fileName = regexp.MustCompile(`^([A-Za-z0-9_-]+)(?:\.([A-Za-z]{2,3}(?:-[A-Za
 func newFile(name string) (*file, error) {
 	m := fileName.FindStringSubmatch(name)
 	if m == nil {
-		return nil, fmt.Errorf("%s is not the name of a template: name.html or, for a language, name.ko.html, of the letters a-z, digits, _ and -", name)
+		return nil, &mistake{
+			file: &file{name: name}, message: "this is no name of a template",
+			hint: "call it name.html or, for a language, name.ko.html, with the letters a-z, digits, _ and -",
+		}
 	}
 	f := &file{name: name, mail: m[1], locale: normalTag(m[2])}
 	if f.shared() && m[2] != "" {
-		return nil, fmt.Errorf("%s: a shared file serves all languages; let it ask {{if eq locale %q}}", name, f.locale)
+		return nil, &mistake{file: f, message: "a shared file serves all languages", hint: fmt.Sprintf("let it ask {{if eq locale %q}}", f.locale)}
 	}
 	return f, nil
 }

@@ -14,6 +14,38 @@ import (
 	"golang.org/x/text/width"
 )
 
+// Mistake is one thing that is wrong with a template.
+type Mistake struct {
+	File         string // schedule.ko.html; empty where it is none's in particular
+	Line, Column int    // from 1, the column in characters; 0: not known
+	Message      string
+	Hint         string // the way out; may be empty
+	Source       string // the line
+}
+
+// Mistakes takes apart what [Load], [Set.Check] and [Set.Render] return as an error.
+func Mistakes(err error) []Mistake {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var all []Mistake
+		for _, e := range joined.Unwrap() {
+			all = append(all, Mistakes(e)...)
+		}
+		return all
+	}
+	if m, ok := errors.AsType[*mistake](err); ok {
+		return []Mistake{{m.file.name, m.line, m.column, m.message, m.hint, m.file.lineText(m.line)}}
+	}
+	var m Mistake
+	m.Message, m.Hint, _ = strings.Cut(err.Error(), "\n    → ")
+	if name, rest, ok := strings.Cut(m.Message, ": "); ok && fileName.MatchString(name) {
+		m.File, m.Message = name, rest
+	}
+	return []Mistake{m}
+}
+
 // mistake is one thing that is wrong in a template file, with its place and the way out.
 type mistake struct {
 	file    *file

@@ -86,8 +86,10 @@ func (s *Set) add(f *file, v *variant) {
 
 func noDefault(name string, m *mail) error {
 	there := slices.Sorted(maps.Keys(m.variants))
-	return fmt.Errorf("%s.html is missing: it is what recipients get for whose language there is no file\n    → rename %s.%s.html, or copy it",
-		name, name, there[0])
+	return &mistake{
+		file: &file{name: name + ".html"}, message: "the file is missing: it is what recipients get for whose language there is none",
+		hint: fmt.Sprintf("rename %s.%s.html, or copy it", name, there[0]),
+	}
 }
 
 // Has says whether a template of that name is in the set.
@@ -124,6 +126,14 @@ func (m *mail) variant(locale string) *variant {
 		}
 	}
 	return m.variants[""]
+}
+
+// Locales are the languages that a template is written in, in alphabetical order; "" is that of name.html.
+func (s *Set) Locales(name string) []string {
+	if m := s.mails[name]; m != nil {
+		return slices.Sorted(maps.Keys(m.variants))
+	}
+	return nil
 }
 
 // Check tries a template, in each of its languages, on sample data, and says all that is wrong: a variable that is not there,
