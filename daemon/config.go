@@ -20,26 +20,28 @@ import (
 // Config is all that a daemon is told from outside, resolved once: flag over environment over file over default.
 // postman.yaml at the root of the repository documents each key.
 type Config struct {
-	DatabaseURL Secret  `yaml:"database_url"`
-	LookupURL   Secret  `yaml:"lookup_url"`
-	StoreURL    string  `yaml:"store_url"`
-	SMTPURL     Secret  `yaml:"smtp_url"`
-	SentryDSN   Secret  `yaml:"sentry_dsn"`
-	Mode        string  `yaml:"mode"`
-	From        string  `yaml:"from"`
-	Redirect    string  `yaml:"redirect"`
-	Bounce      string  `yaml:"bounce"`
-	Rules       string  `yaml:"rules"`
-	Templates   string  `yaml:"templates"`
-	Slot        string  `yaml:"slot"`
-	HTTP        string  `yaml:"http"`
-	Locale      string  `yaml:"locale"`
-	Timezone    string  `yaml:"timezone"`
-	Log         Log     `yaml:"log"`
-	SMTP        SMTP    `yaml:"smtp"`
-	Retry       Retry   `yaml:"retry"`
-	Lookup      LookUps `yaml:"lookup"`
-	Drain       Span    `yaml:"drain"`
+	DatabaseURL Secret   `yaml:"database_url"`
+	LookupURL   Secret   `yaml:"lookup_url"`
+	StoreURL    string   `yaml:"store_url"`
+	SMTPURL     Secret   `yaml:"smtp_url"`
+	SentryDSN   Secret   `yaml:"sentry_dsn"`
+	Mode        string   `yaml:"mode"`
+	From        string   `yaml:"from"`
+	FromDomains []string `yaml:"from_domains"` // beside From's, those that a rule's `from` may have
+	ReplyTo     string   `yaml:"reply_to"`
+	Redirect    string   `yaml:"redirect"`
+	Bounce      string   `yaml:"bounce"`
+	Rules       string   `yaml:"rules"`
+	Templates   string   `yaml:"templates"`
+	Slot        string   `yaml:"slot"`
+	HTTP        string   `yaml:"http"`
+	Locale      string   `yaml:"locale"`
+	Timezone    string   `yaml:"timezone"`
+	Log         Log      `yaml:"log"`
+	SMTP        SMTP     `yaml:"smtp"`
+	Retry       Retry    `yaml:"retry"`
+	Lookup      LookUps  `yaml:"lookup"`
+	Drain       Span     `yaml:"drain"`
 }
 
 // Log says how the daemon logs to stderr.
@@ -204,7 +206,11 @@ func (c *Config) Validate() error {
 		bad("mode: %q is no delivery mode; they are live, redirect and dry-run", c.Mode)
 	}
 	checkAddress(bad, "from", "POSTMAN_FROM", c.From, c.Sends())
+	checkAddress(bad, "reply_to", "reply_to in postman.yaml", c.ReplyTo, false)
 	checkAddress(bad, "bounce", "POSTMAN_BOUNCE", c.Bounce, false)
+	if _, err := dispatch.NewDomains("", c.FromDomains...); err != nil {
+		bad("from_domains: %w", err)
+	}
 	if !slotName(c.Slot) {
 		bad("slot: %q: a slot's name has 1 to 48 characters out of a-z, 0-9 and _", c.Slot)
 	}

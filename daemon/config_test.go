@@ -57,8 +57,9 @@ func TestConfigValidateNamesAllMistakes(t *testing.T) {
 	t.Parallel()
 	c := DefaultConfig()
 	c.Mode, c.Slot, c.Timezone, c.StoreURL, c.From = "lvie", "My Slot", "Seoul", "mysql:x", "nobody"
+	c.ReplyTo, c.FromDomains = "no one", []string{"a@example.com"}
 	err := c.Validate()
-	for _, want := range []string{"database_url", "mode", "slot", "timezone", "store_url", "from"} {
+	for _, want := range []string{"database_url", "mode", "slot", "timezone", "store_url", "from", "reply_to", "from_domains"} {
 		if err == nil || !strings.Contains(err.Error(), want+":") {
 			t.Errorf("no word of %s in: %v", want, err)
 		}

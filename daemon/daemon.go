@@ -269,9 +269,13 @@ func (d *Daemon) setTrouble(part string, err error) {
 }
 
 func (d *Daemon) newDispatcher() (*dispatch.Dispatcher, error) {
+	domains, err := d.config.senderDomains()
+	if err != nil {
+		return nil, err
+	}
 	options := dispatch.Options{
 		Store: d.store, Lookup: d.lookup, Rules: d.ruleOf, Templates: func() *templates.Set { return d.live.Load().templates },
-		From: cmp.Or(d.config.From, "postman@localhost"), Bounce: d.config.Bounce, Redirect: d.config.Redirect, Lanes: d.config.SMTP.Lanes,
+		From: cmp.Or(d.config.From, "postman@localhost"), Domains: domains, ReplyTo: d.config.ReplyTo, Bounce: d.config.Bounce, Redirect: d.config.Redirect, Lanes: d.config.SMTP.Lanes,
 		Locale: d.config.Locale, Zone: d.zone, Log: d.log.With("component", "dispatch"), Report: d.report.report,
 		Retry:   dispatch.Retry{First: time.Duration(d.config.Retry.First), Max: time.Duration(d.config.Retry.Max), GiveUp: time.Duration(d.config.Retry.GiveUp)},
 		Observe: d.observe,
@@ -279,7 +283,6 @@ func (d *Daemon) newDispatcher() (*dispatch.Dispatcher, error) {
 	if !d.config.Sends() {
 		return dispatch.New(options)
 	}
-	var err error
 	if options.Mode, err = dispatch.ParseMode(d.config.Mode); err != nil {
 		return nil, err
 	}

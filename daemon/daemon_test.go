@@ -312,14 +312,15 @@ func TestReload(t *testing.T) {
 	w := newWorld(t)
 	d := w.start()
 	for name, c := range map[string]struct{ rules, want string }{
-		"unknown column":   {strings.Replace(worldRules, "new.kind", "new.knd", 1), "did you mean kind"},
-		"unknown table":    {strings.Replace(worldRules, "table: visits", "table: visit", 1), "visits"},
-		"type mismatch":    {strings.Replace(worldRules, `"visit"`, `5`, 1), "new.kind is text"},
-		"unknown key":      {strings.Replace(worldRules, "template:", "tempalte:", 1), "template"},
-		"duplicate name":   {worldRules + strings.TrimPrefix(worldRules, "\nrules:\n"), "visit"},
-		"custom tag":       {strings.Replace(worldRules, `new.kind == "visit"`, "!changed(new.kind)", 1), "not changed("},
-		"missing template": {strings.Replace(worldRules, "template: visit", "template: vist", 1), "vist"},
-		"broken query":     {strings.Replace(worldRules, "select email, name from staff", "select emial from staff", 1), "emial"},
+		"unknown column":    {strings.Replace(worldRules, "new.kind", "new.knd", 1), "did you mean kind"},
+		"unknown table":     {strings.Replace(worldRules, "table: visits", "table: visit", 1), "visits"},
+		"type mismatch":     {strings.Replace(worldRules, `"visit"`, `5`, 1), "new.kind is text"},
+		"unknown key":       {strings.Replace(worldRules, "template:", "tempalte:", 1), "template"},
+		"duplicate name":    {worldRules + strings.TrimPrefix(worldRules, "\nrules:\n"), "visit"},
+		"custom tag":        {strings.Replace(worldRules, `new.kind == "visit"`, "!changed(new.kind)", 1), "not changed("},
+		"missing template":  {strings.Replace(worldRules, "template: visit", "template: vist", 1), "vist"},
+		"a stranger's from": {strings.Replace(worldRules, "template:", "from: {address: me@example.org}\n    template:", 1), "from_domains"},
+		"broken query":      {strings.Replace(worldRules, "select email, name from staff", "select emial from staff", 1), "emial"},
 	} {
 		w.rules(c.rules)
 		if err := d.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -354,6 +355,30 @@ func TestRulesAndTemplatesAreWatched(t *testing.T) {
 	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`, `insert into visits (kind, staff_id) values ('besuch', 1)`)
 	if got := w.subjects(1); got[0] != "Besuch 2 for 김민준" {
 		t.Errorf("subjects %q", got)
+	}
+}
+
+// Mails come from allowed domains only, whatever a change says, and replies go where the rule says, or else the configuration.
+func TestSenders(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.ReplyTo, w.config.FromDomains = "Office <office@example.com>", []string{"example.net"}
+	w.rules(strings.Replace(worldRules, "template:", "from: new.note\n    template:", 1))
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id, note) values ('visit', 1, 'Desk <desk@example.net>')`,
+		`insert into visits (kind, staff_id, note) values ('visit', 1, 'me@example.org')`)
+	var failed []string
+	for _, m := range w.messages(d, 2) {
+		if m.State == outbox.MessageFailed {
+			failed = append(failed, m.Reason)
+		}
+	}
+	if len(failed) != 1 || !strings.Contains(failed[0], "example.org") {
+		t.Errorf("failed with %q", failed)
+	}
+	mail := w.relay.Mails()[0].Data
+	if from, to := header(mail, "From"), header(mail, "Reply-To"); !strings.Contains(from, "desk@example.net") || !strings.Contains(to, "office@example.com") {
+		t.Errorf("From %s, Reply-To %s", from, to)
 	}
 }
 

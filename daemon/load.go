@@ -44,8 +44,9 @@ func (l *loader) load(ctx context.Context) (*loaded, error) {
 	}
 	set, compileErr := rules.Compile(source, catalog)
 	mails, templateErr := loadTemplates(l.config.Templates)
-	if templateErr != nil || l.strict && compileErr != nil {
-		return nil, refused{errors.Join(compileErr, templateErr)}
+	senderErr := checkSenders(source.Rules, &l.config)
+	if templateErr != nil || senderErr != nil || l.strict && compileErr != nil {
+		return nil, refused{errors.Join(compileErr, senderErr, templateErr)}
 	}
 	broken, err := (&checker{l.strict, l.lookup, catalog, mails}).check(ctx, set)
 	if err != nil || l.strict && len(broken) > 0 {
