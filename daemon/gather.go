@@ -182,7 +182,7 @@ type committer struct {
 	batch    *gathering
 	dispatch interface {
 		Room() int
-		Take([]outbox.Match)
+		Ahead(*outbox.Batch) (take func([]outbox.Match))
 		Wake()
 	}
 	confirm func(position.LSN)
@@ -198,7 +198,9 @@ func (c *committer) run(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
+		take := c.dispatch.Ahead(&b.Batch)
 		claimed, err := c.append(ctx, b.Batch)
+		take(claimed)
 		if err != nil {
 			return err
 		}
@@ -207,7 +209,6 @@ func (c *committer) run(ctx context.Context) error {
 		}
 		c.batch.done(b.Checkpoint)
 		c.confirm(b.Checkpoint)
-		c.dispatch.Take(claimed)
 		if count(b.Batch) > len(claimed) {
 			c.dispatch.Wake() // the rest is in the store and due
 		}

@@ -88,15 +88,18 @@ func (l *Lookup) askOn(ctx context.Context, c *lookupConn, a asking) (answers []
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(len(a.flights))*l.timeout+grace)
 	defer cancel()
 	p := c.StartPipeline(ctx)
-	talk := talk{p: p}
+	talk := talk{p: p, c: c, unsure: make(map[string]bool)}
 	for i, f := range a.flights {
 		last := i == len(a.flights)-1
-		if answers, err = talk.fly(c, a, f, answers, i == 0, last); err != nil {
+		if answers, err = talk.fly(a, f, answers, i == 0, last); err != nil {
 			break
 		}
 	}
 	if err != nil && !c.IsClosed() {
 		talk.rollback()
+	}
+	for key := range talk.unsure {
+		delete(c.prepared, key)
 	}
 	if closing := p.Close(); err == nil && closing != nil { // after another error it repeats that
 		err = &askError{kind: kindOf(closing), err: closing}
@@ -104,43 +107,47 @@ func (l *Lookup) askOn(ctx context.Context, c *lookupConn, a asking) (answers []
 	return answers, err
 }
 
-// talk is a pipeline and what was sent into it.
-type talk struct{ p *pgconn.Pipeline }
+// talk is a pipeline on a connection.
+type talk struct {
+	p      *pgconn.Pipeline
+	c      *lookupConn
+	unsure map[string]bool // statements that were sent to be prepared, of which the server has not said that they are
+}
 
-// beginSQL takes the snapshot with the first query, so after the transaction was seen to be visible.
-const beginSQL = "begin isolation level repeatable read read only"
+// beginning takes the snapshot with the first query, so after the transaction was seen to be visible.
+var (
+	beginning = statement{what: "beginning a transaction", sql: "begin isolation level repeatable read read only"}
+	ending    = statement{what: "ending the transaction", sql: "commit"}
+)
 
 // fly sends one flight and reads its answers. The first one clears what another rule left in the session (DISCARD ALL, which
 // stands outside of transactions), checks that the match's transaction is visible, and begins; the last one commits.
-func (t talk) fly(c *lookupConn, a asking, f flight, before []answer, first, last bool) ([]answer, error) {
+func (t talk) fly(a asking, f flight, before []answer, first, last bool) ([]answer, error) {
 	statements, err := f(before)
 	if err != nil {
 		return nil, err
 	}
-	discard := first && c.served && c.rule != a.rule
+	discard := first && t.c.served && t.c.rule != a.rule
+	if discard {
+		clear(t.c.prepared)
+		t.p.SendQueryParams("discard all", nil, nil, nil, nil)
+		t.p.SendPipelineSync()
+	}
+	var seen question
 	check := first && a.xid != 0
-	if discard {
-		t.send(statement{sql: "discard all"})
-		t.p.SendPipelineSync()
-	}
-	if discard {
-		c.prepared = false
-	}
 	if check {
-		if !c.prepared {
-			t.p.SendPrepare(visibleName, visibleSQL, visibleOIDs)
-		}
-		t.p.SendQueryPrepared(visibleName, visible(a.xid, time.Since(a.commit)), nil, nil)
+		seen = t.send(visible(a.xid, time.Since(a.commit)))
 		t.p.SendPipelineSync()
 	}
+	questions := make([]question, 0, len(statements)+2)
 	if first {
-		t.send(statement{sql: beginSQL})
+		questions = append(questions, t.send(beginning))
 	}
 	for _, s := range statements {
-		t.send(s)
+		questions = append(questions, t.send(s))
 	}
 	if last {
-		t.send(statement{sql: "commit"})
+		questions = append(questions, t.send(ending))
 	}
 	if err := t.p.Sync(); err != nil {
 		return nil, &askError{kind: kindOf(err), err: err}
@@ -150,34 +157,62 @@ func (t talk) fly(c *lookupConn, a asking, f flight, before []answer, first, las
 			return nil, err
 		}
 	}
-	c.rule, c.served = a.rule, true
+	t.c.rule, t.c.served = a.rule, true
 	if check {
-		if err := t.checked(c, a.xid); err != nil {
+		if err := t.checked(seen, a.xid); err != nil {
 			return nil, err
 		}
 	}
-	return t.answers(statements, first, last)
+	answers, err := t.answers(questions)
+	if err != nil {
+		return nil, err
+	}
+	if first {
+		answers = answers[1:]
+	}
+	return answers[:len(statements)], nil
 }
 
-func (t talk) send(s statement) {
-	t.p.SendQueryParams(s.sql, s.values, s.oids, nil, nil)
+// question is a statement that was sent.
+type question struct {
+	statement
+	key        string // of the prepared statement
+	known, new bool   // it was prepared before, or is with this
+}
+
+// mostPrepared bounds what a session keeps for one rule. A rule has a few queries, but reading a row again may take many forms.
+const mostPrepared = 64
+
+// send sends a statement. Parsing and planning take longer than the rest of most look-ups, so that they are done once for each
+// session, as long as that serves one rule.
+func (t talk) send(s statement) question {
+	q := question{statement: s, key: fmt.Sprint(s.oids, s.sql)}
+	name, prepared := t.c.prepared[q.key]
+	switch {
+	case prepared:
+		q.known = !t.unsure[q.key]
+	case len(t.c.prepared) >= mostPrepared:
+		t.p.SendQueryParams(s.sql, s.values, s.oids, nil, nil)
+		return q
+	default:
+		t.c.names++ // a name is never used again: an unsure one may exist
+		name, q.new = fmt.Sprintf("postman_%d", t.c.names), true
+		t.c.prepared[q.key], t.unsure[q.key] = name, true
+		t.p.SendPrepare(name, s.sql, s.oids)
+	}
+	t.p.SendQueryPrepared(name, s.values, nil, nil)
+	return q
 }
 
 func (t talk) discarded() error {
-	if _, err := t.read("clearing the session"); err != nil {
+	if _, err := t.rows("clearing the session"); err != nil {
 		return err
 	}
 	return t.synced()
 }
 
-func (t talk) checked(c *lookupConn, xid uint32) error {
-	if !c.prepared {
-		if _, err := t.p.GetResults(); err != nil {
-			return &askError{kind: kindOf(err), err: err}
-		}
-		c.prepared = true
-	}
-	a, err := t.read("asking whether the transaction is visible")
+func (t talk) checked(seen question, xid uint32) error {
+	a, err := t.read(seen)
 	if err != nil {
 		return err
 	}
@@ -190,29 +225,41 @@ func (t talk) checked(c *lookupConn, xid uint32) error {
 	return nil
 }
 
-func (t talk) answers(statements []statement, first, last bool) ([]answer, error) {
-	if first {
-		if _, err := t.read("beginning a transaction"); err != nil {
-			return nil, err
-		}
-	}
-	answers := make([]answer, len(statements))
-	for i, s := range statements {
+func (t talk) answers(questions []question) ([]answer, error) {
+	answers := make([]answer, len(questions))
+	for i, q := range questions {
 		var err error
-		if answers[i], err = t.read(s.what); err != nil {
-			return nil, err
-		}
-	}
-	if last {
-		if _, err := t.read("ending the transaction"); err != nil {
+		if answers[i], err = t.read(q); err != nil {
 			return nil, err
 		}
 	}
 	return answers, t.synced()
 }
 
-// read reads one statement's answer.
-func (t talk) read(what string) (answer, error) {
+// read reads the answer to one question.
+func (t talk) read(q question) (answer, error) {
+	if q.new {
+		if _, err := t.p.GetResults(); err != nil {
+			return answer{}, &askError{kind: kindOf(err), what: q.what, err: err}
+		}
+		delete(t.unsure, q.key)
+	}
+	a, err := t.rows(q.what)
+	if e, ok := errors.AsType[*askError](err); ok && q.known && outdated(e.err) {
+		e.kind = lost // so are the statements of the other sessions: ask connects anew
+	}
+	return a, err
+}
+
+// outdated says that a statement was prepared for tables that look different by now (0A000, "cached plan must not change result
+// type"), or that the session does not have it (26000, of a pooler that changed the server behind it).
+func outdated(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pg.Code == "0A000" || pg.Code == "26000")
+}
+
+// rows reads one statement's result.
+func (t talk) rows(what string) (answer, error) {
 	fail := func(err error) (answer, error) { return answer{}, &askError{kind: kindOf(err), what: what, err: err} }
 	result, err := t.p.GetResults()
 	if err != nil {
@@ -270,7 +317,7 @@ func (t talk) synced() error {
 // rollback ends a transaction that was left open. What it meets only says that the connection is of no more use, and
 // [Lookup.give] sees that by itself.
 func (t talk) rollback() {
-	t.send(statement{sql: "rollback"})
+	t.p.SendQueryParams("rollback", nil, nil, nil, nil)
 	if t.p.Sync() != nil {
 		return
 	}
@@ -295,16 +342,16 @@ const young = 24 * time.Hour
 //
 // The id is the 64-bit one next to the snapshot's that ends in these 32 bits. No status (NULL) means that the transaction is
 // too old for its status to be kept.
-func visible(xid uint32, age time.Duration) [][]byte {
+func visible(xid uint32, age time.Duration) statement {
 	recent := []byte("f")
 	if age < young {
 		recent = []byte("t")
 	}
-	return [][]byte{fmt.Append(nil, xid), recent}
+	return statement{
+		what: "asking whether the transaction is visible", sql: visibleSQL, oids: visibleOIDs,
+		values: [][]byte{fmt.Append(nil, xid), recent},
+	}
 }
-
-// The question is prepared, once for each session: parsing it takes longer than all the rest of a look-up.
-const visibleName = "postman_visible"
 
 var visibleOIDs = []uint32{pgtype.Int8OID, pgtype.BoolOID}
 

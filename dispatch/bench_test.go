@@ -33,9 +33,11 @@ rules:
 	b.ReportAllocs()
 	for b.Loop() {
 		c.time = time.Now()
-		ms := w.append(w.Room(), c)
+		batch := w.batch(c)
+		take := w.Ahead(&batch)
+		ms := must(w.store.Append(w.Context(), batch, w.Room()))
 		committed := time.Now()
-		w.Take(ms)
+		take(ms)
 		at := <-accepted
 		stored, whole = append(stored, committed.Sub(c.time)), append(whole, at.Sub(c.time))
 		w.eventually("it is settled", func() bool { return w.Status().InFlight == 0 && w.Status().Matches == 0 })

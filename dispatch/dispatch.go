@@ -59,6 +59,7 @@ type Dispatcher struct {
 type task struct {
 	match    outbox.Match
 	messages []outbox.Message
+	ahead    *ahead    // the match is not in the store yet; nil: it is
 	tries    int       // look-ups that came too early or found no database
 	since    time.Time // of the first of these
 }
@@ -270,7 +271,9 @@ func (d *Dispatcher) release() {
 	clear(d.parked)
 	d.mu.Unlock()
 	for _, t := range left {
-		d.giveBack(t)
+		if t.landed() && t.await() { // else it holds no claim
+			d.giveBack(t)
+		}
 	}
 	for _, j := range d.ready.drain() {
 		d.o.Store.Release(nil, []int64{j.message.ID})

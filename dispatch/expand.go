@@ -17,6 +17,9 @@ func (d *Dispatcher) work(ctx, hard context.Context) {
 		if !ok {
 			return
 		}
+		if (t.landed() || ctx.Err() != nil) && !t.await() {
+			continue
+		}
 		if ctx.Err() != nil {
 			d.giveBack(t)
 			return
@@ -32,6 +35,18 @@ func (d *Dispatcher) work(ctx, hard context.Context) {
 // expand asks who gets mails of a match, renders those for which a lane is free, and stores what became of it.
 func (d *Dispatcher) expand(ctx, hard context.Context, t *task) {
 	x, err := d.expansion(ctx, t)
+	if t.ahead != nil {
+
+		if !t.await() {
+			d.drop(x)
+			return
+		}
+		x.Match = t.match.ID
+		if err != nil || x.late() {
+			d.drop(x)
+			x, err = d.expansion(ctx, t)
+		}
+	}
 	if err != nil {
 		d.setback(ctx, hard, t, err)
 		return
@@ -39,13 +54,24 @@ func (d *Dispatcher) expand(ctx, hard context.Context, t *task) {
 	d.settleMatch(ctx, hard, t, x)
 }
 
+// drop gives back the places of letters that will not go.
+func (d *Dispatcher) drop(x expanded) {
+	for range x.letters {
+		d.gate.leave()
+	}
+}
+
 // expanded is an expansion, and the letters of those of its messages that are to go at once. Each of them has passed the gate.
 type expanded struct {
 	outbox.Expansion
 	letters map[[16]byte]letter // by the address's key
 	lease   time.Time
-	full    bool // no lane is free for the rest
+	full    bool  // no lane is free for the rest
+	broken  error // why a mail could not be rendered
 }
+
+// late says that the letters were made too long ago to go.
+func (x *expanded) late() bool { return len(x.letters) > 0 && time.Until(x.lease) < leaseFor/2 }
 
 func (d *Dispatcher) expansion(ctx context.Context, t *task) (expanded, error) {
 	m := &t.match
@@ -104,7 +130,6 @@ func (d *Dispatcher) first(m *outbox.Match) int {
 func (d *Dispatcher) write(ctx context.Context, m *outbox.Match, r *research, x *expanded) error {
 	x.State, x.letters, x.lease = outbox.MatchExpanded, make(map[[16]byte]letter), time.Now().Add(leaseFor)
 	cc, lost := copies(r.audience.cc)
-	var broken error
 	for i, to := range r.audience.to {
 		row, err := to.encode()
 		if err != nil {
@@ -115,8 +140,8 @@ func (d *Dispatcher) write(ctx context.Context, m *outbox.Match, r *research, x 
 			n.State, n.Reason = outbox.MessageNoAddress, to.bad.Error()
 		} else {
 			n.CC, cc = cc, nil
-			if err := d.render(ctx, m, r, i, &n, x); err != nil && broken == nil {
-				broken = err
+			if err := d.render(ctx, m, r, i, &n, x); err != nil && x.broken == nil {
+				x.broken = err
 			}
 		}
 		x.Messages = append(x.Messages, n)
@@ -124,9 +149,6 @@ func (d *Dispatcher) write(ctx context.Context, m *outbox.Match, r *research, x 
 	x.Messages = append(x.Messages, lost...)
 	if len(cc) > 0 {
 		x.Reason = "nobody has an address: the copies were not sent either"
-	}
-	if broken != nil {
-		d.o.Report(ctx, broken, m.RuleName, classTemplate)
 	}
 	return nil
 }
@@ -220,6 +242,9 @@ func (d *Dispatcher) settleMatch(ctx, hard context.Context, t *task, x expanded)
 	}
 	for _, m := range sending {
 		d.deliver(hard, &job{message: m, letter: x.letters[outbox.AddressKey(m.Address)], lease: x.lease})
+	}
+	if x.broken != nil {
+		d.o.Report(ctx, x.broken, t.rule(), classTemplate)
 	}
 	d.told(t, x)
 	d.finished(t)

@@ -46,7 +46,8 @@ type lookupConn struct {
 	*pgconn.PgConn
 	rule     uint32
 	served   bool
-	prepared bool // visibleName is
+	prepared map[string]string // names of the session's prepared statements, by their text and its parameters' types
+	names    int               // that were given
 }
 
 // pinned are the session settings on which the text form of values depends, and those that keep a look-up from harm.
@@ -225,7 +226,7 @@ func (l *Lookup) connect(ctx context.Context) (*lookupConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &lookupConn{PgConn: c}, nil
+	return &lookupConn{PgConn: c, prepared: make(map[string]string)}, nil
 }
 
 // Describe has the server check a query with parameters of these types, and returns the columns of its result. A type of 0

@@ -220,11 +220,11 @@ func (w *world) rule(_ context.Context, m outbox.Match) (*rules.Rule, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, r := range w.set.Rules {
-		if r.Name == m.RuleName {
+		if r.Name == m.RuleName || outbox.HashOf([]byte(r.Name)) == m.Version {
 			return r, nil
 		}
 	}
-	if m.RuleName == "unread" {
+	if m.RuleName == "unread" || m.Version == outbox.HashOf([]byte("unread")) {
 		return nil, fmt.Errorf("%w: the disk is slow", ErrNotNow)
 	}
 	return nil, ErrRuleGone
@@ -322,21 +322,31 @@ func message(rule, json string) change {
 func reset(address string) string { return fmt.Sprintf(`{"email": %q, "token": "t0k3n"}`, address) }
 
 // take stores changes, one transaction each, and hands over what the store gives for that.
+// take does as the daemon does.
 func (w *world) take(changes ...change) {
 	w.Helper()
-	w.Take(w.append(w.Room(), changes...))
+	b := w.batch(changes...)
+	take := w.Ahead(&b)
+	ms, err := w.store.Append(w.Context(), b, w.Room())
+	take(ms)
+	w.check(err)
 }
 
 func (w *world) append(claim int, changes ...change) []outbox.Match {
+	w.Helper()
+	ms, err := w.store.Append(w.Context(), w.batch(changes...), claim)
+	w.check(err)
+	return ms
+}
+
+func (w *world) batch(changes ...change) outbox.Batch {
 	w.Helper()
 	b := outbox.Batch{Source: w.source.ID, Epoch: 1, Texts: make(map[outbox.Hash][]byte)}
 	for _, c := range changes {
 		b.Transactions = append(b.Transactions, w.transaction(c, b.Texts))
 	}
 	b.Checkpoint = b.Transactions[len(b.Transactions)-1].End
-	ms, err := w.store.Append(w.Context(), b, claim)
-	w.check(err)
-	return ms
+	return b
 }
 
 func (w *world) transaction(c change, texts map[outbox.Hash][]byte) outbox.Transaction {
