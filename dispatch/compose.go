@@ -43,6 +43,7 @@ type composer struct {
 	store     string // its id, part of every Message-ID
 	templates func() *templates.Set
 	from      *netmail.Address
+	domains   Domains          // that a rule's from may have
 	replyTo   *netmail.Address // nil: none
 	locale    string
 	zone      *time.Location
@@ -129,6 +130,9 @@ func (c *composer) zoneOf(r *rules.Rule, to recipient) (*time.Location, string) 
 // senders are From and Reply-To: the rule's, or else the configuration's.
 func (c *composer) senders(d *draft) (from, replyTo *netmail.Address, err error) {
 	if from, err = sender(d.rule.From, d.facts, c.from); err != nil {
+		return nil, nil, fmt.Errorf("from: %w", err)
+	}
+	if err := c.domains.allow(from.Address); err != nil {
 		return nil, nil, fmt.Errorf("from: %w", err)
 	}
 	if replyTo, err = sender(d.rule.ReplyTo, d.facts, c.replyTo); err != nil {

@@ -63,10 +63,11 @@ type Options struct {
 	Timeouts Timeouts
 	Retry    Retry
 
-	From    string // the sender, with or without a name
-	ReplyTo string // empty: none
-	Bounce  string // the envelope's sender; empty: From's address
-	Locale  string // BCP 47; of recipients and rules that have none
+	From    string  // the sender, with or without a name
+	Domains Domains // that mails may come from; none: any
+	ReplyTo string  // empty: none
+	Bounce  string  // the envelope's sender; empty: From's address
+	Locale  string  // BCP 47; of recipients and rules that have none
 	Zone    *time.Location
 
 	Log *slog.Logger
@@ -136,7 +137,7 @@ func (o *Options) check() (*composer, error) {
 	need(o.Store != nil && o.Lookup != nil && o.Rules != nil && o.Templates != nil, "store, look-ups, rules and templates are needed")
 	need(o.Mode == DryRun || o.Relay.Host != "", "no relay: set SMTP_URL")
 	need(o.From != "", "no sender: set POSTMAN_FROM to an address, as in CRM <crm@example.com>")
-	c := &composer{templates: o.Templates, locale: o.Locale, zone: o.Zone}
+	c := &composer{templates: o.Templates, domains: o.Domains, locale: o.Locale, zone: o.Zone}
 	mailboxes := map[string]struct {
 		text string
 		to   **netmail.Address
