@@ -81,7 +81,8 @@ func datum(b []byte) (value.Datum, int, error) {
 	return value.Datum{}, 0, errTuple
 }
 
-// Datums appends the tuple's values to dst, which may be reused between calls. The values alias the tuple.
+// Datums appends the tuple's values to dst, which may be reused between calls. The values alias the tuple. It is on the way
+// of every change, and so does at once what datum does for one column.
 func (t Tuple) Datums(dst []value.Datum) ([]value.Datum, error) {
 	if len(t) == 0 {
 		return dst, nil
@@ -89,13 +90,22 @@ func (t Tuple) Datums(dst []value.Datum) ([]value.Datum, error) {
 	if len(t) < 2 {
 		return dst, errTuple
 	}
-	at := 2
+	rest := t[2:]
 	for range binary.BigEndian.Uint16(t) {
-		d, n, err := datum(t[at:])
+		if len(rest) >= 5 && rest[0] == kindText {
+			n := uint64(binary.BigEndian.Uint32(rest[1:]))
+			if rest = rest[5:]; n > uint64(len(rest)) {
+				return dst, errTuple
+			}
+			dst = append(dst, value.Datum{State: value.Present, Text: rest[:n:n]})
+			rest = rest[n:]
+			continue
+		}
+		d, n, err := datum(rest)
 		if err != nil {
 			return dst, err
 		}
-		dst, at = append(dst, d), at+n
+		dst, rest = append(dst, d), rest[n:]
 	}
 	return dst, nil
 }
