@@ -34,7 +34,7 @@ func (d *Dispatcher) Ahead(b *outbox.Batch) (take func(claimed []outbox.Match)) 
 	for _, m := range coming {
 		t := &task{match: m, ahead: &ahead{landed: make(chan struct{})}}
 		tasks[origin{m.Position, m.Rule}] = t
-		d.tasks.push(m.Priority, t)
+		d.tasks.push(t)
 	}
 	return func(claimed []outbox.Match) { d.Take(d.land(tasks, claimed)) }
 }

@@ -90,7 +90,7 @@ func TestAheadAgain(t *testing.T) {
 	c.xid += 100 // not known to anybody yet
 	b := w.batch(c)
 	take := w.Ahead(&b)
-	w.holds("it was tried", func() bool { return len(w.tasks.items[outbox.Normal]) == 0 })
+	w.holds("it was tried", func() bool { return w.tasks.waiting() == 0 })
 	for range 101 {
 		pgtest.Exec(t, w.url, "select pg_current_xact_id()")
 	}

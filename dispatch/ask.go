@@ -269,11 +269,11 @@ func (t talk) rows(what string) (answer, error) {
 	if !ok {
 		return fail(fmt.Errorf("the server answered out of turn (%T)", result))
 	}
-	a := answer{columns: columns(r.FieldDescriptions())}
+	a, size := answer{columns: columns(r.FieldDescriptions())}, 0
 	for r.NextRow() {
-		a.rows = append(a.rows, datums(r.Values()))
-		if len(a.rows) > mostRows {
-			return answer{}, &askError{kind: wrong, what: what, err: fmt.Errorf("it gives more than %d rows", mostRows)}
+		row, n := datums(r.Values())
+		if a.rows, size = append(a.rows, row), size+n; len(a.rows) > mostRows || size > mostBytes {
+			return answer{}, &askError{kind: wrong, what: what, err: fmt.Errorf("it gives more than %d rows or %d MB", mostRows, mostBytes>>20)}
 		}
 	}
 	if _, err := r.Close(); err != nil {
@@ -282,11 +282,14 @@ func (t talk) rows(what string) (answer, error) {
 	return a, nil
 }
 
-// mostRows is where a query is certainly a mistake, well before memory runs out.
-const mostRows = 100_000
+// Where a query is certainly a mistake, well before memory runs out.
+const (
+	mostRows  = 100_000
+	mostBytes = 32 << 20
+)
 
-// datums copies a row: its values live until the next one is read.
-func datums(values [][]byte) []value.Datum {
+// datums copies a row, whose values live until the next one is read, and tells its size.
+func datums(values [][]byte) ([]value.Datum, int) {
 	size := 0
 	for _, v := range values {
 		size += len(v)
@@ -300,7 +303,7 @@ func datums(values [][]byte) []value.Datum {
 		text = append(text, v...)
 		row[i] = value.Datum{State: value.Present, Text: text[from:len(text):len(text)]}
 	}
-	return row
+	return row, size
 }
 
 func (t talk) synced() error {

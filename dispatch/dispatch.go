@@ -35,7 +35,7 @@ type Dispatcher struct {
 	lanes    *lanes
 	shapes   shapes
 
-	tasks    queue[*task]
+	tasks    *desk
 	ready    queue[*job]
 	outcomes chan outcome
 	wake     chan struct{} // the feeder is to look at the store
@@ -60,6 +60,8 @@ type task struct {
 	match    outbox.Match
 	messages []outbox.Message
 	ahead    *ahead    // the match is not in the store yet; nil: it is
+	placed   bool      // it has a place of the desk's,
+	rule     uint32    // as one of this rule
 	tries    int       // look-ups that came too early or found no database
 	since    time.Time // of the first of these
 }
@@ -71,11 +73,18 @@ func (t *task) priority() outbox.Priority {
 	return t.match.Priority
 }
 
-func (t *task) rule() string {
+func (t *task) ruleName() string {
 	if len(t.messages) > 0 {
 		return t.messages[0].RuleName
 	}
 	return t.match.RuleName
+}
+
+func (t *task) ruleID() uint32 {
+	if len(t.messages) > 0 {
+		return t.messages[0].Rule
+	}
+	return t.match.Rule
 }
 
 // job is a message whose bytes are there: from now on it is between the store and the relay.
@@ -110,6 +119,7 @@ func New(o Options) (*Dispatcher, error) {
 		wake: make(chan struct{}, 1), aborted: make(chan struct{}), parked: make(map[*task]*time.Timer),
 	}
 	d.gate = newGate(o.Lanes, d.Wake)
+	d.tasks = newDesk(o.Lookup.Conns())
 	d.shapes.store = o.Store
 	return d, nil
 }
@@ -199,7 +209,7 @@ func (d *Dispatcher) Take(ms []outbox.Match) {
 	}
 	d.matches += n
 	for _, m := range ms[:n] {
-		d.tasks.push(m.Priority, &task{match: m}) // under the lock: release must not come in between
+		d.tasks.push(&task{match: m}) // under the lock: release must not come in between
 	}
 	d.mu.Unlock()
 	if n < len(ms) {
@@ -255,7 +265,7 @@ func (d *Dispatcher) park(t *task, delay time.Duration) {
 		defer d.mu.Unlock()
 		if _, still := d.parked[t]; still {
 			delete(d.parked, t)
-			d.tasks.push(t.priority(), t)
+			d.tasks.push(t)
 		}
 	})
 }

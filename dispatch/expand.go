@@ -17,41 +17,41 @@ func (d *Dispatcher) work(ctx, hard context.Context) {
 		if !ok {
 			return
 		}
-		if (t.landed() || ctx.Err() != nil) && !t.await() {
-			continue
-		}
-		if ctx.Err() != nil {
-			d.giveBack(t)
-			return
-		}
-		if len(t.messages) > 0 {
-			d.prepare(ctx, hard, t)
-		} else {
-			d.expand(ctx, hard, t)
-		}
+		d.handle(ctx, hard, t)
+	}
+}
+
+func (d *Dispatcher) handle(ctx, hard context.Context, t *task) {
+	switch {
+	case (t.landed() || ctx.Err() != nil) && !t.await(): // it was to be made ahead, and is for nothing
+		d.tasks.done(t)
+	case ctx.Err() != nil:
+		d.tasks.done(t)
+		d.giveBack(t)
+	case len(t.messages) > 0:
+		d.prepare(ctx, hard, t)
+	default:
+		d.expand(ctx, hard, t)
 	}
 }
 
 // expand asks who gets mails of a match, renders those for which a lane is free, and stores what became of it.
 func (d *Dispatcher) expand(ctx, hard context.Context, t *task) {
 	x, err := d.expansion(ctx, t)
-	if t.ahead != nil {
-
-		if !t.await() {
-			d.drop(x)
-			return
-		}
-		x.Match = t.match.ID
-		if err != nil || x.late() {
-			d.drop(x)
-			x, err = d.expansion(ctx, t)
-		}
-	}
-	if err != nil {
+	d.tasks.done(t)
+	made := t.ahead != nil
+	switch {
+	case !t.await():
+		d.drop(x)
+	case made && (err != nil || x.late()):
+		d.drop(x)
+		d.tasks.push(t) // it is a match like others now
+	case err != nil:
 		d.setback(ctx, hard, t, err)
-		return
+	default:
+		x.Match = t.match.ID
+		d.settleMatch(ctx, hard, t, x)
 	}
-	d.settleMatch(ctx, hard, t, x)
 }
 
 // drop gives back the places of letters that will not go.
@@ -89,6 +89,7 @@ func (d *Dispatcher) expansion(ctx context.Context, t *task) (expanded, error) {
 		r.limit = 0 // an operator has looked at it
 	}
 	err = r.do(ctx, d.o.Lookup)
+	d.tasks.done(t) // what follows asks nothing
 	if many, ok := errors.AsType[*tooMany](err); ok {
 		x.State, x.Reason = outbox.MatchHeld, many.Error()
 		return x, nil
@@ -244,7 +245,7 @@ func (d *Dispatcher) settleMatch(ctx, hard context.Context, t *task, x expanded)
 		d.deliver(hard, &job{message: m, letter: x.letters[outbox.AddressKey(m.Address)], lease: x.lease})
 	}
 	if x.broken != nil {
-		d.o.Report(ctx, x.broken, t.rule(), classTemplate)
+		d.o.Report(ctx, x.broken, t.ruleName(), classTemplate)
 	}
 	d.told(t, x)
 	d.finished(t)

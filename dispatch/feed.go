@@ -122,7 +122,7 @@ func (d *Dispatcher) claimMessages(ctx context.Context, n int) (full bool, err e
 		if !ok {
 			t = new(task)
 			byMatch[m.Match] = t
-			defer func() { d.tasks.push(t.priority(), t) }() // when it has all of its messages
+			defer func() { d.tasks.push(t) }() // when it has all of its messages
 		}
 		t.messages = append(t.messages, m)
 	}
@@ -132,10 +132,12 @@ func (d *Dispatcher) claimMessages(ctx context.Context, n int) (full bool, err e
 // prepare renders messages that were queued without their bytes.
 func (d *Dispatcher) prepare(ctx, hard context.Context, t *task) {
 	if d.dropExpired(t); len(t.messages) == 0 {
+		d.tasks.done(t)
 		d.finished(t)
 		return
 	}
 	r, err := d.researchAgain(ctx, t)
+	d.tasks.done(t)
 	if err != nil {
 		d.setback(ctx, hard, t, err)
 		return
@@ -156,7 +158,7 @@ func (d *Dispatcher) prepare(ctx, hard context.Context, t *task) {
 		}
 	}
 	if broken != nil {
-		d.o.Report(ctx, broken, t.rule(), classTemplate)
+		d.o.Report(ctx, broken, t.ruleName(), classTemplate)
 	}
 	d.finished(t)
 }

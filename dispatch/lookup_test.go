@@ -96,6 +96,16 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+// TestLargeAnswers bounds what an answer may take of memory.
+func TestLargeAnswers(t *testing.T) {
+	t.Parallel()
+	l := openLookup(t, pgtest.Database(t), LookupOptions{Conns: 1, Timeout: time.Minute})
+	_, err := query(t, l, 1, "select repeat('x', 9000000) from generate_series(1, 4)")
+	if ask, ok := errors.AsType[*askError](err); !ok || ask.kind != wrong || !strings.Contains(err.Error(), "32 MB") {
+		t.Error(err)
+	}
+}
+
 // TestServerComesBack asks over a restart: a connection that died while it was idle is no failure, and a server that is down is
 // lost, and only that.
 func TestServerComesBack(t *testing.T) {

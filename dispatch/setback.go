@@ -73,7 +73,7 @@ func (d *Dispatcher) early(ctx, hard context.Context, t *task, err error) {
 		return
 	}
 	if d.seen.failed() {
-		d.o.Report(ctx, fmt.Errorf("%w: does a synchronous standby lag behind, or LOOKUP_URL name a standby that does?", err), t.rule(), classVisibility)
+		d.o.Report(ctx, fmt.Errorf("%w: does a synchronous standby lag behind, or LOOKUP_URL name a standby that does?", err), t.ruleName(), classVisibility)
 	}
 	d.postpone(ctx, hard, t, tooEarly, err)
 }
@@ -116,7 +116,7 @@ func (d *Dispatcher) postpone(ctx, hard context.Context, t *task, wait time.Dura
 
 // fail ends a task for good; an operator may have it tried again.
 func (d *Dispatcher) fail(ctx, hard context.Context, t *task, err error, class string) {
-	d.o.Report(ctx, err, t.rule(), class)
+	d.o.Report(ctx, err, t.ruleName(), class)
 	d.end(ctx, hard, t, outbox.MatchFailed, outbox.MessageFailed, err.Error())
 }
 

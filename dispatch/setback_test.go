@@ -37,6 +37,7 @@ func TestEarlySetback(t *testing.T) {
 			w.setback(ctx, ctx, task, early)
 			again, cancel := context.WithTimeout(ctx, 5*time.Second)
 			_, ok := w.tasks.pop(again)
+			w.tasks.done(task)
 			cancel()
 			if !ok {
 				break
@@ -72,6 +73,7 @@ func TestLostSetback(t *testing.T) {
 			before := time.Now()
 			w.setback(t.Context(), t.Context(), task, &askError{kind: lost, err: errors.New("no route")})
 			w.tasks.pop(t.Context())
+			w.tasks.done(task)
 			if took := time.Since(before); took > mostReconnect*5/4 || i > 10 && took < mostReconnect*3/4 {
 				t.Errorf("pause %d is %s", i, took)
 			}

@@ -298,7 +298,8 @@ func (w *world) row(c *pgconn.PgConn, sql string) []value.Datum {
 	w.Helper()
 	r := c.ExecParams(w.Context(), sql, nil, nil, nil, nil).Read()
 	w.check(r.Err)
-	return datums(r.Rows[0])
+	row, _ := datums(r.Rows[0])
+	return row
 }
 
 func (w *world) tableOf(rule string) *cdc.Table {
