@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postman/daemon"
+	"postman/dispatch"
 )
 
 type statusCmd struct {
@@ -98,7 +99,11 @@ func relayState(s *daemon.Status) string {
 	if !r.Up() {
 		return strings.ToUpper(string(r.State)) + " since " + r.Since.Local().Format(time.TimeOnly) + ": " + r.LastError
 	}
-	return fmt.Sprintf("%s, %d connections, %d of %d lanes busy, %d messages and %d matches in hand", r.State, r.Connections, r.InFlight, r.Lanes, r.Messages, r.Matches)
+	state := string(r.State)
+	if r.State == dispatch.RelayProbing {
+		state = "answers again, and the next mail shows whether it takes them"
+	}
+	return fmt.Sprintf("%s, %d connections, %d of %d lanes busy, %d messages and %d matches in hand", state, r.Connections, r.InFlight, r.Lanes, r.Messages, r.Matches)
 }
 
 func firstLine(s string) string {
