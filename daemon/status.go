@@ -60,6 +60,9 @@ type RelayStatus struct {
 // Up says whether the relay takes mail.
 func (r *RelayStatus) Up() bool { return r.State == dispatch.RelayUp }
 
+// Probing says whether the relay answers again after trouble, and has not taken a mail since.
+func (r *RelayStatus) Probing() bool { return r.State == dispatch.RelayProbing }
+
 // SourceStatus is a database that the store covers.
 type SourceStatus struct {
 	Database   string `json:"database"`

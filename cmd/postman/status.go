@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"postman/daemon"
-	"postman/dispatch"
 )
 
 type statusCmd struct {
@@ -96,14 +95,14 @@ func printRunning(w *strings.Builder, s *daemon.Status) {
 
 func relayState(s *daemon.Status) string {
 	r := &s.Relay
-	if !r.Up() {
-		return strings.ToUpper(string(r.State)) + " since " + r.Since.Local().Format(time.TimeOnly) + ": " + r.LastError
+	busy := fmt.Sprintf("%d connections, %d of %d lanes busy, %d messages and %d matches in hand", r.Connections, r.InFlight, r.Lanes, r.Messages, r.Matches)
+	switch {
+	case r.Up():
+		return string(r.State) + ", " + busy
+	case r.Probing():
+		return "answers again, and the next mail shows whether it takes them; " + busy
 	}
-	state := string(r.State)
-	if r.State == dispatch.RelayProbing {
-		state = "answers again, and the next mail shows whether it takes them"
-	}
-	return fmt.Sprintf("%s, %d connections, %d of %d lanes busy, %d messages and %d matches in hand", state, r.Connections, r.InFlight, r.Lanes, r.Messages, r.Matches)
+	return strings.ToUpper(string(r.State)) + " since " + r.Since.Local().Format(time.TimeOnly) + ": " + r.LastError
 }
 
 func firstLine(s string) string {
