@@ -1,12 +1,14 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"time"
+	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
@@ -20,117 +22,61 @@ import (
 // checker tries what a set's rules will do when they fire: each query is prepared on the live database, and each template is
 // rendered with rows of the types that the queries give.
 type checker struct {
-	// strict makes a template that does not fit a mistake of the files; otherwise it breaks its rule alone: a column that was
-	// dropped may be why.
-	strict  bool
-	lookup  *dispatch.Lookup
 	catalog *cdc.Catalog
-	mails   *templates.Set
+	lookup  *dispatch.Lookup // nil: no database is at hand, and queries are not tried
+	rows    *pgx.Conn        // where templates find a real row to be tried with; nil: nowhere
+	mails   *templates.Set   // nil: templates are not tried
+	dir     string           // their folder
+	tried   tried
+	samples map[*rules.Rule]samples // of rules whose templates fit
+}
+
+// tried counts what a checker did.
+type tried struct{ prepared, unprepared, rendered, withRow int }
+
+// check returns what the database does not bear, or the templates. The error is the world's.
+func (c *checker) check(ctx context.Context, set *rules.Set) (rules.Errors, error) {
+	var found rules.Errors
+	c.samples = make(map[*rules.Rule]samples)
+	for _, r := range set.Rules {
+		s, mistakes, err := c.sample(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		if c.mails != nil {
+			misfits, err := c.template(ctx, r, s, len(mistakes) > 0)
+			if err != nil {
+				return nil, err
+			}
+			mistakes = append(mistakes, misfits...)
+		}
+		if len(mistakes) == 0 {
+			c.samples[r] = s
+		}
+		found = append(found, mistakes...)
+	}
+	return found, nil
 }
 
 // recipientColumns are what `.to` always has.
 var recipientColumns = []string{"email", "name", "locale", "timezone"}
 
-// check returns the rules that the database does not bear, and, as an error, mistakes of the files themselves.
-func (c *checker) check(ctx context.Context, set *rules.Set) (broken rules.Errors, err error) {
-	var errs []error
-	for _, r := range set.Rules {
-		sample, mistakes, err := c.sample(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		broken = append(broken, mistakes...)
-		if len(mistakes) > 0 {
-			continue
-		}
-		if mistake := c.template(r, sample); mistake != nil {
-			if c.strict || !c.mails.Has(r.Template) {
-				errs = append(errs, mistake)
-			} else {
-				broken = append(broken, mistake)
-			}
-		}
-	}
-	if len(errs) > 0 {
-		return broken, refused{errors.Join(errs...)}
-	}
-	return broken, nil
-}
-
-func (c *checker) template(r *rules.Rule, sample samples) *rules.Error {
-	mistake := &rules.Error{ID: "PM501", Place: r.Place, Rule: r.Name}
-	if !c.mails.Has(r.Template) {
-		mistake.Message = fmt.Sprintf("there is no template %q", r.Template)
-		mistake.Hint = fmt.Sprintf("make %s.html in the folder of templates, or take one of %q", r.Template, c.mails.Names())
-		return mistake
-	}
-	if err := c.mails.Check(r.Template, sample.filled, sample.nulls); err != nil {
-		mistake.ID, mistake.Message = "PM503", "its template does not fit:\n"+err.Error()
-		return mistake
-	}
-	return nil
-}
-
-// samples are what a template would see of a row that is filled, and of one of NULLs.
-type samples struct{ filled, nulls templates.Data }
-
-func (s samples) add(name string, columns []value.Column) {
-	s.filled[name], s.nulls[name] = templates.Sample(columns, false), templates.Sample(columns, true)
-}
-
-func (s samples) set(name string, v any) { s.filled[name], s.nulls[name] = v, v }
-
-// sample describes all that a rule's template sees.
-func (c *checker) sample(ctx context.Context, r *rules.Rule) (samples, rules.Errors, error) {
-	s := samples{make(templates.Data), make(templates.Data)}
-	table := c.catalog.Tables[r.On.Table]
-	s.set("rule", r.Name)
-	s.set("about", r.About)
-	s.set("op", "insert")
-	s.set("table", r.On.Table.String())
-	s.set("commit_time", time.Now())
-	s.set("row", nil)
-	s.set("message", nil)
-	var columns []value.Column
-	if table == nil {
-		s.set("message", templates.Unknown{})
-	} else {
-		columns = valueColumns(table)
-	}
-	s.add("new", columns)
-	s.add("old", columns)
-
-	to, broken, err := c.recipients(ctx, r, columns)
-	if err != nil || len(broken) > 0 {
-		return s, broken, err
-	}
-	s.add("to", to)
-	s.filled["to"].(map[string]any)["locale"] = nil // the locale that is checked is the template's
-	loads, err := c.loads(ctx, r, s, columns, to)
-	return s, loads, err
-}
-
-func valueColumns(t *cdc.Table) []value.Column {
-	columns := make([]value.Column, len(t.Columns))
-	for i := range t.Columns {
-		columns[i] = t.Columns[i].Column
-	}
-	return columns
-}
-
-// recipients describes the columns of `.to`: those of all the rule's sources, and the four that are always there.
-func (c *checker) recipients(ctx context.Context, r *rules.Rule, row []value.Column) (to []value.Column, broken rules.Errors, err error) {
+// recipients describes the columns of `.to`: those of all the rule's sources, and the four that are always there. They are not
+// known where a query could not be asked about.
+func (c *checker) recipients(ctx context.Context, r *rules.Rule, row []value.Column) (to []value.Column, known bool, broken rules.Errors, err error) {
+	known = true
 	for _, source := range append(slices.Clone(r.To), r.CC...) {
 		if source.Query == nil {
 			continue
 		}
 		columns, mistake, err := c.describe(ctx, r, source.Query, row, nil)
 		if err != nil {
-			return nil, nil, err
+			return nil, false, nil, err
 		}
-		if mistake == nil && !named(columns, "email") {
-			mistake = queryMistake(r, source.Query, "PM309", "the query for recipients has no column named email", `name the address so: select mail as email …`)
+		if columns != nil {
+			mistake = addressed(r, source.Query, columns)
 		}
+		known = known && columns != nil
 		if mistake != nil {
 			broken = append(broken, mistake)
 		}
@@ -141,35 +87,63 @@ func (c *checker) recipients(ctx context.Context, r *rules.Rule, row []value.Col
 			to = append(to, value.Column{Name: name, Type: value.Type{OID: pgtype.TextOID, Base: pgtype.TextOID}})
 		}
 	}
-	return to, broken, nil
+	return to, known, broken, nil
 }
 
 func named(columns []value.Column, name string) bool {
 	return slices.ContainsFunc(columns, func(c value.Column) bool { return c.Name == name })
 }
 
-// loads adds what each `load` gives.
-func (c *checker) loads(ctx context.Context, r *rules.Rule, s samples, row, to []value.Column) (broken rules.Errors, err error) {
-	for _, l := range r.Load {
-		columns, mistake, err := c.describe(ctx, r, l.SQL, row, to)
-		if err != nil {
-			return nil, err
+// addressed finds a query for recipients that gives no address.
+func addressed(r *rules.Rule, q *rules.SQL, columns []value.Column) *rules.Error {
+	i := slices.IndexFunc(columns, func(c value.Column) bool { return c.Name == "email" })
+	if i < 0 {
+		names := make([]string, len(columns))
+		for i, c := range columns {
+			names[i] = c.Name
 		}
-		if mistake != nil {
-			broken = append(broken, mistake)
-		}
-		if l.All {
-			s.filled[l.Name] = []map[string]any{templates.Sample(columns, false)}
-			s.nulls[l.Name] = []map[string]any{templates.Sample(columns, true)}
-		} else {
-			s.add(l.Name, columns)
-		}
+		return r.Mistake("PM309", q.Place, "the query for recipients has no column named email, only "+strings.Join(names, ", "), "name the address so: select mail as email …")
 	}
-	return broken, nil
+	if t := columns[i].Type; !textual(t.Base) {
+		return r.Mistake("PM309", q.Place, "the column email of the query for recipients is "+t.Name+", not text", "it is to hold an address: kim@example.com")
+	}
+	return nil
 }
 
-// describe prepares a query. What Postgres has against it is a mistake of the rule's; other errors are the world's.
+// textual says whether values of a type can be addresses: what is known to be another thing cannot.
+func textual(base uint32) bool {
+	switch base {
+	case pgtype.BoolOID, pgtype.Int2OID, pgtype.Int4OID, pgtype.Int8OID, pgtype.NumericOID, pgtype.Float4OID, pgtype.Float8OID, pgtype.JSONOID,
+		pgtype.JSONBOID, pgtype.ByteaOID, pgtype.DateOID, pgtype.TimestampOID, pgtype.TimestamptzOID, pgtype.UUIDOID:
+		return false
+	}
+	_, list := value.Element(base)
+	return !list
+}
+
+// recipient finds names of the recipient that no query gives.
+func recipient(r *rules.Rule, q *rules.SQL, to []value.Column) (broken rules.Errors) {
+	names := make([]string, len(to))
+	for i, c := range to {
+		names[i] = c.Name
+	}
+	for i, p := range q.Params {
+		if p.Scope == "to" && !slices.Contains(names, p.Name) {
+			broken = append(broken, r.Mistake("PM306", q.ParamPlace(i), "the recipient has no column "+p.Name,
+				cmp.Or(rules.Nearest(p.Name, names), "let the query of to give it; there are "+strings.Join(names, ", "))))
+		}
+	}
+	return broken
+}
+
+// describe prepares a query. What Postgres has against it is a mistake of the rule's; other errors are the world's. The columns are
+// nil where they are not known.
 func (c *checker) describe(ctx context.Context, r *rules.Rule, q *rules.SQL, row, to []value.Column) ([]value.Column, *rules.Error, error) {
+	if c.lookup == nil {
+		c.tried.unprepared++
+		return nil, nil, nil
+	}
+	c.tried.prepared++
 	oids := parameterTypes(q, row, to)
 	columns, err := c.lookup.Describe(ctx, q, oids)
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42P18" { // a message's key, of which only the value tells the type
@@ -184,14 +158,63 @@ func (c *checker) describe(ctx context.Context, r *rules.Rule, q *rules.SQL, row
 	switch {
 	case err == nil:
 		return columns, nil, nil
-	case ok:
-		return nil, queryMistake(r, q, "PM308", "Postgres refuses the query: "+pg.Message, pg.Hint), nil
+	case ok && lasting(pg):
+		return nil, c.refusal(r, q, pg), nil
 	}
 	return nil, nil, fmt.Errorf("checking the queries of rule %q: %w", r.Name, err)
 }
 
-func queryMistake(r *rules.Rule, q *rules.SQL, id rules.ID, message, hint string) *rules.Error {
-	return &rules.Error{ID: id, Place: q.Place, Rule: r.Name, Message: message, Hint: hint}
+// lasting says whether Postgres refuses the query itself: a syntax error, a missing name, a type, a privilege. Whatever else it may
+// say, such as that it shuts down, is of the moment.
+func lasting(e *pgconn.PgError) bool {
+	for _, class := range []string{"0A", "22", "3F", "42"} {
+		if strings.HasPrefix(e.Code, class) {
+			return true
+		}
+	}
+	return false
+}
+
+// refusal is what Postgres says of a query, at the word that it says it of.
+func (c *checker) refusal(r *rules.Rule, q *rules.SQL, e *pgconn.PgError) *rules.Error {
+	place := q.Place
+	if e.Position > 0 {
+		place = q.At(int(e.Position))
+	}
+	return r.Mistake("PM308", place, "Postgres refuses the query: "+e.Message, c.wayOut(q, e))
+}
+
+// SQLSTATEs of mistakes that Postgres' own hint does not help an analyst with.
+const (
+	undefinedTable    = "42P01"
+	undefinedColumn   = "42703"
+	undefinedFunction = "42883"
+	ambiguousFunction = "42725"
+	wrongType         = "42804"
+	noPrivilege       = "42501"
+	queryCanceled     = "57014" // by the statement's time-out
+)
+
+func (c *checker) wayOut(q *rules.SQL, e *pgconn.PgError) string {
+	switch {
+	case e.Code == undefinedColumn && e.Position > 0 && strings.HasPrefix(string([]rune(q.Text)[e.Position-1:]), `"`):
+		return "a text stands in single quotes in SQL: 'meeting'; double quotes are for names of tables and columns"
+	case e.Code == undefinedTable && strings.HasPrefix(e.Message, "relation "):
+		return rules.Nearest(strings.Trim(strings.TrimSuffix(strings.TrimPrefix(e.Message, "relation "), " does not exist"), `"`), c.tables())
+	case slices.Contains([]string{undefinedFunction, ambiguousFunction, wrongType}, e.Code) && slices.ContainsFunc(q.Params, func(p rules.Param) bool { return p.Scope == "message" }):
+		return "a message's key is text where nothing else is said: write @message.id::bigint"
+	case e.Code == noPrivilege:
+		return "let the role of the look-ups read it: grant select on … to …; (LOOKUP_URL, or else DATABASE_URL)"
+	}
+	return e.Hint
+}
+
+func (c *checker) tables() []string {
+	names := make([]string, len(c.catalog.Names))
+	for i, n := range c.catalog.Names {
+		names[i] = n.String()
+	}
+	return names
 }
 
 func parameterTypes(q *rules.SQL, row, to []value.Column) []uint32 {

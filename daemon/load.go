@@ -48,8 +48,10 @@ func (l *loader) load(ctx context.Context) (*loaded, error) {
 	if templateErr != nil || senderErr != nil || l.strict && compileErr != nil {
 		return nil, refused{errors.Join(compileErr, senderErr, templateErr)}
 	}
-	broken, err := (&checker{l.strict, l.lookup, catalog, mails}).check(ctx, set)
-	if err != nil || l.strict && len(broken) > 0 {
+	broken, err := (&checker{catalog: catalog, lookup: l.lookup, mails: mails, dir: l.config.Templates}).check(ctx, set)
+	// A template that is not there is a mistake of the files; one that does not fit may be the catalog's, if a column was dropped.
+	missing := slices.ContainsFunc(broken, func(e *rules.Error) bool { return e.ID == "PM501" })
+	if err != nil || missing || l.strict && len(broken) > 0 {
 		return nil, errors.Join(compileErr, asError(broken), err)
 	}
 	if errs, ok := errors.AsType[rules.Errors](compileErr); ok {

@@ -1,7 +1,9 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -36,28 +38,34 @@ func (e *Error) Error() string {
 	if e.ID != "" {
 		fmt.Fprintf(&b, " [%s]", e.ID)
 	}
-	b.WriteString(e.snippet())
+	if line, caret := e.Excerpt(); line != "" {
+		b.WriteString("\n    " + line)
+		if caret != "" {
+			b.WriteString("\n    " + caret)
+		}
+	}
 	if e.Hint != "" {
 		fmt.Fprintf(&b, "\n    → %s", e.Hint)
 	}
 	return b.String()
 }
 
-// snippet is the source line, without its indentation, and a caret under the column.
-func (e *Error) snippet() string {
+// Excerpt is the source line without its indentation, and a line with a caret under the column as a terminal shows it. Both may be
+// empty.
+func (e *Error) Excerpt() (source, caret string) {
 	line := []rune(strings.TrimRightFunc(e.Line, unicode.IsSpace))
-	caret := e.Place.Column - 1
+	at := e.Place.Column - 1
 	for len(line) > 0 && unicode.IsSpace(line[0]) {
-		line, caret = line[1:], caret-1
+		line, at = line[1:], at-1
 	}
 	if len(line) == 0 {
-		return ""
+		return "", ""
 	}
-	if e.Place.Column == 0 || caret < 0 || caret > len(line) {
-		return "\n    " + string(line)
+	if e.Place.Column == 0 || at < 0 || at > len(line) {
+		return string(line), ""
 	}
-	line, caret = window(line, caret)
-	return "\n    " + string(line) + "\n    " + blank(line[:caret]) + "^"
+	line, at = window(line, at)
+	return string(line), blank(line[:at]) + "^"
 }
 
 // window cuts a line that is too long for a terminal to the neighbourhood of the caret.
@@ -119,6 +127,14 @@ func (es Errors) Unwrap() []error {
 		errs[i] = e
 	}
 	return errs
+}
+
+// inOrder sorts the list by file and place.
+func (es Errors) inOrder() Errors {
+	slices.SortStableFunc(es, func(a, b *Error) int {
+		return cmp.Or(cmp.Compare(a.Place.File, b.Place.File), cmp.Compare(a.Place.Line, b.Place.Line), cmp.Compare(a.Place.Column, b.Place.Column))
+	})
+	return es
 }
 
 // orNil is the list as an error: nil, and not an empty list, where there is none.

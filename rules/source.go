@@ -1,7 +1,6 @@
 package rules
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -19,6 +18,7 @@ type Source struct {
 	Rules []*Rule
 	// sensitive are the entries of all files: a column is sensitive whichever file says so.
 	sensitive []sensitive
+	ignores   []ignore
 }
 
 // sensitive is an entry of a file's sensitive list: a column of a table, or a key of a message.
@@ -31,17 +31,25 @@ type sensitive struct {
 	line    string
 }
 
-// Read parses a rule file, or all *.yaml and *.yml files of a directory in the order of their names (not those whose
+// Read parses rule files; of a directory, all its *.yaml and *.yml files in the order of their names (not those whose
 // names begin with a dot). The error is an Errors with every mistake.
 //
 // Beside an Errors there may be a Source with what could be read. It is there for [Compile] to find more mistakes in,
 // and for nothing else.
-func Read(path string) (*Source, error) {
-	names, err := ruleFiles(path)
-	if err != nil {
-		return nil, Errors{{ID: "PM001", Place: Place{File: path}, Message: err.Error(), Hint: "name a rule file, or a directory with *.yaml files"}}
+func Read(paths ...string) (*Source, error) {
+	var names []string
+	var errs Errors
+	for _, path := range paths {
+		files, err := ruleFiles(path)
+		if err != nil {
+			errs = append(errs, &Error{ID: "PM001", Place: Place{File: path}, Message: err.Error(), Hint: "name a rule file, or a directory with *.yaml files"})
+		}
+		names = append(names, files...)
 	}
-	s, errs := new(Source), Errors(nil)
+	if len(names) == 0 {
+		return nil, errs
+	}
+	s := new(Source)
 	for _, name := range names {
 		content, err := os.ReadFile(name)
 		if err != nil {
@@ -92,11 +100,9 @@ func (s *Source) add(name string, content []byte) Errors {
 	r := &reader{file: newFile(name, content), trapped: make(map[*yaml.Node]bool)}
 	if root := r.parse(content); root != nil {
 		r.top(root, s)
+		s.ignores = append(s.ignores, r.ignores(root)...)
 	}
-	slices.SortStableFunc(r.errs, func(a, b *Error) int {
-		return cmp.Or(cmp.Compare(a.Place.Line, b.Place.Line), cmp.Compare(a.Place.Column, b.Place.Column))
-	})
-	return r.errs
+	return r.errs.inOrder()
 }
 
 // top reads a file's top level.

@@ -306,6 +306,9 @@ func (p *sqlParser) param(at int, scope string) {
 	p.copied = p.pos
 }
 
+// ParamPlace is where a parameter's name first stands in the file.
+func (q *SQL) ParamPlace(i int) Place { return q.text.place(q.offsets[i]) }
+
 // At is where a character of Text stands in the file, counted from 1, as Postgres counts them in its errors.
 func (q *SQL) At(position int) Place {
 	offset, shift := position-1, 0

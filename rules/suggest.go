@@ -7,7 +7,7 @@ import (
 
 // suggest is the way out of an unknown name: the nearest known one, or else what there is.
 func suggest(name string, known []string) string {
-	if hint := nearest(name, known); hint != "" {
+	if hint := Nearest(name, known); hint != "" {
 		return hint
 	}
 	const most = 20
@@ -22,8 +22,8 @@ func suggest(name string, known []string) string {
 	return "there are " + list(known, "and")
 }
 
-// nearest asks whether a known name was meant; empty if none is near.
-func nearest(name string, known []string) string {
+// Nearest asks whether a known name was meant; empty if none is near.
+func Nearest(name string, known []string) string {
 	best, least := "", max(1, len([]rune(name))/3)+1
 	for _, k := range known {
 		if d := edits(strings.ToLower(name), strings.ToLower(k)); d < least {

@@ -265,7 +265,7 @@ func (r *reader) sql(n *yaml.Node) *SQL {
 		return nil
 	}
 	t := newText(r.file, n)
-	if p, cut := t.cutBy(); cut {
+	if p, cut := t.cutBy(); cut && !ignoreComment.MatchString(r.file.line(p.Line)) {
 		r.cut(p, "query")
 		return nil
 	}
@@ -289,7 +289,7 @@ func oneOf[T ~string](r *reader, n *yaml.Node, words ...T) T {
 	}
 	got, ok := r.scalar(n, "one of "+list(known, "or"))
 	if ok && !slices.Contains(known, got) {
-		r.fail(n, "PM009", fmt.Sprintf("%s is not one of %s", got, list(known, "and")), nearest(got, known))
+		r.fail(n, "PM009", fmt.Sprintf("%s is not one of %s", got, list(known, "and")), Nearest(got, known))
 	}
 	if !slices.Contains(known, got) {
 		return words[0]

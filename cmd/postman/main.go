@@ -29,6 +29,8 @@ type cli struct {
 	flags
 
 	Run     runCmd     `cmd:"" help:"Stream changes, decide, send. Stops on SIGTERM, reloads on SIGHUP."`
+	Check   checkCmd   `cmd:"" help:"Check rules, queries and templates before they are live. Changes nothing."`
+	Schema  schemaCmd  `cmd:"" help:"Write the tables as rules see them, or what editors complete rules with."`
 	Setup   setupCmd   `cmd:"" help:"Make publications and slot, accept a gap, arm live sending."`
 	Status  statusCmd  `cmd:"" help:"Show how stream, rules, outbox and relay do."`
 	Outbox  outboxCmd  `cmd:"" help:"List, show, retry, cancel, release and discard matches and messages."`
@@ -48,6 +50,11 @@ type program struct {
 type usageError struct{ error }
 
 func (u usageError) Unwrap() error { return u.error }
+
+// toldError is what a command has told on stdout: only the exit code is left to it.
+type toldError struct{ error }
+
+func (t toldError) Unwrap() error { return t.error }
 
 func run(args []string, stdout, stderr io.Writer) (code int) {
 	var c cli
@@ -77,6 +84,9 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 
 // complain prints an error and returns the exit code that it means.
 func complain(stderr io.Writer, err error) int {
+	if _, told := errors.AsType[toldError](err); told {
+		return exitCode(err)
+	}
 	fmt.Fprintf(stderr, "postman: %v\n", err) //nolint:errcheck // when stderr is gone, the exit code is left to tell
 	return exitCode(err)
 }

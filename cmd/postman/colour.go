@@ -1,0 +1,35 @@
+package main
+
+import (
+	"io"
+	"os"
+)
+
+// paint colours text where people look at it: on a terminal, unless NO_COLOR (https://no-color.org) says otherwise.
+type paint bool
+
+func painter(w io.Writer) paint {
+	f, ok := w.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	info, err := f.Stat()
+	return paint(err == nil && info.Mode()&os.ModeCharDevice != 0)
+}
+
+// The colours, as parameters of the terminal's SGR sequence (ECMA-48, 8.3.117).
+const (
+	bold   = "1"
+	dim    = "2"
+	red    = "1;31"
+	green  = "32"
+	yellow = "1;33"
+	cyan   = "36"
+)
+
+func (p paint) in(colour, text string) string {
+	if !p || text == "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}

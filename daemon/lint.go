@@ -1,0 +1,115 @@
+package daemon
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+
+	"postman/rules"
+	"postman/templates"
+)
+
+// The warnings that are found here and not in rules.
+const (
+	scanned        rules.ID = "PM204"
+	unusedTemplate rules.ID = "PM221"
+	subjectSecret  rules.ID = "PM222"
+	unshownLoad    rules.ID = "PM223"
+)
+
+// plan tells how changes find each rule, and warns of rules that every change has to be tried against.
+func (e *examination) plan(set *rules.Set) {
+	if !e.options.Plan {
+		return
+	}
+	e.report.Plan = set.Keys()
+	for _, r := range e.report.Plan {
+		for _, op := range r.Ops {
+			if op.Scan != "" && !op.Always && !op.Never && r.Rule.When != nil {
+				e.warn(r.Rule, scanned, r.Rule.Key("when"), fmt.Sprintf("every %s of %s is tried against this rule: %s", op.Op, r.Rule.On.Table, op.Scan),
+					`add a condition on a column's value, as in new.status == "open" and …`)
+				break
+			}
+		}
+	}
+}
+
+func (e *examination) warn(r *rules.Rule, id rules.ID, at rules.Place, message, hint string) {
+	e.report.Findings = append(e.report.Findings, r.Mistake(id, at, message, hint))
+}
+
+// lintTemplates looks at what templates show of their rules.
+func (e *examination) lintTemplates(source *rules.Source, set *rules.Set) {
+	if e.checker.mails == nil {
+		return
+	}
+	for _, r := range set.Rules {
+		if s, ok := e.checker.samples[r]; ok {
+			e.lintTemplate(r, e.checker.mails.Uses(r.Template, s.filled))
+		}
+	}
+	e.unused(source)
+}
+
+func (e *examination) lintTemplate(r *rules.Rule, uses map[templates.Use]bool) {
+	shown := make(map[string]bool)
+	secrets := make(map[string]bool)
+	for u := range uses {
+		if u.Of == "" {
+			shown[u.Name] = true
+		}
+		if (u.Block == "subject" || u.Block == "preheader") && slices.Contains([]string{"new", "old", "message"}, u.Of) && r.Hides(u.Name) {
+			secrets["."+u.Of+"."+u.Name+" in its "+u.Block] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(secrets)) {
+		e.warn(r, subjectSecret, r.Key("template"), fmt.Sprintf("the template shows the sensitive %s: it is read on locked screens and in lists", name),
+			"show it in the body alone")
+	}
+	for _, l := range r.Load {
+		if !shown[l.Name] {
+			e.warn(r, unshownLoad, l.SQL.Place, fmt.Sprintf("the template never shows .%s: the query is run for nothing", l.Name), "leave it out of load, or show it")
+		}
+	}
+}
+
+var ignoredTemplate = regexp.MustCompile(`\{\{-?\s*/\*\s*postman:\s*ignore\s[^*]*\b` + string(unusedTemplate) + `\b`)
+
+// unused finds templates that no rule takes. Of some files among many, or of a name that a mistake may stand in, nothing can be said.
+func (e *examination) unused(source *rules.Source) {
+	if len(e.options.Paths) > 0 || e.report.Errors() > 0 {
+		return
+	}
+	for _, name := range e.checker.mails.Names() {
+		if slices.ContainsFunc(source.Rules, func(r *rules.Rule) bool { return r.Template == name }) {
+			continue
+		}
+		file := filepath.Join(e.config.Templates, name+".html")
+		if text, err := os.ReadFile(file); err == nil && ignoredTemplate.Match(text) {
+			continue
+		}
+		e.report.Findings = append(e.report.Findings, &rules.Error{
+			ID: unusedTemplate, Place: rules.Place{File: file}, Message: "no rule takes this template",
+			Hint: "delete it, or name it in a rule: template: " + name,
+		})
+	}
+}
+
+// once leaves out what was found again through another rule: two rules may take one template.
+func once(found rules.Errors) rules.Errors {
+	type key struct {
+		id      rules.ID
+		place   rules.Place
+		message string
+	}
+	seen := make(map[key]bool)
+	return slices.DeleteFunc(found, func(e *rules.Error) bool {
+		k := key{e.ID, e.Place, e.Message}
+		again := seen[k]
+		seen[k] = true
+		return again && (e.ID == "PM503" || e.ID == "PM504")
+	})
+}
