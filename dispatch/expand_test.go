@@ -74,7 +74,7 @@ var expandSchema = append([]string{
 
 var expandTemplates = map[string]string{
 	"note.html":   `{{define "subject"}}Note {{.new.id}}{{end}}{{define "body"}}<p>{{.to.email}}</p>{{end}}`,
-	"body.html":   `{{define "subject"}}Note{{end}}{{define "text"}}{{.new.body}}{{end}}{{define "body"}}<p></p>{{end}}`,
+	"body.html":   `{{define "about"}}{{end}}{{define "subject"}}Note{{end}}{{define "text"}}{{.new.body}}{{end}}{{define "body"}}<p></p>{{end}}`,
 	"secret.html": `{{define "subject"}}Note{{end}}{{define "body"}}<p>{{.new.secret}}</p>{{end}}`,
 	"broken.html": "{{define \"subject\"}}Note{{end}}{{define \"body\"}}\n<p>{{.new.nothing}}</p>{{end}}",
 	"loads.html": `{{define "subject"}}{{.rule}} {{.op}} {{.table}}{{end}}{{define "text"}}{{.about}}|{{.to.name}}|{{.first.name}}|{{.none.name}}|` +

@@ -19,6 +19,7 @@ const (
 	blockText      = "text"
 	blockPreheader = "preheader"
 	blockICS       = "ics"
+	blockAbout     = "about"  // the reason for the mail, in the file's own language
 	blockLocale    = "locale" // of the shared files
 )
 
@@ -26,7 +27,10 @@ const (
 // each other grows with the square of its length.
 const maxBlocks = 300
 
-var known = []string{blockSubject, blockBody, blockText, blockPreheader, blockICS}
+var known = []string{blockSubject, blockBody, blockText, blockPreheader, blockICS, blockAbout}
+
+// keyAbout is the data's name for the rule's about.
+const keyAbout = "about"
 
 // variant is a template in one language, compiled.
 type variant struct {
@@ -35,8 +39,9 @@ type variant struct {
 	files  map[string]*file // by name, for the places of errors
 	blocks map[string]*block
 	html   *htmltemplate.Template // body, preheader
-	plain  *template.Template     // subject, text
+	plain  *template.Template     // subject, text, about
 	ics    *template.Template     // ics: what it prints is escaped as RFC 5545 text
+	tells  map[string]bool        // the blocks that have a place for .about
 }
 
 func (v *variant) has(name string) bool { return v.blocks[name] != nil }
@@ -135,7 +140,7 @@ func (v *variant) build() []error {
 		_, err := v.html.AddParseTree(name, tree)
 		errs = append(errs, err)
 	}
-	for name, tree := range v.trees(blockSubject, blockText) {
+	for name, tree := range v.trees(blockSubject, blockText, blockAbout) {
 		_, err := v.plain.AddParseTree(name, tree)
 		errs = append(errs, err)
 	}
@@ -146,6 +151,7 @@ func (v *variant) build() []error {
 	if err := errors.Join(errs...); err != nil {
 		return []error{fmt.Errorf("%s: %w", v.file.name, err)}
 	}
+	v.tells = map[string]bool{blockBody: v.reads(blockBody, keyAbout), blockText: v.reads(blockText, keyAbout)}
 	return v.escape()
 }
 

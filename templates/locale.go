@@ -13,7 +13,8 @@ type locale struct {
 	weekdays                  [7]string
 	plural                    func(one bool) bool // whether the form for one is used
 	wonBefore, wonAfter       string
-	units                     bool // large amounts of won are told in 억 and 만
+	why                       string // stands before the reason for a mail
+	units                     bool   // large amounts of won are told in 억 and 만
 }
 
 var korean = &locale{
@@ -24,6 +25,7 @@ var korean = &locale{
 	weekdays: [7]string{"일요일", "월요일", "화요일", "수요일", "목요일", "금요일", "토요일"},
 	plural:   func(bool) bool { return false }, // CLDR: Korean has the category "other" only
 	wonAfter: "원",
+	why:      "이 메일을 받으신 이유: ",
 	units:    true,
 }
 
@@ -34,6 +36,7 @@ var english = &locale{
 	weekdays:  [7]string{"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"},
 	plural:    func(one bool) bool { return one },
 	wonBefore: "₩",
+	why:       "Why you received this: ",
 }
 
 // localeFor is how mails in the language of a BCP 47 tag write. A language that is not known here writes as English does.

@@ -24,9 +24,12 @@ type executor interface {
 	ExecuteTemplate(w io.Writer, name string, data any) error
 }
 
-// render renders a mail of data whose times are in the recipient's zone.
+// render renders a mail of data whose times are in the recipient's zone. The data are its own to change.
 func (v *variant) render(data map[string]any) (Mail, error) {
 	var m Mail
+	if err := v.reason(data); err != nil {
+		return Mail{}, err
+	}
 	subject, err := v.execute(v.plain, blockSubject, data)
 	if err != nil {
 		return Mail{}, err
@@ -38,7 +41,7 @@ func (v *variant) render(data map[string]any) (Mail, error) {
 	if err != nil {
 		return Mail{}, err
 	}
-	m.HTML = strings.TrimSpace(body)
+	m.HTML = withFooter(strings.TrimSpace(body), v.footer(blockBody, data))
 	if m.Text, err = v.text(m.HTML, data); err != nil {
 		return Mail{}, err
 	}
@@ -79,7 +82,7 @@ func (v *variant) text(page string, data map[string]any) (string, error) {
 		return text, nil
 	}
 	text, err := v.execute(v.plain, blockText, data)
-	return strings.TrimSpace(text) + "\n", err
+	return strings.TrimSpace(strings.TrimSpace(text)+"\n\n"+v.footer(blockText, data)) + "\n", err
 }
 
 // oneLine makes a line of a text: each run of spaces, line ends and control characters becomes one space. So no value can add a

@@ -338,6 +338,11 @@ func (w *world) write(t *testing.T, b *strings.Builder, r *rules.Rule, f *rules.
 	if !strings.HasPrefix(m.HTML, "<!doctype html>") || strings.Contains(m.HTML, "ZgotmplZ") || strings.Contains(m.HTML, "<nil>") {
 		t.Errorf("the HTML is %s", m.HTML)
 	}
+	for part, text := range map[string]string{"HTML": m.HTML, "text": m.Text} {
+		if n := strings.Count(text, "이 메일을 받으신 이유: ") + strings.Count(text, "Why you received this: "); n != 1 {
+			t.Errorf("the %s of %s tells %d times why it came:\n%s", part, r.Name, n, text)
+		}
+	}
 	fmt.Fprintf(b, "To: %v\nSubject: %s\n\n%s\n%s%s\n", to["email"], m.Subject, m.Text, strings.ReplaceAll(m.ICS, "\r\n", "\n"), strings.Repeat("=", 80))
 }
 
