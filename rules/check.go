@@ -14,7 +14,6 @@ import (
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/parser"
 	"github.com/expr-lang/expr/types"
-	"github.com/jackc/pgx/v5/pgtype"
 
 	"postman/cdc"
 	"postman/value"
@@ -213,11 +212,7 @@ func (c *check) member(n *ast.MemberNode) (node, typ) {
 }
 
 func (c *check) column(n ast.Node, row, name string) (node, typ) {
-	s := newRow
-	if row == "old" {
-		s = oldRow
-	}
-	col, t := c.columnOf(s, name)
+	col, t := c.columnOf(sideOf(row), name)
 	if col == nil {
 		return c.fail(n, "PM105", fmt.Sprintf("the table %s has no column %s", c.env.table.TableName, name), suggest(name, columnNames(c.env.table)))
 	}
@@ -232,8 +227,7 @@ func (c *check) columnOf(s side, name string) (*column, typ) {
 	}
 	col := &c.env.table.Columns[i]
 	t := columnType(col)
-	plain := t.is(kindText, kindOpaque) && col.Type.Base != pgtype.BPCharOID
-	return &column{s, i, name, col.Type.Base, plain, &absent{column: s.String() + "." + name}}, t
+	return &column{s, i, name, col.Type.Base, formOf(t, col.Type.Base), &absent{column: s.String() + "." + name}}, t
 }
 
 func columnNames(t *cdc.Table) []string {

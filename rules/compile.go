@@ -6,12 +6,19 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"postman/cdc"
 )
 
 // Set is a compiled rule set. It is immutable, and safe for many goroutines.
-type Set struct{ Rules []*Rule }
+type Set struct {
+	Rules []*Rule
+
+	once     sync.Once // see prepare
+	watches  map[cdc.TableName]*watch
+	messages map[string][]*Rule
+}
 
 // Needs is what the set's rules need published.
 func (s *Set) Needs() []cdc.Need { return needs(s.Rules) }
@@ -34,6 +41,7 @@ func Compile(s *Source, c *cdc.Catalog) (*Set, error) {
 			set.Rules = append(set.Rules, checked)
 		}
 	}
+	set.prepare()
 	return set, errs.orNil()
 }
 
@@ -113,6 +121,7 @@ func (r *Rule) check(t *cdc.Table, unidentified string) (*Rule, Errors) {
 	c := &ruleCheck{rule: r, env: env{t, r.On.Ops, r.Zone}}
 	c.identity(unidentified)
 	checked := *r
+	checked.against = t
 	checked.When = c.expr(r.When, typ.condition, "a condition", `compare it with something, as in new.status == "open"`)
 	for _, l := range r.Load {
 		c.sql(l.SQL, true)
@@ -270,17 +279,12 @@ func (c *ruleCheck) columnParam(at Place, p Param) {
 		c.fail(at, "PM307", "the rule is on a message: there is no "+p.Scope, "write @message.key")
 	case t.Column(p.Name) < 0:
 		c.fail(at, "PM306", fmt.Sprintf("the table %s has no column %s", t.TableName, p.Name), suggest(p.Name, columnNames(t)))
-	case !slices.ContainsFunc(c.env.ops, func(op cdc.Op) bool { return hasRow(op, p.Scope) }):
+	case !slices.ContainsFunc(c.env.ops, func(op cdc.Op) bool { return hasRow(op, sideOf(p.Scope)) }):
 		c.fail(at, "PM307", fmt.Sprintf("@%s.%s is always NULL: the rule is on %s", p.Scope, p.Name, list(opNames(c.env.ops), "and")),
 			"an insert has a new row, a delete an old one, an update both")
 	case p.Scope == "old":
 		c.carries(at, p.Name)
 	}
-}
-
-// hasRow says whether an operation has a row of that name.
-func hasRow(op cdc.Op, row string) bool {
-	return op == cdc.Update || op == cdc.Insert && row == "new" || op == cdc.Delete && row == "old"
 }
 
 // tests checks that the columns of the rule's tests are there.

@@ -46,9 +46,9 @@ func ask(tb testing.TB, source string, e env, c *cdc.Change) Verdict {
 		tb.Fatalf("%s: %v", source, problems)
 	}
 	c.Table = e.table
-	p := newPlan(e.table)
-	p.frame.begin(testTx, c)
-	return p.frame.try(t.root)
+	f := newFrame(e.table)
+	f.begin(testTx, c)
+	return f.try(t.root)
 }
 
 func TestNull(t *testing.T) {
@@ -115,13 +115,6 @@ func TestNull(t *testing.T) {
 			t.Errorf("%s in Seoul: %+v, want %v", source, got, want)
 		}
 	}
-}
-
-func truthOf(b bool) Truth {
-	if b {
-		return True
-	}
-	return False
 }
 
 // TestExtremes has values that have no like in Go: each is compared as Postgres does, and nothing fails.

@@ -20,7 +20,7 @@ var typeNames = map[uint32]string{
 	pgtype.JSONBOID: "jsonb", pgtype.TextArrayOID: "text[]", pgtype.Int4ArrayOID: "integer[]", pgtype.ByteaOID: "bytea", pgtype.InetOID: "inet",
 }
 
-func key(c cdc.Column) cdc.Column {
+func keyed(c cdc.Column) cdc.Column {
 	c.Key, c.PK, c.NotNull = true, true, true
 	return c
 }
@@ -32,7 +32,7 @@ func schedules() *cdc.Table {
 	return &cdc.Table{
 		TableName: cdc.TableName{Schema: "public", Name: "schedules"}, OID: 16401, Identity: cdc.IdentityFull,
 		Columns: []cdc.Column{
-			key(col("id", pgtype.Int8OID)), kind, col("status", pgtype.TextOID), col("customer_id", pgtype.Int8OID),
+			keyed(col("id", pgtype.Int8OID)), kind, col("status", pgtype.TextOID), col("customer_id", pgtype.Int8OID),
 			col("created_by", pgtype.Int4OID), col("starts_at", pgtype.TimestamptzOID), col("local_at", pgtype.TimestampOID),
 			col("day", pgtype.DateOID), col("price", pgtype.NumericOID), col("rate", pgtype.Float8OID), col("vacant", pgtype.BoolOID),
 			col("note", pgtype.TextOID), col("tags", pgtype.TextArrayOID), col("numbers", pgtype.Int4ArrayOID), col("data", pgtype.JSONBOID),
@@ -46,7 +46,7 @@ func customers() *cdc.Table {
 	return &cdc.Table{
 		TableName: cdc.TableName{Schema: "public", Name: "customers"}, OID: 16402, Identity: cdc.IdentityDefault,
 		Columns: []cdc.Column{
-			key(col("id", pgtype.Int8OID)), col("email", pgtype.TextOID), col("name", pgtype.TextOID), col("Buyer Id", pgtype.Int4OID),
+			keyed(col("id", pgtype.Int8OID)), col("email", pgtype.TextOID), col("name", pgtype.TextOID), col("Buyer Id", pgtype.Int4OID),
 			col("note", pgtype.TextOID),
 		},
 	}

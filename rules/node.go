@@ -43,7 +43,7 @@ type column struct {
 	index  int
 	name   string
 	base   uint32
-	plain  bool    // its values are the texts that Postgres printed
+	form   form
 	absent *absent // what it is when the stream does not carry it
 }
 
@@ -170,7 +170,8 @@ func (n *changed) eval(f *frame) any {
 	return (&equality{n.then, n.now, true}).eval(f)
 }
 
-// apply is a function of one or two values, absent where one of them is.
+// apply is a function of one or two values. Where one of them is NULL, the other one does not count; else it is absent
+// where one of them is.
 type apply struct {
 	*function
 	a, b node // b is nil of a function of one value
@@ -185,21 +186,17 @@ type function struct {
 
 func (n *apply) eval(f *frame) any {
 	a := n.a.eval(f)
-	if x, ok := a.(*absent); ok {
-		return x
+	if a == nil {
+		return n.null
 	}
-	if n.b == nil {
-		if a == nil {
+	var b any
+	if n.b != nil {
+		if b = n.b.eval(f); b == nil {
 			return n.null
 		}
-		return n.do(a, nil)
 	}
-	b := n.b.eval(f)
-	if x, ok := b.(*absent); ok {
+	if x := either(a, b); x != nil {
 		return x
-	}
-	if a == nil || b == nil {
-		return n.null
 	}
 	return n.do(a, b)
 }
@@ -253,6 +250,9 @@ type within struct{ x, of node }
 
 func (n *within) eval(f *frame) any {
 	x, of := n.x.eval(f), n.of.eval(f)
+	if of == nil {
+		return false
+	}
 	if a := either(x, of); a != nil {
 		return a
 	}
@@ -276,17 +276,25 @@ type choice struct{ c, a, b node }
 
 func (n *choice) eval(f *frame) any {
 	c := truth(n.c.eval(f))
-	switch c {
-	case true:
-		return n.a.eval(f)
-	case false:
-		return n.b.eval(f)
+	if branch := n.branch(c); branch != nil {
+		return branch.eval(f)
 	}
 	a, b := n.a.eval(f), n.b.eval(f)
 	if either(a, b) == nil && equal(a, b) {
 		return a
 	}
 	return c
+}
+
+// branch is the one that is taken; nil where that is not known.
+func (n *choice) branch(c any) node {
+	switch c {
+	case true:
+		return n.a
+	case false:
+		return n.b
+	}
+	return nil
 }
 
 // fallback is a ?? b.

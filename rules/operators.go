@@ -78,7 +78,31 @@ func (c *check) equality(n *ast.BinaryNode, a, b operand) node {
 	a, b = c.align(n, a, b)
 	c.literal(a, b)
 	c.literal(b, a)
+	if now, then := sides(a.node, b.node); now != nil {
+		return negate(&changed{now, then}, n.Operator == "==")
+	}
 	return &equality{a.node, b.node, n.Operator == "!="}
+}
+
+// sides are a column's new and old value, where the two nodes are that.
+func sides(a, b node) (now, then *column) {
+	x, ok1 := a.(*column)
+	y, ok2 := b.(*column)
+	if !ok1 || !ok2 || x.index != y.index || x.side == y.side {
+		return nil, nil
+	}
+	if x.side == newRow {
+		return x, y
+	}
+	return y, x
+}
+
+// negate is not n, or n itself.
+func negate(n node, is bool) node {
+	if is {
+		return &not{n}
+	}
+	return n
 }
 
 // align makes two moments, or two durations, comparable.

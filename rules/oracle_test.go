@@ -135,9 +135,9 @@ func TestOracle(t *testing.T) {
 		if len(problems) > 0 {
 			t.Fatalf("%s: %+v", source, problems)
 		}
-		p := newPlan(table)
-		p.frame.begin(testTx, &cdc.Change{Op: cdc.Update, Table: table, New: now.tuple(table), Old: then.tuple(table)})
-		if got := p.frame.try(checked.root); got != (Verdict{Truth: truthOf(want.(bool))}) {
+		f := newFrame(table)
+		f.begin(testTx, &cdc.Change{Op: cdc.Update, Table: table, New: now.tuple(table), Old: then.tuple(table)})
+		if got := f.try(checked.root); got != (Verdict{Truth: truthOf(want.(bool))}) {
 			t.Fatalf("%s\n on %v and %v: %+v, and expr says %v", source, now, then, got, want)
 		}
 	})
@@ -164,13 +164,6 @@ func (g *grammar) row() (row, map[string]any) {
 	}
 	m := map[string]any{"id": id, "price": float64(quarters) / 4, "status": status, "vacant": vacant, "tags": anyTags, "numbers": anyNumbers}
 	return r, m
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // TestPostgres compares comparisons with what Postgres itself says of the same values, NULLs included: equality is

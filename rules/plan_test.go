@@ -415,11 +415,11 @@ func FuzzExpr(f *testing.F) {
 		if len(problems) > 0 || !c.typ.condition() {
 			return
 		}
-		plan := newPlan(table)
+		f := newFrame(table)
 		for _, now := range rows {
 			for _, then := range rows {
-				plan.frame.begin(testTx, &cdc.Change{Op: cdc.Update, Table: table, New: now.tuple(table), Old: then.tuple(table)})
-				if v := plan.frame.try(c.root); v.Truth == Undetermined {
+				f.begin(testTx, &cdc.Change{Op: cdc.Update, Table: table, New: now.tuple(table), Old: then.tuple(table)})
+				if v := f.try(c.root); v.Truth == Undetermined {
 					t.Errorf("%+v on %v and %v", v, now, then)
 				}
 			}

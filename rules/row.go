@@ -17,6 +17,18 @@ const (
 
 func (s side) String() string { return [...]string{"new", "old"}[s] }
 
+func sideOf(row string) side {
+	if row == "old" {
+		return oldRow
+	}
+	return newRow
+}
+
+// hasRow says whether an operation has a new or an old row. The one that it has not is a row of NULLs.
+func hasRow(op cdc.Op, s side) bool {
+	return op == cdc.Update || op == cdc.Insert && s == newRow || op == cdc.Delete && s == oldRow
+}
+
 // absent is the value of what cannot be known: Kleene's third value, and any value that depends on one. It is not NULL.
 type absent struct {
 	column string // new.note
@@ -34,7 +46,9 @@ type frame struct {
 	walked [2]bool  // the change's tuple was walked into rows
 	broken [2]error // why it could not be
 	cells  [2][]cell
-	serial uint64 // of the change: a cell of another one is empty
+	serial uint64 // of the change: a cell or scalar of another one is empty
+
+	scalars [2][]scalarCell // of a plan's frame
 
 	message any // a message's content, or an *absent
 	element any // the array's element that a predicate is tried on
@@ -43,6 +57,21 @@ type frame struct {
 type cell struct {
 	serial uint64
 	value  any
+}
+
+type scalarCell struct {
+	serial uint64
+	scalar
+}
+
+// newFrame is a frame for changes of a table.
+func newFrame(t *cdc.Table) (f frame) {
+	for s := range f.rows {
+		f.rows[s] = make([]value.Datum, 0, len(t.Columns))
+		f.cells[s] = make([]cell, len(t.Columns))
+		f.scalars[s] = make([]scalarCell, len(t.Columns))
+	}
+	return f
 }
 
 // begin takes a change in.
@@ -83,9 +112,12 @@ func (f *frame) datum(s side, i int) (value.Datum, error) {
 }
 
 func (f *frame) newDatum(i int) (value.Datum, error) {
+	if !hasRow(f.op, newRow) {
+		return value.Datum{State: value.Null}, nil
+	}
 	row, err := f.row(newRow)
-	if err != nil || f.op == cdc.Delete || f.op == cdc.Truncate {
-		return value.Datum{State: value.Null}, err
+	if err != nil {
+		return value.Datum{}, err
 	}
 	if row[i].State != value.Unavailable {
 		return row[i], nil
@@ -98,10 +130,13 @@ func (f *frame) newDatum(i int) (value.Datum, error) {
 }
 
 func (f *frame) oldDatum(i int) (value.Datum, error) {
+	if !hasRow(f.op, oldRow) {
+		return value.Datum{State: value.Null}, nil
+	}
 	row, err := f.row(oldRow)
 	switch {
-	case err != nil || f.op == cdc.Insert || f.op == cdc.Truncate:
-		return value.Datum{State: value.Null}, err
+	case err != nil:
+		return value.Datum{}, err
 	case f.carried(row, i):
 		return row[i], nil
 	case f.keyKept(row, i):
@@ -131,6 +166,40 @@ func (f *frame) value(c *column) any {
 	return cell.value
 }
 
+// scalar is a column's value in its canonical form. Its text aliases the change.
+func (f *frame) scalar(c *column) *scalar {
+	cell := &f.scalars[c.side][c.index]
+	if cell.serial != f.serial {
+		cell.serial = f.serial
+		f.fill(&cell.scalar, c)
+	}
+	return &cell.scalar
+}
+
+func (f *frame) fill(s *scalar, c *column) {
+	d, err := f.datum(c.side, c.index)
+	switch {
+	case err != nil || d.State == value.Unavailable || d.State == value.Blanked:
+		s.state = stateAbsent
+		return
+	case d.State == value.Null:
+		s.state = stateNull
+		return
+	case c.form == formOther:
+		s.state = stateOdd
+		return
+	case s.read(c.form, d.Text):
+		return
+	}
+	v, err := value.Decode(c.base, d)
+	switch {
+	case err != nil:
+		s.state = stateAbsent
+	case !s.set(c.form, v):
+		s.state = stateOdd
+	}
+}
+
 func (f *frame) decode(c *column) any {
 	d, err := f.datum(c.side, c.index)
 	if err != nil {
@@ -143,7 +212,7 @@ func (f *frame) decode(c *column) any {
 		return c.absent
 	case value.Present:
 	}
-	if c.plain {
+	if c.form == formText {
 		return string(d.Text)
 	}
 	v, err := value.Decode(c.base, d)
@@ -169,5 +238,6 @@ func (f *frame) unchanged(i int) bool {
 	case !f.carried(then, i):
 		return false
 	}
-	return now[i].State == value.Present && then[i].State == value.Present && string(now[i].Text) == string(then[i].Text)
+	return now[i].State == then[i].State && (now[i].State == value.Null ||
+		now[i].State == value.Present && string(now[i].Text) == string(then[i].Text))
 }

@@ -42,10 +42,11 @@ type Rule struct {
 	Tests            []Test
 	Sensitive        []string // the columns of this rule's table, or keys of its message, that the files call sensitive; see Hides
 
-	source []byte // see Source
-	file   *ruleFile
-	node   *yaml.Node
-	on     text // the table's name
+	source  []byte // see Source
+	file    *ruleFile
+	node    *yaml.Node
+	on      text       // the table's name
+	against *cdc.Table // the table that it was checked against; nil of a message, and in a Source
 }
 
 // Source is the rule's own YAML, with what it takes from its file's top (sensitive): Revive reads it again. Its

@@ -1,0 +1,431 @@
+package rules
+
+import (
+	"bytes"
+	"cmp"
+	"math"
+	"math/bits"
+	"strconv"
+	"time"
+
+	"github.com/cockroachdb/apd/v3"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"postman/value"
+)
+
+// form is how a column's values are kept as scalars.
+type form uint8
+
+const (
+	formOther form = iota // as decoded values only: JSON, arrays, bytea
+	formText
+	formPadded // char(n)
+	formBool
+	formWhole
+	formNumber
+	formFloat
+	formInstant
+	formLocal
+	formDay
+)
+
+var forms = map[uint32]form{
+	pgtype.BPCharOID: formPadded, pgtype.BoolOID: formBool,
+	pgtype.Int2OID: formWhole, pgtype.Int4OID: formWhole, pgtype.Int8OID: formWhole, pgtype.OIDOID: formWhole,
+	pgtype.NumericOID: formNumber, pgtype.Float4OID: formFloat, pgtype.Float8OID: formFloat,
+	pgtype.TimestamptzOID: formInstant, pgtype.TimestampOID: formLocal, pgtype.DateOID: formDay,
+}
+
+// formOf is the form of a column with the base type, whose values an expression knows as t.
+func formOf(t typ, base uint32) form {
+	if f, ok := forms[base]; ok {
+		return f
+	}
+	if t.is(kindText, kindOpaque) {
+		return formText
+	}
+	return formOther
+}
+
+// scalar is a value in its canonical form: two are the same value if and only if they have the same fields (or the
+// decimals that big stands for are equal). It is compared and looked up without making a value of package value.
+type scalar struct {
+	state state
+	exp   int32
+	n     int64
+	text  []byte
+	big   *value.Decimal
+}
+
+// state says which fields of a scalar count.
+type state uint8
+
+const (
+	stateNull   state = iota
+	stateInt          // n: a whole number, a truth value (0 or 1), or microseconds since 2000
+	stateNum          // n × 10^exp where n has at most 18 digits and no zero at its end; else big
+	stateText         // text
+	stateOdd          // a value that has no such form: only its decoded value tells
+	stateAbsent       // a value that the stream does not carry, or that does not decode
+)
+
+// exactDigits is how many digits an int64 always holds.
+const exactDigits = 18
+
+// set takes a decoded value in, as a column of the form has it. It reports false where the value has no such form.
+func (s *scalar) set(f form, v any) bool {
+	*s = scalar{}
+	switch v := v.(type) {
+	case nil:
+		return true
+	case bool:
+		s.state, s.n = stateInt, int64(b2i(v))
+		return f == formBool
+	case string:
+		s.state, s.text = stateText, []byte(v)
+		return f == formText || f == formPadded
+	case int64, *value.Decimal, float64:
+		return s.setNumber(f, v)
+	case time.Time:
+		return f == formInstant && s.setMoment(v)
+	case value.LocalTime:
+		return (f == formLocal || f == formDay) && s.setMoment(v.Time)
+	case value.Date:
+		return (f == formLocal || f == formDay) && s.setMoment(v.Time)
+	case value.Infinity:
+		s.state, s.n = stateInt, math.MaxInt64*int64(v)
+		return f == formInstant || f == formLocal || f == formDay
+	}
+	return false
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (s *scalar) setNumber(f form, v any) bool {
+	n, isInt := v.(int64)
+	if isInt && f == formWhole {
+		s.state, s.n = stateInt, n
+		return true
+	}
+	d := decimal(v)
+	switch {
+	case f == formNumber || f == formFloat:
+		s.setDecimal(d)
+		return true
+	case f != formWhole || d.Form != apd.Finite:
+		return false
+	}
+	whole, err := d.Int64()
+	s.state, s.n = stateInt, whole
+	return err == nil
+}
+
+func (s *scalar) setDecimal(d *value.Decimal) {
+	s.state, s.big = stateNum, d
+	if d.Form != apd.Finite {
+		return
+	}
+	var r value.Decimal
+	r.Reduce(d)
+	if r.NumDigits() > exactDigits {
+		return
+	}
+	s.n, s.exp, s.big = r.Coeff.Int64(), r.Exponent, nil
+	if r.Negative {
+		s.n = -s.n
+	}
+}
+
+// epoch is where Postgres counts moments from; all that it knows lie within int64 microseconds of it.
+var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
+
+// setMoment reports false for what has no whole microseconds, and for dates beyond the year 290,000.
+func (s *scalar) setMoment(t time.Time) bool {
+	seconds, nanos := t.Unix()-epoch, int64(t.Nanosecond())
+	const most = 290_000 * 365 * 86_400
+	if seconds < -most || seconds > most || nanos%1000 != 0 {
+		return false
+	}
+	s.state, s.n = stateInt, seconds*1_000_000+nanos/1000
+	return true
+}
+
+// read takes a present value in as the stream has it, where it has the plain form that Postgres prints. Where it reports
+// false, package value decodes: nothing is accepted here that would be refused or differ there.
+func (s *scalar) read(f form, text []byte) bool {
+	switch f {
+	case formText:
+		s.state, s.text = stateText, text
+		return true
+	case formPadded:
+		s.state, s.text = stateText, bytes.TrimRight(text, " ")
+		return true
+	case formBool:
+		s.state, s.n = stateInt, int64(b2i(string(text) == "t"))
+		return s.n == 1 || string(text) == "f"
+	case formWhole:
+		s.state = stateInt
+		return s.readWhole(text)
+	case formNumber:
+		s.state, s.big = stateNum, nil
+		return s.readNumber(text)
+	case formFloat:
+		return s.readFloat(text)
+	case formInstant:
+		const utc = "+00"
+		n := len(text) - len(utc)
+		return n > 0 && string(text[n:]) == utc && s.readMoment(text[:n])
+	case formLocal:
+		return s.readMoment(text)
+	case formDay:
+		s.state = stateInt
+		days, ok := readDay(text)
+		s.n = days * 86_400_000_000
+		return ok && len(text) == 10
+	case formOther:
+	}
+	return false
+}
+
+// readWhole reads up to 18 digits with a sign.
+func (s *scalar) readWhole(text []byte) bool {
+	negative := len(text) > 0 && text[0] == '-'
+	if negative {
+		text = text[1:]
+	}
+	if len(text) == 0 || len(text) > exactDigits {
+		return false
+	}
+	n := int64(0)
+	for _, c := range text {
+		if c < '0' || c > '9' {
+			return false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	if negative {
+		n = -n
+	}
+	s.n = n
+	return true
+}
+
+// readNumber reads digits with a sign and a point among them, and up to 18 that count.
+func (s *scalar) readNumber(text []byte) bool {
+	negative := len(text) > 0 && text[0] == '-'
+	if negative {
+		text = text[1:]
+	}
+	n, exp, digits, point := int64(0), int32(0), 0, false
+	for i, c := range text {
+		switch {
+		case c == '.' && !point && i > 0 && i < len(text)-1:
+			point = true
+			continue
+		case c < '0' || c > '9':
+			return false
+		case n != 0 || c != '0':
+			digits++
+		}
+		if n = n*10 + int64(c-'0'); point {
+			exp--
+		}
+		if digits > exactDigits {
+			return false
+		}
+	}
+	if len(text) == 0 {
+		return false
+	}
+	if negative {
+		n = -n
+	}
+	s.n, s.exp = reduce(n, exp)
+	return true
+}
+
+// reduce takes the zeros off a number's end.
+func reduce(n int64, exp int32) (int64, int32) {
+	if n == 0 {
+		return 0, 0
+	}
+	for n%10 == 0 {
+		n, exp = n/10, exp+1
+	}
+	return n, exp
+}
+
+// readFloat reads the number that a float stands for: the shortest that reads back as the same float (see value.Compare).
+func (s *scalar) readFloat(text []byte) bool {
+	f, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || math.Abs(f) >= 1e18 || f != 0 && math.Abs(f) < 1e-9 || f != f {
+		return false
+	}
+	var digits [40]byte
+	s.state, s.big = stateNum, nil
+	return s.readNumber(strconv.AppendFloat(digits[:0], f, 'f', -1, 64))
+}
+
+// readMoment reads 2006-01-02 15:04:05.999999 of the years 1 to 9999.
+func (s *scalar) readMoment(text []byte) bool {
+	const whole = len("2006-01-02 15:04:05")
+	days, ok := readDay(text)
+	if !ok || len(text) < whole || text[10] != ' ' || text[13] != ':' || text[16] != ':' {
+		return false
+	}
+	hour, ok1 := two(text[11:])
+	minute, ok2 := two(text[14:])
+	second, ok3 := two(text[17:])
+	micros, ok4 := fraction(text[whole:])
+	if !ok1 || !ok2 || !ok3 || !ok4 || hour > 23 || minute > 59 || second > 59 {
+		return false
+	}
+	s.state, s.n = stateInt, (((days*24+hour)*60+minute)*60+second)*1_000_000+micros
+	return true
+}
+
+// fraction reads what may follow the seconds, in microseconds.
+func fraction(text []byte) (int64, bool) {
+	const most = len(".999999")
+	if len(text) == 0 {
+		return 0, true
+	}
+	if text[0] != '.' || len(text) == 1 || len(text) > most {
+		return 0, false
+	}
+	n := int64(0)
+	for i := 1; i < most; i++ {
+		digit := byte('0')
+		if i < len(text) {
+			digit = text[i]
+		}
+		if digit < '0' || digit > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(digit-'0')
+	}
+	return n, true
+}
+
+// readDay reads 2006-01-02 at the beginning of a text, of the years 1 to 9999, as days since 2000.
+func readDay(text []byte) (int64, bool) {
+	if len(text) < len("2006-01-02") || text[4] != '-' || text[7] != '-' {
+		return 0, false
+	}
+	century, ok1 := two(text)
+	rest, ok2 := two(text[2:])
+	month, ok3 := two(text[5:])
+	day, ok4 := two(text[8:])
+	year := century*100 + rest
+	if !ok1 || !ok2 || !ok3 || !ok4 || year < 1 || month < 1 || month > 12 || day < 1 || day > daysIn(year, month) {
+		return 0, false
+	}
+	return daysSince2000(year, month, day), true
+}
+
+func two(text []byte) (int64, bool) {
+	a, b := text[0]-'0', text[1]-'0'
+	return int64(a)*10 + int64(b), a <= 9 && b <= 9
+}
+
+func daysIn(year, month int64) int64 {
+	switch month {
+	case 4, 6, 9, 11:
+		return 30
+	case 2:
+		if year%4 == 0 && (year%100 != 0 || year%400 == 0) {
+			return 29
+		}
+		return 28
+	}
+	return 31
+}
+
+// daysSince2000 counts days of the Gregorian calendar, in years that begin in March: then the leap day is the last one
+// and a month's beginning is a linear function of its number.
+func daysSince2000(year, month, day int64) int64 {
+	if month <= 2 {
+		year, month = year-1, month+12
+	}
+	const march2000 = 2000*365 + 2000/4 - 2000/100 + 2000/400 // days from March of year 0
+	return year*365 + year/4 - year/100 + year/400 - march2000 + (153*(month-3)+2)/5 + day - 1 + 60
+}
+
+// compare orders two scalars of the same state, and is 0 for equal ones: value.Compare on the values they stand for.
+func (s *scalar) compare(t *scalar) int {
+	switch s.state {
+	case stateInt:
+		return cmp.Compare(s.n, t.n)
+	case stateText:
+		return bytes.Compare(s.text, t.text)
+	case stateNum:
+		return s.compareNumber(t)
+	case stateNull, stateOdd, stateAbsent:
+	}
+	return 0
+}
+
+// equal is compare == 0, quicker.
+func (s *scalar) equal(t *scalar) bool {
+	if s.big != nil || t.big != nil {
+		return s.compare(t) == 0
+	}
+	return s.n == t.n && s.exp == t.exp && bytes.Equal(s.text, t.text)
+}
+
+func (s *scalar) compareNumber(t *scalar) int {
+	switch {
+	case s.big != nil || t.big != nil:
+		c, _ := value.Compare(s.number(), t.number())
+		return c
+	case s.exp == t.exp || s.n == 0 || t.n == 0 || (s.n < 0) != (t.n < 0):
+		return cmp.Compare(s.n, t.n)
+	}
+	// Of the same sign: the one with the longer whole part is farther from 0. Else both have 18 digits at most behind the
+	// first, and fit an int64 in the unit of the finer one.
+	a, b := int64(decimals(s.n))+int64(s.exp), int64(decimals(t.n))+int64(t.exp)
+	switch {
+	case a != b && s.n > 0:
+		return cmp.Compare(a, b)
+	case a != b:
+		return cmp.Compare(b, a)
+	case s.exp > t.exp:
+		return cmp.Compare(s.n*powers[s.exp-t.exp], t.n)
+	}
+	return cmp.Compare(s.n, t.n*powers[t.exp-s.exp])
+}
+
+// powers are those of ten that an int64 holds.
+var powers = func() (p [exactDigits + 1]int64) {
+	p[0] = 1
+	for i := range exactDigits {
+		p[i+1] = p[i] * 10
+	}
+	return p
+}()
+
+// decimals is how many digits a number has, 0 of 0.
+func decimals(n int64) int {
+	if n < 0 {
+		n = -n
+	}
+	const log2 = 1233 // of 10, by 4096
+	d := bits.Len64(uint64(n)) * log2 >> 12
+	if n >= powers[d] && n != 0 {
+		d++
+	}
+	return d
+}
+
+func (s *scalar) number() *value.Decimal {
+	if s.big != nil {
+		return s.big
+	}
+	return apd.New(s.n, s.exp)
+}
