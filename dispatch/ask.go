@@ -9,12 +9,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"postman/rules"
 	"postman/value"
 )
 
 // statement is a query with its parameters, in text form.
 type statement struct {
-	what   string // for reasons: which query, with its place
+	what   string     // for reasons: which query, with its place
+	of     *rules.SQL // the rule's query that it is; nil: one of our own
 	sql    string
 	oids   []uint32
 	values [][]byte // nil: NULL
@@ -269,6 +271,11 @@ func (t talk) rows(what string) (answer, error) {
 	if !ok {
 		return fail(fmt.Errorf("the server answered out of turn (%T)", result))
 	}
+	return collect(what, r)
+}
+
+// collect reads a result to its end.
+func collect(what string, r *pgconn.ResultReader) (answer, error) {
 	a, size := answer{columns: columns(r.FieldDescriptions())}, 0
 	for r.NextRow() {
 		row, n := datums(r.Values())
@@ -277,7 +284,7 @@ func (t talk) rows(what string) (answer, error) {
 		}
 	}
 	if _, err := r.Close(); err != nil {
-		return fail(err)
+		return answer{}, &askError{kind: kindOf(err), what: what, err: err}
 	}
 	return a, nil
 }

@@ -17,7 +17,7 @@ import (
 // for queries that ask about one.
 func (d *draft) bind(what string, sql *rules.SQL, to value.Row) (statement, error) {
 	s := statement{
-		what: fmt.Sprintf("%s (%s:%d)", what, sql.Place.File, sql.Place.Line), sql: sql.Text,
+		what: fmt.Sprintf("%s (%s:%d)", what, sql.Place.File, sql.Place.Line), of: sql, sql: sql.Text,
 		oids: make([]uint32, len(sql.Params)), values: make([][]byte, len(sql.Params)),
 	}
 	for i, p := range sql.Params {

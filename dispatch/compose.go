@@ -51,37 +51,49 @@ type composer struct {
 }
 
 // compose renders one mail by the live templates. An error, and even a panic, is this mail's alone.
-func (c *composer) compose(d *draft, to recipient, cc []string, resend uint32, l loaded) (_ letter, err error) {
+func (c *composer) compose(d *draft, to recipient, cc []string, resend uint32, l loaded) (letter, error) {
+	made, _, err := c.composeParts(d, to, cc, resend, l)
+	return made, err
+}
+
+// composeParts is compose, and the parts that the mail was made of.
+func (c *composer) composeParts(d *draft, to recipient, cc []string, resend uint32, l loaded) (_ letter, m templates.Mail, err error) {
 	defer func() { err = d.veil(err) }()
 	defer caught(&err)
 	data, err := with(d.data, to, l)
 	if err != nil {
-		return letter{}, err
+		return letter{}, m, err
 	}
-	zone, note := c.zoneOf(d.rule, to)
-	locale := cmp.Or(to.text(localeColumn), d.rule.Locale, c.locale)
-	m, err := c.templates().Render(d.rule.Template, templates.Context{Locale: locale, Zone: zone}, data)
+	where, note := c.contextOf(d.rule, to)
+	m, err = c.templates().Render(d.rule.Template, where, data)
 	if err != nil {
 		if hidden := withheld(d.facts); hidden != "" {
-			return letter{}, fmt.Errorf("%w (without %s)", err, hidden)
+			return letter{}, m, fmt.Errorf("%w (without %s)", err, hidden)
 		}
-		return letter{}, err
+		return letter{}, m, err
 	}
 	from, replyTo, err := c.senders(d)
 	if err != nil {
-		return letter{}, err
+		return letter{}, m, err
 	}
 	id := messageID(c.store, d.position, d.ruleID, to.address, resend) + "@" + domainOf(from.Address)
 	msg, err := c.message(m, from, replyTo, to, cc)
 	if err != nil {
-		return letter{}, err
+		return letter{}, m, err
 	}
 	msg.SetMessageIDWithValue(id)
 	var body bytes.Buffer
 	if _, err := msg.WriteTo(&body); err != nil {
-		return letter{}, fmt.Errorf("writing the mail: %w", err)
+		return letter{}, m, fmt.Errorf("writing the mail: %w", err)
 	}
-	return letter{messageID: "<" + id + ">", subject: m.Subject, body: body.Bytes(), note: note}, nil
+	return letter{messageID: "<" + id + ">", subject: m.Subject, body: body.Bytes(), note: note}, m, nil
+}
+
+// contextOf is the recipient's language and time zone, or else the rule's or the configuration's, and what an operator may want to
+// know of them.
+func (c *composer) contextOf(r *rules.Rule, to recipient) (_ templates.Context, note string) {
+	zone, note := c.zoneOf(r, to)
+	return templates.Context{Locale: cmp.Or(to.text(localeColumn), r.Locale, c.locale), Zone: zone}, note
 }
 
 // caught makes an error of a panic, with the place where it began.

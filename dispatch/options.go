@@ -137,18 +137,9 @@ func (o *Options) check() (*composer, error) {
 	need(o.Store != nil && o.Lookup != nil && o.Rules != nil && o.Templates != nil, "store, look-ups, rules and templates are needed")
 	need(o.Mode == DryRun || o.Relay.Host != "", "no relay: set SMTP_URL")
 	need(o.From != "", "no sender: set POSTMAN_FROM to an address, as in CRM <crm@example.com>")
-	c := &composer{templates: o.Templates, domains: o.Domains, locale: o.Locale, zone: o.Zone}
-	mailboxes := map[string]struct {
-		text string
-		to   **netmail.Address
-	}{"from": {o.From, &c.from}, "reply_to": {o.ReplyTo, &c.replyTo}}
-	for name, m := range mailboxes {
-		if m.text != "" {
-			var err error
-			if *m.to, err = parseMailbox(m.text); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", name, err))
-			}
-		}
+	c, err := o.composer()
+	if err != nil {
+		errs = append(errs, err)
 	}
 	if o.Bounce != "" {
 		var err error
@@ -168,4 +159,23 @@ func (o *Options) check() (*composer, error) {
 	o.Bounce = cmp.Or(o.Bounce, c.from.Address)
 	c.store = o.Store.ID()
 	return c, nil
+}
+
+// composer is what makes the mails. An empty From is left to check.
+func (o *Options) composer() (*composer, error) {
+	c := &composer{templates: o.Templates, domains: o.Domains, locale: o.Locale, zone: o.Zone}
+	var errs []error
+	for _, m := range []struct {
+		name, text string
+		to         **netmail.Address
+	}{{"from", o.From, &c.from}, {"reply_to", o.ReplyTo, &c.replyTo}} {
+		if m.text == "" {
+			continue
+		}
+		var err error
+		if *m.to, err = parseMailbox(m.text); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", m.name, err))
+		}
+	}
+	return c, errors.Join(errs...)
 }

@@ -32,8 +32,13 @@ type research struct {
 	served   []int    // which of audience.to own belongs to
 }
 
+// Asker answers the queries of rules: a [Lookup], or what a rehearsal has in its place.
+type Asker interface {
+	ask(ctx context.Context, a asking) ([]answer, error)
+}
+
 // do runs the look-up.
-func (r *research) do(ctx context.Context, l *Lookup) error {
+func (r *research) do(ctx context.Context, l Asker) error {
 	main := r.main
 	if r.stale() {
 		main = r.afterReread
