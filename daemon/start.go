@@ -196,5 +196,9 @@ func (d *Daemon) recover(ctx context.Context) error {
 	if r != (outbox.Recovered{}) {
 		d.log.Warn("the last run ended in the middle of its work", "sent_again", r.Requeued, "uncertain", r.Uncertain, "provisional", r.Discarded)
 	}
+	if r.GivenUp > 0 {
+		d.report.report(ctx, fmt.Errorf("%d matches or messages were given up: %d processes in a row ended with them in hand, and they may be why"+
+			"\n  → postman outbox list --state failed; once the cause is gone, postman outbox retry", r.GivenUp, outbox.MostInterrupted), "", "interrupted")
+	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postman/outbox"
+	"postman/rules"
 )
 
 // work expands matches and renders messages, one task after the other, until ctx ends. What it brings to the store and to the
@@ -84,6 +85,11 @@ func (d *Dispatcher) expansion(ctx context.Context, t *task) (expanded, error) {
 	if err != nil {
 		return x, err
 	}
+	if m.Undecided {
+		if x.State, x.Reason, err = draft.decide(); err != nil || x.State != outbox.MatchPending {
+			return x, draft.veil(err)
+		}
+	}
 	r := &research{draft: draft, match: m, limit: draft.rule.MaxRecipients, first: d.first(m)}
 	if m.Released {
 		r.limit = 0 // an operator has looked at it
@@ -106,6 +112,20 @@ func (d *Dispatcher) expansion(ctx context.Context, t *task) (expanded, error) {
 		return x, nil
 	}
 	return x, d.write(ctx, m, r, &x)
+}
+
+// decide tries the rule on a change on which it could not be tried when that came. Only a change that it matches is worth a mail.
+func (d *draft) decide() (outbox.MatchState, string, error) {
+	v := d.rule.Decide(d.facts)
+	switch {
+	case v.Err != nil:
+		return 0, "", fmt.Errorf("trying the rule again: %w", v.Err)
+	case v.Truth == rules.Undetermined:
+		return 0, "", fmt.Errorf("trying the rule again: the stream did not carry %s", v.Missing)
+	case v.Truth == rules.False:
+		return outbox.MatchCancelled, "tried again, the rule does not match this change", nil
+	}
+	return outbox.MatchPending, "", nil
 }
 
 // expired says whether a time is over.

@@ -27,6 +27,10 @@ type Hash [sha256.Size]byte
 // HashOf is the SHA-256 of a text.
 func HashOf(text []byte) Hash { return sha256.Sum256(text) }
 
+// MostInterrupted is how many processes in a row may end with a match or message in hand. It may be what ends them: the next
+// [Store.Recover] gives it up, so that a mail that breaks the daemon does not break it for ever.
+const MostInterrupted = 5
+
 // Source is a replicated database, as the store knows it.
 type Source struct {
 	ID         uint32
@@ -138,8 +142,10 @@ type Match struct {
 	HoldUncertain bool
 	Silent        bool // it was made while nothing was let out, see [NewMatch]: its messages end as not-sent
 	Released      bool // an operator released it: what held it must not hold it again
-	Attempts      int  // expansions that did not come to an end
-	Created       time.Time
+	// Undecided says that it came as failed, since its rule could not be tried on the change: whoever retries it tries that first.
+	Undecided bool
+	Attempts  int // expansions that did not come to an end
+	Created   time.Time
 }
 
 // NewMessage is a message on its way into the store.

@@ -12,7 +12,8 @@ import (
 // made its effect durable. Writers commit in groups: the one way to be fast is to call at the same time.
 //
 // Claims: a claimed match or message is this process's to finish, by Expand, Start or Record; nobody else is given
-// it meanwhile. A claim dies with its process. An operator may still cancel what is claimed, up to the moment when it is
+// it meanwhile. A claim dies with its process, and that is counted: what has been in hand at several such deaths in a row may
+// be their cause, and is then given out in ever smaller company, at last alone, before it is given up ([MostInterrupted]). An operator may still cancel what is claimed, up to the moment when it is
 // sending; whoever holds the claim learns it from Expand, Start or Record.
 //
 // Errors: [ErrState] refuses one match or message and leaves nothing undone but that. After any other error of a method
@@ -23,7 +24,8 @@ type Store interface {
 	Close() error
 
 	// Recover is called once, by the daemon, before anything else: it discards provisional matches and returns
-	// `sending` messages that a dead process left to `uncertain`, or to the queue where they do not hold.
+	// `sending` messages that a dead process left to `uncertain`, or to the queue where they do not hold. What MostInterrupted
+	// processes have ended with becomes failed.
 	Recover(ctx context.Context, now time.Time) (Recovered, error)
 
 	// Source returns the named source, or ErrNotFound.
@@ -66,7 +68,7 @@ type Store interface {
 	// dropped; dead, failed and uncertain ones keep theirs for a retry. ErrState: the outcomes that it names were refused, since
 	// their messages are not where that outcome is possible; all others are stored.
 	Record(ctx context.Context, outcomes []Outcome) error
-	// Release gives up claims that came to nothing.
+	// Release gives up claims that came to nothing, in good order.
 	Release(matches, messages []int64)
 	// NextDue is when the next unclaimed match or message is due; zero: none.
 	NextDue(ctx context.Context) (time.Time, error)
@@ -110,6 +112,7 @@ type Recovered struct {
 	Discarded int // provisional matches
 	Requeued  int // sending messages that go out again, with the same Message-ID
 	Uncertain int // sending messages that wait for an operator
+	GivenUp   int // matches and messages that MostInterrupted processes ended with
 }
 
 // Filter selects matches or messages. Zero fields select all.

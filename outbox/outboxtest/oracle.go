@@ -23,6 +23,8 @@ type oracleMatch struct {
 	outbox.Match
 	blanked []byte
 	claimed bool
+	begun   int // claims that did not come to an end
+	suspect int // begun, when that was found at the start of the process
 }
 
 type oracleMessage struct {
@@ -31,6 +33,8 @@ type oracleMessage struct {
 	claimed  bool // by us: queued and to be started, or sending
 	started  bool
 	finished bool
+	begun    int
+	suspect  int
 }
 
 // What may happen, in the words of docs/states.md.
@@ -83,6 +87,7 @@ func (o *oracle) commit(t *outbox.Transaction, names map[uint32]string, now time
 		m := &oracleMatch{blanked: n.Blanked, Match: outbox.Match{
 			Position: p, Tx: t.Tx, Rule: n.Rule, RuleName: names[n.Rule], Version: n.Version, Shape: n.Shape, Op: n.Op, Change: n.Change,
 			State: n.State, Reason: n.Reason, Due: n.Due, Expires: n.Expires, Priority: n.Priority, HoldUncertain: n.HoldUncertain, Silent: n.Silent, Created: now,
+			Undecided: n.State == outbox.MatchFailed,
 		}}
 		if waits := n.State == outbox.MatchPending || n.State == outbox.MatchHeld; waits && t.Muted != "" {
 			m.State, m.Reason = outbox.MatchMuted, t.Muted
@@ -110,7 +115,7 @@ func (o *oracle) expand(m *oracleMatch, e *outbox.Expansion, now time.Time) (sen
 	if !possible {
 		return nil, false
 	}
-	m.State, m.Reason = e.State, e.Reason
+	m.State, m.Reason, m.begun, m.suspect = e.State, e.Reason, 0, 0
 	if e.State == outbox.MatchPending {
 		m.Due = e.Due
 		m.Attempts++
@@ -137,6 +142,9 @@ func (o *oracle) queue(m *oracleMatch, g outbox.NewMessage, now time.Time) *orac
 	}}
 	n.claimed = g.State == outbox.MessageSending
 	n.started = n.claimed
+	if n.claimed {
+		n.begun = 1
+	}
 	o.messages = append(o.messages, n)
 	o.settle(n)
 	return n
@@ -182,7 +190,7 @@ func (o *oracle) record(n *oracleMessage, out *outbox.Outcome) bool {
 	if !possible {
 		return false
 	}
-	n.State, n.Reason, n.Reply = out.State, out.Reason, out.Reply
+	n.State, n.Reason, n.Reply, n.begun, n.suspect = out.State, out.Reason, out.Reply, 0, 0
 	if out.State == outbox.MessageUncertain && !n.HoldUncertain {
 		n.State = outbox.MessageQueued
 	}
@@ -207,7 +215,7 @@ func (o *oracle) act(a outbox.Action, f *outbox.Filter, reason string, now time.
 		n.State.UnmarshalText([]byte(to)) //nolint:errcheck // of our own table
 		n.Reason = reason
 		if a == outbox.Retry {
-			n.Due, n.Attempts = now, 0
+			n.Due, n.Attempts, n.begun = now, 0, 0
 		}
 		n.Released = n.Released || a == outbox.Release
 		o.settle(n)
@@ -221,7 +229,7 @@ func (o *oracle) act(a outbox.Action, f *outbox.Filter, reason string, now time.
 		m.State.UnmarshalText([]byte(to)) //nolint:errcheck // of our own table
 		m.Reason = reason
 		if a == outbox.Retry {
-			m.Due, m.Attempts = now, 0
+			m.Due, m.Attempts, m.begun = now, 0, 0
 		}
 		m.Released = m.Released || a == outbox.Release
 	}
@@ -248,10 +256,26 @@ func selectsMatch(f *outbox.Filter, m *oracleMatch) bool {
 // die forgets what a process knows, and recovers.
 func (o *oracle) die(now time.Time) (r outbox.Recovered) {
 	for _, m := range o.matches {
-		m.claimed = false
+		if m.State == outbox.MatchPending && m.begun >= outbox.MostInterrupted {
+			m.State, m.Reason = outbox.MatchFailed, ownWords
+			r.GivenUp++
+		}
+		m.claimed, m.suspect = false, 0
+		if m.State == outbox.MatchPending {
+			m.suspect = m.begun
+		}
 	}
 	for _, n := range o.messages {
-		if n.State == outbox.MessageSending {
+		sending := n.State == outbox.MessageSending
+		switch {
+		case (n.State == outbox.MessageQueued || sending && !n.HoldUncertain) && n.begun >= outbox.MostInterrupted:
+			n.State, n.Reason = outbox.MessageFailed, ownWords
+			if sending {
+				n.Attempts++
+			}
+			r.GivenUp++
+			o.settle(n)
+		case sending:
 			n.State, n.Due, n.Reason = outbox.MessageQueued, now, ownWords
 			n.Attempts++
 			if n.HoldUncertain {
@@ -262,7 +286,10 @@ func (o *oracle) die(now time.Time) (r outbox.Recovered) {
 			}
 			o.settle(n)
 		}
-		n.claimed, n.started = false, false
+		n.claimed, n.started, n.suspect = false, false, 0
+		if n.State == outbox.MessageQueued {
+			n.suspect = n.begun
+		}
 	}
 	for _, s := range o.spilled {
 		r.Discarded += len(s)
@@ -295,6 +322,29 @@ func (o *oracle) blank(now time.Time) int {
 	}
 	return n
 }
+
+// admits says whether something may be given out beside the suspects that are in hand.
+func (o *oracle) admits(suspect int) bool {
+	if suspect < 2 {
+		return true
+	}
+	together, inHand := companies[min(suspect, 4)], 0
+	count := func(claimed bool, n int) {
+		if claimed && n >= 2 {
+			together, inHand = min(together, companies[min(n, 4)]), inHand+1
+		}
+	}
+	for _, m := range o.matches {
+		count(m.claimed, m.suspect)
+	}
+	for _, n := range o.messages {
+		count(n.claimed, n.suspect)
+	}
+	return inHand < together
+}
+
+// companies are how many suspects may be in hand together, by the deaths that they have seen.
+var companies = map[int]int{2: 16, 3: 4, 4: 1}
 
 // due returns the matches that are free and due, in the order of claims.
 func (o *oracle) due(now time.Time) []*oracleMatch {

@@ -22,7 +22,7 @@ type move[S outbox.MatchState | outbox.MessageState] struct {
 var messageMoves = map[outbox.Action]move[outbox.MessageState]{
 	outbox.Retry: {
 		from: []outbox.MessageState{outbox.MessageDead, outbox.MessageFailed, outbox.MessageUncertain},
-		to:   outbox.MessageQueued, set: `, due = ?, attempts = 0, finished = NULL`,
+		to:   outbox.MessageQueued, set: `, due = ?, attempts = 0, begun = 0, finished = NULL`,
 	},
 	outbox.Cancel: {
 		from: []outbox.MessageState{outbox.MessageQueued},
@@ -42,7 +42,7 @@ var messageMoves = map[outbox.Action]move[outbox.MessageState]{
 var matchMoves = map[outbox.Action]move[outbox.MatchState]{
 	outbox.Retry: {
 		from: []outbox.MatchState{outbox.MatchFailed},
-		to:   outbox.MatchPending, set: `, due = ?, attempts = 0`,
+		to:   outbox.MatchPending, set: `, due = ?, attempts = 0, begun = 0`,
 	},
 	outbox.Cancel: {
 		from: []outbox.MatchState{outbox.MatchPending},

@@ -113,6 +113,7 @@ type arrival struct {
 	tx, id      int64
 	state       outbox.MatchState
 	reason      string
+	claim       bool // it is claimed as it comes
 }
 
 // adopt makes the matches that a transaction spilled its own.
@@ -161,14 +162,18 @@ func (w *writer) take(in *incoming, most int) ([]outbox.Match, error) {
 	var arrivals []arrival
 	for _, t := range in.accepted {
 		for i := range t.Matches {
-			arrivals = append(arrivals, arrive(t, &t.Matches[i]))
+			a := arrive(t, &t.Matches[i])
+			if a.claim = most > 0 && a.state == outbox.MatchPending && !a.due(in.now).After(in.now); a.claim {
+				most--
+			}
+			arrivals = append(arrivals, a)
 		}
 	}
 	stored, err := w.addMatches(arrivals, in.now)
 	if err != nil {
 		return nil, err
 	}
-	return w.offerMatches(in, stored, most), nil
+	return w.offerMatches(in, stored), nil
 }
 
 // arrive is a match as it enters the store, after what its transaction says of it.
@@ -210,17 +215,19 @@ func (w *writer) addTransactions(in *incoming) error {
 	return nil
 }
 
-// offerMatches claims the first of the new matches that are due for the caller, and leaves the others to whoever asks.
-func (w *writer) offerMatches(in *incoming, stored []arrival, most int) []outbox.Match {
-	claimed := make([]outbox.Match, 0, max(0, min(most, len(stored))))
+// due is when the match is to be expanded.
+func (a *arrival) due(now time.Time) time.Time { return rounded(or(a.Due, now)) }
+
+// offerMatches claims those of the new matches that are for the caller, and leaves the others to whoever asks.
+func (w *writer) offerMatches(in *incoming, stored []arrival) []outbox.Match {
+	var claimed []outbox.Match
 	for i := range stored {
 		a := &stored[i]
 		if a.state != outbox.MatchPending {
 			continue
 		}
-		due := rounded(or(a.Due, in.now))
-		at := key{due: due.UnixMicro(), group: a.tx, id: a.id}
-		if len(claimed) >= most || due.After(in.now) {
+		at := key{due: a.due(in.now).UnixMicro(), group: a.tx, id: a.id}
+		if !a.claim {
 			w.offer(matches, a.Priority, at)
 			continue
 		}
@@ -239,7 +246,7 @@ func (w *writer) match(in *incoming, a *arrival) outbox.Match {
 	return outbox.Match{
 		ID: a.id, Position: position.Position{Source: in.batch.Source, Epoch: in.batch.Epoch, LSN: t.LSN, Ordinal: a.Ordinal}, Tx: t,
 		Rule: a.Rule, RuleName: w.known.rules[a.Rule], Version: a.Version, Shape: a.Shape, Op: a.Op, Change: a.Change,
-		State: a.state, Reason: a.reason, Due: rounded(or(a.Due, in.now)), Expires: rounded(a.Expires), Priority: a.Priority, Key: a.Key,
+		State: a.state, Reason: a.reason, Due: a.due(in.now), Expires: rounded(a.Expires), Priority: a.Priority, Key: a.Key,
 		HoldUncertain: a.HoldUncertain, Silent: a.Silent, Created: rounded(in.now),
 	}
 }

@@ -34,6 +34,9 @@ func (s *Store) ClaimMatches(ctx context.Context, now time.Time, n int) ([]outbo
 			if err != nil {
 				return err
 			}
+			if err := w.begun(matches, at.id); err != nil {
+				return err
+			}
 			claimed = append(claimed, m)
 			m.Change = nil
 			w.claim(matches, claim{key: at, priority: m.Priority, sensitive: sensitive, match: &m})
@@ -59,6 +62,9 @@ func (s *Store) ClaimMessages(ctx context.Context, now time.Time, n int) ([]outb
 			if err != nil {
 				return err
 			}
+			if err := w.begun(messages, at.id); err != nil {
+				return err
+			}
 			claimed = append(claimed, m)
 			w.claim(messages, claim{key: at, priority: m.Priority, sensitive: sensitive, hold: m.HoldUncertain})
 		}
@@ -80,11 +86,16 @@ func (s *Store) Release(matchIDs, messageIDs []int64) {
 func (s *Store) NextDue(ctx context.Context) (time.Time, error) {
 	next := int64(math.MaxInt64)
 	err := s.write(ctx, "looking for what is due next", func(w *writer) error {
+		l := w.claims.lineup()
 		for k := range selectDue {
 			for p := range outbox.Bulk + 1 {
-				err := w.walk(kind(k), p, math.MaxInt64, func(at key) bool {
+				err := w.walk(kind(k), p, math.MaxInt64, func(at key) visited {
+					if alone := l; !alone.admit(kind(k), at.id) {
+						next = min(next, max(at.due, time.Now().Add(again).UnixMicro()))
+						return skipped
+					}
 					next = min(next, at.due)
-					return false
+					return stopped
 				})
 				if err != nil {
 					return err
@@ -102,13 +113,17 @@ func (s *Store) NextDue(ctx context.Context) (time.Time, error) {
 // due returns the first n of a kind that are due and free, in the order of claims.
 func (w *writer) due(k kind, now time.Time, n int) ([]key, error) {
 	var found []key
+	l := w.claims.lineup()
 	for p := range outbox.Bulk + 1 {
-		err := w.walk(k, p, now.UnixMicro(), func(at key) bool {
-			if len(found) >= n {
-				return false
+		err := w.walk(k, p, now.UnixMicro(), func(at key) visited {
+			switch {
+			case len(found) >= n:
+				return stopped
+			case !l.admit(k, at.id):
+				return skipped
 			}
 			found = append(found, at)
-			return true
+			return taken
 		})
 		if err != nil {
 			return nil, err
@@ -117,13 +132,23 @@ func (w *writer) due(k kind, now time.Time, n int) ([]key, error) {
 	return found, nil
 }
 
+// visited is what a visit does to what it finds.
+type visited uint8
+
+const (
+	taken   visited = iota // it is claimed
+	skipped                // it is left for later, and the walk goes on
+	stopped                // it is left, and the walk ends
+)
+
 // walk visits what is free of a kind and priority and due by a time, from the mark on, and moves the mark over all that is
-// not free and all that visit takes, until visit does not.
-func (w *writer) walk(k kind, p outbox.Priority, until int64, visit func(key) bool) error {
+// not free and all that visit takes, up to the first that it does not.
+func (w *writer) walk(k kind, p outbox.Priority, until int64, visit func(key) visited) error {
 	c := w.claims
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for mark := &c.marks[k][p]; ; {
+	mark, left := c.marks[k][p], false
+	for {
 		var read []key
 		err := w.each(selectDue[k], func(scan scanner) error {
 			var at key
@@ -136,10 +161,18 @@ func (w *writer) walk(k kind, p outbox.Priority, until int64, visit func(key) bo
 		}
 		for _, at := range read {
 			_, held := c.held[k][at.id]
-			if hidden := k == matches && w.known.provisional[at.group]; !held && !hidden && !visit(at) {
-				return nil
+			if hidden := k == matches && w.known.provisional[at.group]; !held && !hidden {
+				switch visit(at) {
+				case taken:
+				case skipped:
+					left = true
+				case stopped:
+					return nil
+				}
 			}
-			*mark = at
+			if mark = at; !left {
+				c.marks[k][p] = at
+			}
 		}
 		if len(read) < page {
 			return nil

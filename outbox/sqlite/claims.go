@@ -55,6 +55,9 @@ type claims struct {
 	mu    sync.Mutex
 	held  [2]map[int64]claim
 	marks [2][outbox.Bulk + 1]key
+
+	suspects [2]map[int64]int // what dead processes had in hand, and how many of them; since Recover
+	released [2][]int64       // claims that came to nothing, and are still counted as begun
 }
 
 func newClaims() *claims {
@@ -111,6 +114,7 @@ func (c *claims) free(k kind, ids ...int64) {
 		if held, ok := c.held[k][id]; ok && !held.sending {
 			delete(c.held[k], id)
 			c.back(k, held.priority, held.key)
+			c.released[k] = append(c.released[k], id)
 		}
 	}
 }

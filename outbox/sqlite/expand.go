@@ -74,16 +74,17 @@ func (w *writer) moveMatch(e *outbox.Expansion, held claim, now time.Time) (int,
 		next.due, tries = or(e.Due, now).UnixMicro(), 1
 		w.offer(matches, held.priority, next)
 	}
-	n, err := w.exec(`UPDATE matches SET state = ?, reason = ?, due = ?, attempts = attempts + ? WHERE id = ? AND state = ?`,
+	n, err := w.exec(`UPDATE matches SET state = ?, reason = ?, due = ?, attempts = attempts + ?, begun = 0 WHERE id = ? AND state = ?`,
 		int64(e.State), e.Reason, next.due, tries, e.Match, int64(outbox.MatchPending))
 	if err != nil {
 		return 0, fmt.Errorf("storing its state: %w", err)
 	}
+	w.cleared(matches, e.Match)
 	return n, nil
 }
 
 var insertMessages = newInsertion("messages", "(match, address_key, resend)", "id", "match", "address", "address_key", "resend", "state", "reason",
-	"due", "priority", "lease", "created", "finished", "recipient", "cc", "message_id", "subject", "body")
+	"due", "priority", "lease", "created", "finished", "recipient", "cc", "message_id", "subject", "body", "begun")
 
 // newcomer is a message that a match gets, under the id that it is to have.
 type newcomer struct {
@@ -138,6 +139,7 @@ func (m newcomer) values(held claim, now time.Time) []any {
 	return []any{
 		m.id, held.id, m.Address, address[:], int64(m.Resend), int64(m.State), m.Reason, or(m.Due, now).UnixMicro(), int64(held.priority),
 		micros(m.Lease), now.UnixMicro(), finished, absent(m.Recipient), list(m.CC), m.MessageID, m.Subject, body,
+		truth(m.State == outbox.MessageSending),
 	}
 }
 

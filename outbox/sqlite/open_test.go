@@ -198,6 +198,41 @@ func TestMigrations(t *testing.T) {
 	}
 }
 
+// TestMigrateFromFirst opens a store as the first version left it: what it holds is there, and failed matches are tried again
+// before they are sent.
+func TestMigrateFromFirst(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "postman.db")
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := os.ReadFile("migrations/0001_outbox.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range []string{
+		string(first), `PRAGMA application_id = 0x706f7374`, `PRAGMA user_version = 1`,
+		`INSERT INTO meta VALUES ('id', 'first')`, `INSERT INTO rules VALUES (1, 'notify')`, `INSERT INTO texts VALUES (1, zeroblob(32), x'00')`,
+		`INSERT INTO transactions VALUES (1, 1, 1, 10, 20, 7, 0, '', NULL)`,
+		`INSERT INTO matches (id, tx, ordinal, rule, version, op, state, reason, due, priority, key, hold_uncertain, silent, created, change)
+			VALUES (1, 1, 0, 1, 1, 'insert', 8, 'it could not be tried', 0, 1, '', 0, 0, 0, x'01'), (2, 1, 1, 1, 1, 'insert', 0, '', 0, 1, '', 0, 0, 0, x'01')`,
+	} {
+		if _, err := db.Exec(statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, path)
+	defer s.Close()
+	found, err := s.Matches(t.Context(), outbox.Filter{})
+	if err != nil || len(found) != 2 || s.ID() != "first" || found[0].Undecided || !found[1].Undecided {
+		t.Errorf("matches %+v, %v", found, err)
+	}
+}
+
 // pragma asks a database file, as anybody could.
 func pragma(t *testing.T, path, name string) string {
 	t.Helper()

@@ -74,7 +74,7 @@ func (s *Store) Record(ctx context.Context, outcomes []outbox.Outcome) error {
 
 // An outcome takes a message that is still where its claim left it to its next state.
 const (
-	recordKeeping = `UPDATE messages SET state = ?, reason = ?, reply = ?, due = ?, attempts = attempts + ?, finished = ?, lease = NULL`
+	recordKeeping = `UPDATE messages SET state = ?, reason = ?, reply = ?, due = ?, attempts = attempts + ?, finished = ?, lease = NULL, begun = 0`
 	recordAtState = ` WHERE id = ? AND state = ?`
 	keepBody      = recordKeeping + recordAtState
 	dropBody      = recordKeeping + `, body = NULL` + recordAtState
@@ -102,6 +102,7 @@ func (w *writer) record(o *outbox.Outcome, now time.Time) (refused, err error) {
 		return nil, err
 	}
 	w.unclaim(messages, o.Message)
+	w.cleared(messages, o.Message)
 	if moved == 0 {
 		return w.refuse(messages, o.Message, to, claimed)
 	}

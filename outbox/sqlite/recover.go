@@ -23,12 +23,17 @@ func (s *Store) Recover(ctx context.Context, now time.Time) (outbox.Recovered, e
 		if r.Discarded, err = w.discardAll(); err != nil {
 			return err
 		}
+		if r.GivenUp, err = w.giveUp(now); err != nil {
+			return err
+		}
 		if r.Requeued, err = w.abandon(outbox.MessageQueued, now, nil, false); err != nil {
 			return err
 		}
-		r.Uncertain, err = w.abandon(outbox.MessageUncertain, now, now.UnixMicro(), true)
+		if r.Uncertain, err = w.abandon(outbox.MessageUncertain, now, now.UnixMicro(), true); err != nil {
+			return err
+		}
 		w.after(w.claims.reset)
-		return err
+		return w.findSuspects()
 	})
 	if err != nil {
 		return outbox.Recovered{}, err

@@ -87,7 +87,7 @@ func (w *writer) discard(tx int64) (int, error) {
 }
 
 var insertMatches = newInsertion("matches", "(tx, ordinal, rule)", "id", "tx", "ordinal", "rule", "version", "shape", "op", "state", "reason", "due",
-	"expires", "priority", "key", "hold_uncertain", "silent", "created", "change", "blanked")
+	"expires", "priority", "key", "hold_uncertain", "silent", "created", "change", "blanked", "begun", "undecided")
 
 // addMatches stores matches and returns those that were not known, with their ids.
 func (w *writer) addMatches(arrivals []arrival, now time.Time) ([]arrival, error) {
@@ -106,7 +106,8 @@ func (w *writer) addMatches(arrivals []arrival, now time.Time) ([]arrival, error
 		}
 		a.id = w.next("matches")
 		values = append(values, a.id, a.tx, int64(a.Ordinal), a.Rule, version, shape, a.Op, a.state, a.reason, or(a.Due, now).UnixMicro(),
-			micros(a.Expires), a.Priority, a.Key, truth(a.HoldUncertain), truth(a.Silent), now.UnixMicro(), change, blanked)
+			micros(a.Expires), a.Priority, a.Key, truth(a.HoldUncertain), truth(a.Silent), now.UnixMicro(), change, blanked,
+			truth(a.claim), truth(a.state == outbox.MatchFailed))
 	}
 	n, err := w.insert(&insertMatches, values)
 	if err != nil || n == len(arrivals) {

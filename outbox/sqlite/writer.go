@@ -68,6 +68,7 @@ func (w *writer) run(ops <-chan op, quit <-chan struct{}) {
 		case o := <-ops:
 			w.serve(gather(o, ops))
 		case <-quit:
+			w.transaction(nil, nil) //nolint:errcheck // claims that came to nothing stay counted then, which does no harm
 			return
 		}
 	}
@@ -123,7 +124,8 @@ func (w *writer) transaction(group []op, results []error) error {
 	return nil
 }
 
-// begin opens a transaction in which memory and tables agree. One that an error left open is rolled back first.
+// begin opens a transaction in which memory and tables agree, also on which claims came to nothing. One that an error left open is
+// rolled back first.
 func (w *writer) begin() error {
 	_, err := w.exec(`BEGIN IMMEDIATE`)
 	if err != nil {
@@ -131,10 +133,15 @@ func (w *writer) begin() error {
 		w.exec(`ROLLBACK`) //nolint:errcheck // there may be none; the next BEGIN tells
 		_, err = w.exec(`BEGIN IMMEDIATE`)
 	}
-	if err != nil || !w.stale {
+	if err == nil && w.stale {
+		err = w.load()
+	} else if err != nil {
 		return err
 	}
-	if err = w.load(); err != nil {
+	if err == nil {
+		err = w.discount()
+	}
+	if err != nil {
 		w.exec(`ROLLBACK`) //nolint:errcheck // if it did not succeed, the next BEGIN tells
 	}
 	return err

@@ -225,6 +225,11 @@ func TestPlans(t *testing.T) {
 		"blanking what expired":   {blankExpired, "SCAN transactions USING INDEX transactions_provisional"},
 		"dropping what was shown": {dropShown, "SCAN json_each"},
 		"outcome":                 {dropBody, "-"},
+		"begun":                   {countBegun[messages], "-"},
+		"given up matches":        {giveUpMatches, "-"},
+		"given up messages":       {giveUpMessages, "-"},
+		"suspect matches":         {selectSuspects[matches], "-"},
+		"suspect messages":        {selectSuspects[messages], "-"},
 		"one match":               {selectMatches + ` WHERE m.id = ?`, "-"},
 		"newest":                  {list(outbox.Filter{Limit: 50}), "SCAN m"}, // backwards, up to the limit
 		"newest of states":        {list(outbox.Filter{Limit: 50, MessageStates: []outbox.MessageState{outbox.MessageSent, outbox.MessageDead}}), "SCAN (subquery"},

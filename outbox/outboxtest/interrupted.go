@@ -1,0 +1,126 @@
+package outboxtest
+
+import (
+	"strings"
+	"time"
+
+	"postman/outbox"
+)
+
+// recovered opens the store as the next process does.
+func (r *rig) recovered() outbox.Recovered {
+	r.Helper()
+	r.reopen()
+	got, err := r.store.Recover(r.Context(), past)
+	r.ok(err)
+	return got
+}
+
+// testInterrupted has one process after the other end with the same work in hand, until it is given up.
+func testInterrupted(r *rig) {
+	begin := func() { // what there is, as far as it goes
+		_, messages := r.claimed()
+		for _, id := range messages {
+			_, err := r.store.Start(r.Context(), []outbox.Start{{Message: id}})
+			r.ok(err)
+		}
+	}
+	diesOf := func(what string) {
+		r.Helper()
+		for deaths := 1; ; deaths++ {
+			got := r.recovered()
+			if got.GivenUp == 0 && deaths < outbox.MostInterrupted {
+				begin()
+				continue
+			}
+			r.equal("deaths of "+what, deaths, outbox.MostInterrupted)
+			r.equal("given up", got, outbox.Recovered{GivenUp: 1})
+			return
+		}
+	}
+	m := r.append(r.match())[0]
+	diesOf("a match")
+	if m = r.getMatch(m.ID); m.State != outbox.MatchFailed || !strings.Contains(m.Reason, "5 processes") {
+		r.Errorf("it is %s: %s", m.State, m.Reason)
+	}
+	sending := r.expanded(r.notify, outbox.MessageSending)[0]
+	diesOf("a message")
+	if sending = r.getMessage(sending.ID); sending.State != outbox.MessageFailed || sending.Attempts != outbox.MostInterrupted || sending.Finished.IsZero() {
+		r.Errorf("it is %s after %d attempts, finished at %v", sending.State, sending.Attempts, sending.Finished)
+	}
+	// An operator may have it tried again, as often as at first.
+	r.act(outbox.Retry, outbox.Filter{Messages: []int64{sending.ID}})
+	begin()
+	diesOf("a retried message")
+	// What comes to its end, or is given back in good order, begins anew.
+	again := r.append(r.match())[0]
+	back := r.append(r.match())[0]
+	for range outbox.MostInterrupted + 1 {
+		_, err := r.store.Expand(r.Context(), outbox.Expansion{Match: again.ID, State: outbox.MatchPending, Due: past})
+		r.ok(err)
+		r.store.Release([]int64{back.ID}, nil)
+		r.equal("given up", r.recovered().GivenUp, 0)
+		matches, _ := r.claimed()
+		r.equal("claimed", matches, []int64{again.ID, back.ID})
+	}
+}
+
+// testInnocents: one of many kills each process that has it in hand. The others are done, and it alone is given up.
+func testInnocents(r *rig) {
+	const n, culprit = 60, 37
+	matches := make([]outbox.NewMatch, n)
+	for i := range matches {
+		matches[i] = r.match()
+	}
+	r.leave(matches...)
+	deaths := 0
+	for {
+		got := r.recovered()
+		if got.GivenUp > 0 {
+			r.equal("given up", got.GivenUp, 1)
+			break
+		}
+		if deaths++; deaths > outbox.MostInterrupted {
+			r.Fatalf("the culprit is not given up: %+v", got)
+		}
+		for r.work(culprit) {
+		}
+	}
+	r.equal("deaths", deaths, outbox.MostInterrupted)
+	for r.work(culprit) {
+	}
+	counts, err := r.store.Count(r.Context())
+	r.ok(err)
+	r.equal("the counts", counts.Matches, map[outbox.MatchState]int{outbox.MatchNobody: n - 1, outbox.MatchFailed: 1})
+}
+
+// work does all that it can claim; false: nothing was left, or the culprit was in hand and everything has ended.
+func (r *rig) work(culprit uint64) bool {
+	r.Helper()
+	ms, err := r.store.ClaimMatches(r.Context(), time.Now(), 1000)
+	r.ok(err)
+	for _, m := range ms {
+		if m.Position.Ordinal == culprit {
+			return false
+		}
+	}
+	for _, m := range ms {
+		_, err := r.store.Expand(r.Context(), outbox.Expansion{Match: m.ID, State: outbox.MatchNobody})
+		r.ok(err)
+	}
+	return len(ms) > 0
+}
+
+// testUndecided: a match whose rule could not be tried is remembered as such, through retries.
+func testUndecided(r *rig) {
+	r.leave(r.match(func(m *outbox.NewMatch) { m.State = outbox.MatchFailed }), r.match())
+	all := r.matches(outbox.Filter{})
+	r.equal("undecided", []bool{all[1].Undecided, all[0].Undecided}, []bool{true, false})
+	r.act(outbox.Retry, outbox.Filter{Matches: []int64{all[1].ID}})
+	ms, err := r.store.ClaimMatches(r.Context(), time.Now(), 10)
+	r.ok(err)
+	for _, m := range ms {
+		r.equal("undecided, when it is claimed", m.Undecided, m.ID == all[1].ID)
+	}
+	r.equal("claimed", len(ms), 2)
+}
