@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"bytes"
+	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
@@ -9,6 +11,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"gopkg.in/yaml.v3"
 
 	"postman/internal/pgcluster/pgtest"
 )
@@ -80,4 +84,77 @@ func unpack(t *testing.T, archive *txtar.Archive) Config {
 	c.From = "Postman <postman@example.com>"
 	c.Rules, c.Templates = filepath.Join(dir, "rules.yaml"), filepath.Join(dir, "templates")
 	return c
+}
+
+// TestExampleIsClean holds that the repository's own rules have neither mistakes nor warnings, with the database and with its
+// schema alone, and that editors find nothing in them.
+func TestExampleIsClean(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	for _, file := range []string{"schema.sql", "data.sql"} {
+		pgtest.Exec(t, url, read(t, filepath.Join("../examples/crm", file)))
+	}
+	c := DefaultConfig()
+	c.DatabaseURL, c.Rules, c.Templates = Secret(url), "../rules.yaml", "../templates"
+	report, err := Check(t.Context(), c, CheckOptions{Plan: true})
+	if err != nil || len(report.Findings) > 0 || report.Rules == 0 || report.Prepared < report.Rules || report.WithRow == 0 || len(report.Untried) > 0 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	catalog, err := Schema(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "schema.json")
+	write(t, file, string(catalog.Schema()))
+	c.DatabaseURL = ""
+	report, err = Check(t.Context(), c, CheckOptions{Schema: file})
+	if err != nil || len(report.Findings) > 0 || report.Prepared > 0 || report.Unprepared == 0 || report.Rendered != report.Rules || len(report.Untried) != 1 {
+		t.Errorf("with the schema alone: %+v, %v", report, err)
+	}
+	text, err := EditorSchema(t.Context(), c, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	validate(t, text, read(t, "../rules.yaml"))
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// validate holds a rule file against a JSON Schema, as an editor does.
+func validate(t *testing.T, schema []byte, file string) {
+	t.Helper()
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("rules.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	compiled, err := compiler.Compile("rules.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v any
+	if err := yaml.Unmarshal([]byte(file), &v); err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	instance, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := compiled.Validate(instance); err != nil {
+		t.Error(err)
+	}
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -217,34 +216,4 @@ func (e *examination) count() {
 	case t.unprepared > 0:
 		e.untried("%d queries were not tried: no database", t.unprepared)
 	}
-}
-
-// ReadSchema reads a file that Schema wrote.
-func ReadSchema(path string) (*cdc.Catalog, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, refused{fmt.Errorf("reading the schema: %w\n  → postman schema > %s writes it, where a database is at hand", err, path)}
-	}
-	c, err := cdc.ParseSchema(text)
-	if err != nil {
-		return nil, refused{fmt.Errorf("%s: %w", path, err)}
-	}
-	return c, nil
-}
-
-// Schema describes the database as rules see it.
-func Schema(ctx context.Context, config Config) (*cdc.Catalog, error) {
-	if config.DatabaseURL == "" {
-		return nil, usage("database_url: no database is named; set DATABASE_URL=postgres://user@host/database")
-	}
-	conn, err := openReader(ctx, config.DatabaseURL, config.Lookup.Timeout)
-	if err != nil {
-		return nil, fmt.Errorf("connecting to the database (database_url): %w", err)
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	c, err := cdc.LoadSchema(ctx, conn)
-	if err != nil {
-		return nil, fmt.Errorf("reading the catalog: %w", err)
-	}
-	return c, nil
 }

@@ -29,7 +29,7 @@ func (e *examination) plan(set *rules.Set) {
 	for _, r := range e.report.Plan {
 		for _, op := range r.Ops {
 			if op.Scan != "" && !op.Always && !op.Never && r.Rule.When != nil {
-				e.warn(r.Rule, scanned, r.Rule.Key("when"), fmt.Sprintf("every %s of %s is tried against this rule: %s", op.Op, r.Rule.On.Table, op.Scan),
+				e.warn(r.Rule, scanned, r.Rule.Key("when"), fmt.Sprintf("every %s of %s is tried against this rule: no index helps with %s", op.Op, r.Rule.On.Table, op.Scan),
 					`add a condition on a column's value, as in new.status == "open" and …`)
 				break
 			}

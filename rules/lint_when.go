@@ -64,17 +64,12 @@ func (w *whenLint) unknown(op cdc.Op) *frame {
 		f.cells[s] = make([]cell, len(w.table.Columns))
 		f.rows[s] = make([]value.Datum, len(w.table.Columns))
 		for i := range f.rows[s] {
-			if has(op, side(s)) {
+			if hasRow(op, side(s)) {
 				f.rows[s][i].State = value.Unavailable
 			}
 		}
 	}
 	return f
-}
-
-// has says whether an operation has a new or an old row.
-func has(op cdc.Op, s side) bool {
-	return op == cdc.Update || op == cdc.Insert && s == newRow || op == cdc.Delete && s == oldRow
 }
 
 // always says whether a condition comes to the same for all changes that the rule is on.
@@ -116,7 +111,7 @@ func (w *whenLint) constant() bool {
 func (w *whenLint) whyNever() string {
 	having := map[side]string{newRow: "an insert and an update have a new row", oldRow: "an update and a delete have an old row"}
 	for _, u := range w.rule.When.tree.uses {
-		if !slices.ContainsFunc(w.rule.On.Ops, func(op cdc.Op) bool { return has(op, u.side) }) {
+		if !slices.ContainsFunc(w.rule.On.Ops, func(op cdc.Op) bool { return hasRow(op, u.side) }) {
 			return fmt.Sprintf("only %s: %s.%s is NULL here", having[u.side], u.side, u.name)
 		}
 	}
@@ -191,7 +186,7 @@ func (w *whenLint) negation(n ast.Node) {
 			if c.side == oldRow && op == cdc.Update { // it became what new.x is, from nothing: that is meant
 				continue
 			}
-			if has(op, c.side) && w.withNull(made, op, c) == true && w.withNull(whole, op, c) != any(false) {
+			if hasRow(op, c.side) && w.withNull(made, op, c) == true && w.withNull(whole, op, c) != any(false) {
 				name := c.side.String() + "." + c.name
 				w.warn("PM203", w.at(n), fmt.Sprintf("%s is also true where %s is NULL", showNot(n), name), fmt.Sprintf("if that is not meant, add: and %s != nil", name))
 				return

@@ -140,7 +140,7 @@ func printPlan(b *strings.Builder, r *daemon.CheckReport) {
 			case op.Always:
 				on = "every " + op.Op.String() + ", and matches"
 			case op.Scan != "":
-				on = "EVERY " + op.Op.String() + ": " + op.Scan
+				on = "EVERY " + op.Op.String() + ": no index helps with " + op.Scan
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\n", rule.Rule.Name, op.Op, on) //nolint:errcheck // likewise
 		}
