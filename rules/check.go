@@ -90,8 +90,9 @@ type check struct {
 	source    []rune
 	problems  []problem
 	uses      []use
-	predicate bool // inside of a predicate
-	element   typ  // of #
+	predicate bool              // inside of a predicate
+	element   typ               // of #
+	made      map[ast.Node]node // where it is set: which node was made of which part
 }
 
 // fail reports a mistake at a node. What stands there fits everywhere, so that one mistake is one message.
@@ -101,6 +102,14 @@ func (c *check) fail(n ast.Node, id ID, message, hint string) (node, typ) {
 }
 
 func (c *check) expr(n ast.Node) (node, typ) {
+	made, t := c.part(n)
+	if c.made != nil {
+		c.made[n] = made
+	}
+	return made, t
+}
+
+func (c *check) part(n ast.Node) (node, typ) {
 	switch n := n.(type) {
 	case *ast.NilNode:
 		return &constant{}, typNil
