@@ -24,10 +24,18 @@ type env struct {
 	table *cdc.Table // nil: a message
 	ops   []cdc.Op
 	zone  *time.Location // nil: not known when rules are read
+	known configs        // may be nil
 }
+
+// configs describe tables to expr's own checker. Making such a description takes longer than checking an expression, so that
+// it is made once for the rules of a table that are checked together.
+type configs map[*cdc.Table]*conf.Config
 
 // config describes the same to expr's own checker.
 func (e env) config() *conf.Config {
+	if c, ok := e.known[e.table]; ok {
+		return c
+	}
 	names := types.Map{
 		"op": types.String, "commit_time": types.TypeOf(time.Time{}), "xid": types.Int, "message": types.Any, "table": types.String,
 	}
@@ -40,6 +48,9 @@ func (e env) config() *conf.Config {
 	}
 	c := syntax()
 	c.WithEnv(names)
+	if e.known != nil {
+		e.known[e.table] = c
+	}
 	return c
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -26,23 +27,43 @@ func (s *Set) Needs() []cdc.Need { return needs(s.Rules) }
 // Compile type-checks the rules against the catalog. With a non-nil *Set and an Errors, the set holds the rules
 // that are sound: at start a catalog that changed breaks only the rules it touches.
 func Compile(s *Source, c *cdc.Catalog) (*Set, error) {
+	checked, mistakes := make([]*Rule, len(s.Rules)), make([]Errors, len(s.Rules))
+	share(len(s.Rules), func(from, to int) {
+		known := make(configs)
+		for i := from; i < to; i++ {
+			checked[i], mistakes[i] = s.Rules[i].compile(c, known)
+		}
+	})
 	set, errs := new(Set), s.checkSensitive(c)
-	for _, r := range s.Rules {
-		if len(r.On.Ops) == 0 { // a mistake that Read reported
-			continue
-		}
-		table, mistake := r.table(c)
-		if mistake != nil {
-			errs = append(errs, mistake)
-			continue
-		}
-		checked, mistakes := r.check(table, c.Unidentified[r.On.Table])
-		if errs = append(errs, mistakes...); len(mistakes) == 0 {
-			set.Rules = append(set.Rules, checked)
+	for i, r := range checked {
+		if errs = append(errs, mistakes[i]...); r != nil && len(mistakes[i]) == 0 {
+			set.Rules = append(set.Rules, r)
 		}
 	}
 	set.prepare()
 	return set, errs.orNil()
+}
+
+// compile checks the rule against its table in the catalog.
+func (r *Rule) compile(c *cdc.Catalog, known configs) (*Rule, Errors) {
+	if len(r.On.Ops) == 0 { // a mistake that Read reported
+		return nil, nil
+	}
+	table, mistake := r.table(c)
+	if mistake != nil {
+		return nil, Errors{mistake}
+	}
+	return r.check(table, c.Unidentified[r.On.Table], known)
+}
+
+// share has a list's parts seen to at once, one by each processor.
+func share(length int, part func(from, to int)) {
+	workers := min(runtime.GOMAXPROCS(0), length)
+	var group sync.WaitGroup
+	for i := range workers {
+		group.Go(func() { part(length*i/workers, length*(i+1)/workers) })
+	}
+	group.Wait()
 }
 
 // table finds the rule's table; nil for a message.
@@ -105,7 +126,7 @@ func Revive(source []byte, shape *cdc.Table) (*Rule, error) {
 	if (shape == nil) != (r.On.Message != "") {
 		return nil, fmt.Errorf("reading rule %q: it is not about what its match was stored with", r.Name)
 	}
-	checked, errs := r.check(shape, "")
+	checked, errs := r.check(shape, "", nil)
 	if len(errs) > 0 {
 		return nil, fmt.Errorf("reading a stored rule: %w", errs)
 	}
@@ -117,8 +138,8 @@ func (r *Rule) Hides(name string) bool { return slices.Contains(r.Sensitive, nam
 
 // check returns the rule with its expressions made for the table, as a catalog, a stream or a store describes it; nil
 // for a message. The catalog may know more than the table says about why its updates and deletes must not be published.
-func (r *Rule) check(t *cdc.Table, unidentified string) (*Rule, Errors) {
-	c := &ruleCheck{rule: r, env: env{t, r.On.Ops, r.Zone}}
+func (r *Rule) check(t *cdc.Table, unidentified string, known configs) (*Rule, Errors) {
+	c := &ruleCheck{rule: r, env: env{t, r.On.Ops, r.Zone, known}}
 	c.identity(unidentified)
 	checked := *r
 	checked.against = t

@@ -27,6 +27,9 @@ func (r *reader) ignores(root *yaml.Node) []ignore {
 	var found []ignore
 	var scalars []extent
 	for i, line := range r.file.lines {
+		if !strings.Contains(line, "postman") {
+			continue
+		}
 		m := ignoreComment.FindStringSubmatchIndex(line)
 		if m == nil {
 			continue

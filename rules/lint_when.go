@@ -17,7 +17,7 @@ func (l *linter) condition() {
 	if l.rule.When == nil {
 		return
 	}
-	e := env{l.table, l.rule.On.Ops, l.rule.Zone}
+	e := env{table: l.table, ops: l.rule.On.Ops, zone: l.rule.Zone}
 	source := l.rule.When.text.value
 	root, problems := parseExpr(source, e.config())
 	if len(problems) > 0 { // it was parsed before

@@ -19,6 +19,9 @@ const maxExpr = 8 << 10
 
 // swallowing finds a // comment that takes in more than its line.
 func swallowing(t text) (offset int, found bool) {
+	if !strings.Contains(t.value, "//") {
+		return 0, false
+	}
 	tokens, err := lexer.Lex(file.NewSource(t.value))
 	if err != nil {
 		return 0, false
@@ -197,7 +200,7 @@ func (h habit) fits(tokens []lexer.Token) bool {
 	}
 	for i, want := range h.tokens {
 		got := tokens[i]
-		if strings.ToLower(got.Value) != want || got.Kind == lexer.String {
+		if len(got.Value) != len(want) || strings.ToLower(got.Value) != want || got.Kind == lexer.String {
 			return false
 		}
 		if h.capital && got.Value == strings.ToLower(got.Value) {

@@ -109,13 +109,14 @@ func (s *Set) Bind(t *cdc.Table) (*Plan, error) {
 		return newPlan(w), nil
 	}
 	w = newWatch(t)
+	known := make(configs)
 	var errs Errors
 	fits := false
 	for _, r := range s.Rules {
 		if r.On.Message != "" || r.On.Table != t.TableName {
 			continue
 		}
-		bound, mistakes := r.check(t, "")
+		bound, mistakes := r.check(t, "", known)
 		if errs = append(errs, mistakes...); len(mistakes) == 0 {
 			fits = true
 			w.add(r, bound.When.node())

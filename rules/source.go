@@ -194,8 +194,12 @@ func (s *Source) unite() Errors {
 				r.Sensitive = append(r.Sensitive, e.name)
 			}
 		}
-		r.source = r.canonical()
 	}
+	share(len(s.Rules), func(from, to int) {
+		for _, r := range s.Rules[from:to] {
+			r.source = r.canonical()
+		}
+	})
 	for _, e := range s.sensitive {
 		if e.message != "" && !slices.Contains(messages, e.message) {
 			errs = append(errs, &Error{

@@ -1,7 +1,7 @@
 package rules
 
 import (
-	"regexp"
+	"bytes"
 	"strconv"
 	"strings"
 	"unicode"
@@ -25,14 +25,20 @@ func newFile(name string, content []byte) *ruleFile {
 	return f
 }
 
-// lineBreak is what ends a line in YAML 1.1.
-var lineBreak = regexp.MustCompile("\r\n|[\r\n\u0085\u2028\u2029]")
-
-// lineEnds are the offsets behind each line of the content, the last one included even if nothing is in it.
+// lineEnds are the offsets behind each line of the content, the last one included even if nothing is in it. Lines end as in
+// YAML 1.1.
 func lineEnds(content []byte) []int {
 	var ends []int
-	for _, at := range lineBreak.FindAllIndex(content, -1) {
-		ends = append(ends, at[1])
+	for i, c := range content {
+		rest := content[i:]
+		switch {
+		case c == '\n', c == '\r' && !bytes.HasPrefix(rest, []byte("\r\n")):
+			ends = append(ends, i+1)
+		case c == 0xC2 && bytes.HasPrefix(rest, []byte("\u0085")):
+			ends = append(ends, i+len("\u0085"))
+		case c == 0xE2 && (bytes.HasPrefix(rest, []byte("\u2028")) || bytes.HasPrefix(rest, []byte("\u2029"))):
+			ends = append(ends, i+len("\u2028"))
+		}
 	}
 	return append(ends, len(content))
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/expr-lang/expr/conf"
 	"gopkg.in/yaml.v3"
 )
 
@@ -21,6 +22,7 @@ type reader struct {
 	errs Errors
 	// trapped are nodes that a mistake was reported of: what they hold is not looked at again.
 	trapped map[*yaml.Node]bool
+	grammar *conf.Config // of expressions; made when the first is read
 }
 
 func (r *reader) fail(n *yaml.Node, id ID, message, hint string) {
@@ -242,7 +244,10 @@ func (r *reader) expr(n *yaml.Node, what string) *Expr {
 		return nil
 	}
 	t := newText(r.file, n)
-	_, problems := parseExpr(t.value, syntax())
+	if r.grammar == nil {
+		r.grammar = syntax()
+	}
+	_, problems := parseExpr(t.value, r.grammar)
 	if p, cut := t.cutBy(); cut && len(problems) > 0 { // a # of an expression stands in quotes or brackets, which are open now
 		r.cut(p, "expression")
 		return nil
