@@ -178,6 +178,7 @@ func (e *examination) run(ctx context.Context, source *rules.Source) error {
 		return err
 	}
 	e.report.Findings = append(e.report.Findings, once(found)...)
+	e.report.Findings = append(e.report.Findings, set.CheckTests()...)
 	e.report.Findings = append(e.report.Findings, set.Lint(e.checker.catalog)...)
 	e.lintTemplates(source, set)
 	e.plan(set)

@@ -182,7 +182,7 @@ func (in *intake) match(c *cdc.Change, r *rules.Rule, state outbox.MatchState, r
 	known, tx := in.current.known[r], in.open.tx
 	m := outbox.NewMatch{
 		Ordinal: c.Ordinal, Rule: known.id, Version: known.version, Op: c.Op.String(),
-		State: state, Reason: reason, Due: time.Now(), Expires: expires(r, tx.Time, in.zone),
+		State: state, Reason: reason, Due: time.Now(), Expires: r.Deadline(tx.Time, in.zone),
 		Priority: priority(r.Priority), HoldUncertain: r.HoldUncertain, Silent: in.silent,
 		Change: c.AppendRest(nil, nil),
 	}

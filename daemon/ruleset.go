@@ -54,18 +54,6 @@ func (l *live) isBroken(name string) bool {
 	return slices.ContainsFunc(l.broken, func(e *rules.Error) bool { return e.Rule == name })
 }
 
-// expires is when a mail about something that happened at t is too old to be sent; zero: never. The days are calendar
-// days in the rule's zone.
-func expires(r *rules.Rule, t time.Time, zone *time.Location) time.Time {
-	if r.Expires == (rules.Duration{}) {
-		return time.Time{}
-	}
-	if r.Zone != nil {
-		zone = r.Zone
-	}
-	return t.In(zone).AddDate(0, 0, r.Expires.Days).Add(r.Expires.Time)
-}
-
 func priority(p rules.Priority) outbox.Priority {
 	switch p {
 	case rules.High:

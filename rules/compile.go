@@ -3,7 +3,6 @@ package rules
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -149,7 +148,6 @@ func (r *Rule) check(t *cdc.Table, unidentified string, known configs) (*Rule, E
 	}
 	checked.To, checked.CC = c.recipients(r.To), c.recipients(r.CC)
 	checked.From, checked.ReplyTo = c.sender(r.From), c.sender(r.ReplyTo)
-	c.tests()
 	slices.SortStableFunc(c.errs, func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(a.Place.Line, b.Place.Line), cmp.Compare(a.Place.Column, b.Place.Column))
 	})
@@ -305,19 +303,5 @@ func (c *ruleCheck) columnParam(at Place, p Param) {
 			"an insert has a new row, a delete an old one, an update both")
 	case p.Scope == "old":
 		c.carries(at, p.Name)
-	}
-}
-
-// tests checks that the columns of the rule's tests are there.
-func (c *ruleCheck) tests() {
-	if c.env.table == nil {
-		return
-	}
-	for _, test := range c.rule.Tests {
-		for _, name := range slices.Sorted(maps.Keys(test.columns)) {
-			if c.env.table.Column(name) < 0 {
-				c.fail(test.columns[name], "PM105", fmt.Sprintf("the table %s has no column %s", c.env.table.TableName, name), suggest(name, columnNames(c.env.table)))
-			}
-		}
 	}
 }

@@ -49,3 +49,20 @@ func parseDuration(s string) (Duration, error) {
 
 // elapsed is the duration with days of 24 hours.
 func (d Duration) elapsed() time.Duration { return time.Duration(d.Days)*day + d.Time }
+
+// Behind is the moment that lies the duration behind another. Its days are calendar days in the zone.
+func (d Duration) Behind(t time.Time, zone *time.Location) time.Time {
+	return t.In(zone).AddDate(0, 0, d.Days).Add(d.Time)
+}
+
+// Deadline is when a mail about something that happened at a moment is too old to be sent; zero: never. Days are calendar days in
+// the rule's zone, or else in the given one.
+func (r *Rule) Deadline(t time.Time, zone *time.Location) time.Time {
+	if r.Expires == (Duration{}) {
+		return time.Time{}
+	}
+	if r.Zone != nil {
+		zone = r.Zone
+	}
+	return r.Expires.Behind(t, zone)
+}

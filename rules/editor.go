@@ -216,18 +216,52 @@ func columnForm(c *cdc.Column) object {
 
 // testsForm is a rule's tests, whose rows are of a definition's form.
 func testsForm(row string) object {
-	return object{"type": "array", "items": object{
-		"type": "object", "additionalProperties": false,
-		"properties": object{
-			"insert": described("A row that is added.", ref(row)),
-			"update": described("A row that is changed: {old: {…}, new: {…}}.", object{
-				"type": "object", "additionalProperties": false, "required": []string{"new"}, "properties": object{"new": ref(row), "old": ref(row)},
-			}),
-			"delete":  described("A row that is deleted.", ref(row)),
-			"message": described("What the message holds.", object{"type": "object"}),
-			"match":   described("Whether the rule matches.", object{"type": "boolean"}),
-		},
-	}}
+	step := changeForms(row)
+	maps.Copy(step, stepForms())
+	test := maps.Clone(step)
+	test["name"] = both("What the test is called.", ref("text"))
+	test["steps"] = described("Changes and moments, one after the other: the first with a change, a later one perhaps just after: 2h and what is expected of the mail by then.", object{
+		"type": "array", "minItems": 1, "items": object{"type": "object", "additionalProperties": false, "properties": step},
+	})
+	return object{"type": "array", "items": object{"type": "object", "additionalProperties": false, "properties": test}}
+}
+
+// changeForms are the changes of rows that a test can begin with.
+func changeForms(row string) object {
+	return object{
+		"insert": described("A row that is added.", ref(row)),
+		"update": described("A row that is changed: {old: {…}, new: {…}}.", object{
+			"type": "object", "additionalProperties": false, "required": []string{"new"}, "properties": object{"new": ref(row), "old": ref(row)},
+		}),
+		"delete": described("A row that is deleted.", ref(row)),
+	}
+}
+
+// stepForms are all else that a step of a test can have.
+func stepForms() object {
+	rows := object{"type": "array", "items": ref("row")}
+	texts := object{"anyOf": []any{ref("text"), object{"type": "array", "items": ref("text")}}}
+	return object{
+		"truncate": described("The table is emptied: {}.", object{"type": "object", "maxProperties": 0}),
+		"message":  described("What the message holds.", object{"type": "object"}),
+		"match":    described("Whether the rule matches.", object{"type": "boolean"}),
+		"at":       described("When it happens: 2026-01-31T09:00:00+09:00.", object{"type": "string", "pattern": `^[0-9]{4}-[0-9]{2}-[0-9]{2}`}),
+		"after":    both("How long after the step before: 15m, 2h, 1d.", ref("duration")),
+		"given": described("Answers in the place of the database's.", object{
+			"type": "object", "additionalProperties": false, "properties": object{
+				"to":   described("Rows in the place of what the query of to gives.", rows),
+				"cc":   described("Rows in the place of what the query of cc gives.", rows),
+				"load": described("Rows in the place of what load gives: one, or of name[] a list.", object{"type": "object", "additionalProperties": object{"anyOf": []any{ref("row"), rows, object{"type": "null"}}}}),
+			},
+		}),
+		"to":       described("Exactly the addresses that get a mail.", texts),
+		"cc":       described("Exactly the addresses that get a copy.", texts),
+		"subject":  described("What the subject has in it.", texts),
+		"body":     described("What the mail has in it.", texts),
+		"not_body": described("What the mail does not have in it.", texts),
+		"mail":     described("none: nobody gets a mail.", object{"enum": []string{"none"}}),
+		"locale":   described("The language that the mails are in: ko, en-GB.", ref("text")),
+	}
 }
 
 // testsOf has the tests of rules on a table know its columns.
@@ -235,11 +269,8 @@ func testsOf(table string) object {
 	on := object{"required": []string{"on"}, "properties": object{"on": object{
 		"required": []string{"table"}, "properties": object{"table": object{"const": table}},
 	}}}
-	rows := testsForm("row " + table)
-	items := rows["items"].(object)
-	delete(items, "additionalProperties")
-	for _, other := range []string{"message", "match"} {
-		delete(items["properties"].(object), other)
-	}
-	return object{"if": on, "then": object{"properties": object{"tests": rows}}}
+	changes := changeForms("row " + table)
+	test := maps.Clone(changes)
+	test["steps"] = object{"items": object{"properties": changes}}
+	return object{"if": on, "then": object{"properties": object{"tests": object{"items": object{"properties": test}}}}}
 }

@@ -55,11 +55,29 @@ func (s *Shape) Facts(change []byte) (*Facts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading a stored change: %w", err)
 	}
-	facts := &Facts{Op: c.Op.String()}
+	facts, err := factsOf(c)
+	if err != nil {
+		return nil, fmt.Errorf("reading a stored change: %w", err)
+	}
+	return facts, nil
+}
+
+// NewFacts are the facts of a change that has just come, but for its position.
+func NewFacts(tx cdc.Tx, c *cdc.Change) (*Facts, error) {
+	facts, err := factsOf(c)
+	if err != nil {
+		return nil, fmt.Errorf("reading a change: %w", err)
+	}
+	facts.CommitTime, facts.XID = tx.Time, tx.XID
+	return facts, nil
+}
+
+func factsOf(c *cdc.Change) (facts *Facts, err error) {
+	facts = &Facts{Op: c.Op.String()}
 	if c.Op == cdc.Emit {
 		facts.Prefix = c.Prefix
 		if facts.Message, err = value.DecodeJSON(c.Content); err != nil {
-			return nil, fmt.Errorf("reading a stored message: %w", err)
+			return nil, fmt.Errorf("the message's content is no JSON: %w", err)
 		}
 		return facts, nil
 	}
@@ -72,10 +90,7 @@ func (s *Shape) Facts(change []byte) (*Facts, error) {
 	if err == nil && (c.Op == cdc.Update || c.Op == cdc.Delete) {
 		facts.Old, err = f.fields(oldRow)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("reading a stored change: %w", err)
-	}
-	return facts, nil
+	return facts, err
 }
 
 // fields are all columns of a row.

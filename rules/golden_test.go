@@ -48,8 +48,8 @@ func TestMistakes(t *testing.T) {
 func mistakes(path string) string {
 	s, err := Read(path)
 	if s != nil {
-		_, compileErr := Compile(s, catalog())
-		err = errors.Join(err, compileErr)
+		set, compileErr := Compile(s, catalog())
+		err = errors.Join(err, compileErr, set.CheckTests().orNil())
 	}
 	if err == nil {
 		return ""

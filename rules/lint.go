@@ -192,9 +192,7 @@ func (r *Rule) names(c *cdc.Catalog) []string {
 		}
 	}
 	for _, test := range r.Tests {
-		for name := range test.New {
-			names = append(names, name)
-		}
+		names = append(names, test.messageKeys()...)
 	}
 	slices.Sort(names)
 	return names

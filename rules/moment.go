@@ -20,6 +20,8 @@ var momentForms = []struct {
 	{"2006-01-02T15:04:05", typLocal},
 	{"2006-01-02 15:04Z07:00", typInstant},
 	{"2006-01-02T15:04Z07:00", typInstant},
+	{"2006-01-02 15:04Z07", typInstant},
+	{"2006-01-02T15:04Z07", typInstant},
 	{"2006-01-02 15:04:05Z07:00", typInstant},
 	{"2006-01-02T15:04:05Z07:00", typInstant},
 	{"2006-01-02 15:04:05Z07", typInstant},

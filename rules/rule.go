@@ -132,17 +132,6 @@ type Duration struct {
 // HoldOver is how many matches of the rule pass before the rest is held for an operator.
 type HoldOver struct{ Transaction, Minute, Tick int }
 
-// Test is one case of a rule's `tests`. The values are the scalars' source text, nil for null.
-type Test struct {
-	Place Place
-	Op    string // insert, update, delete, message
-	New   map[string]*string
-	Old   map[string]*string
-	Match *bool
-
-	columns map[string]Place
-}
-
 // Facts is all that a rule and its mail may know of a change.
 type Facts struct {
 	Position   position.Position

@@ -1,57 +1,234 @@
 package rules
 
 import (
+	"maps"
 	"slices"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
 	"postman/cdc"
 )
 
-// testOps are the kinds of change that a test can begin with.
-var testOps = []string{"insert", "update", "delete", "message"}
+// Test is one case of a rule's `tests`: what happens, and what is expected of it. docs/testing.md has its form.
+type Test struct {
+	Place Place
+	Name  string     // empty: it has none
+	Steps []TestStep // at least one, the first with a change
+}
+
+// TestStep is a change at a moment; or, without one, a later look at the mails of the change before it.
+type TestStep struct {
+	Place    Place
+	At       time.Time // zero: not said
+	After    Duration  // behind the step before
+	Op       string    // insert, update, delete, truncate or message; empty: no change
+	New, Old []Cell    // nil where there is none
+	Message  []byte    // JSON
+	Match    *bool     // nil: not said
+	Given    *Given    // nil: nothing
+	Expect   Expect
+}
+
+// Cell is a column of a test's row and its value, as it was written.
+type Cell struct {
+	Name  string
+	Text  *string // nil: NULL
+	Plain bool    // it stands without quotes
+	Place Place   // of the name
+	Value Place
+}
+
+// Given are answers to the rule's queries. What is nil is not given.
+type Given struct {
+	To, CC [][]Cell
+	Load   map[string][][]Cell
+}
+
+// Said is a text of a test.
+type Said struct {
+	Text  string
+	Place Place
+}
+
+// Expect is what is expected of a change's mails. What is nil is not said.
+type Expect struct {
+	None                   bool   // no mail goes to anybody
+	To, CC                 []Said // exactly these addresses
+	Subject, Body, NotBody []Said // fragments
+	Locale                 *Said
+	Place                  Place // of the first of these; zero: nothing is said
+}
+
+// Mail says whether the step says anything of mails.
+func (e *Expect) Mail() bool { return e.Place.Line > 0 }
+
+var (
+	// testOps are the kinds of change that a step can have.
+	testOps    = []string{"insert", "update", "delete", "truncate", "message"}
+	expectKeys = []string{"to", "cc", "subject", "body", "not_body", "mail", "locale"}
+	stepKeys   = slices.Concat([]string{"at", "after", "match", "given"}, testOps, expectKeys)
+	// laterTestKeys would say something of what is not there yet.
+	laterTestKeys = []string{"row", "tick", "due", "digest", "replaced", "cancelled", "held", "deferred", "repeated"}
+)
+
+const stepForm = "a test such as {insert: {…}, match: true}"
 
 func (r *reader) readTests(rule *Rule, n *yaml.Node) {
 	for _, item := range r.items(n, "a list of tests") {
-		if test, ok := r.readTest(rule, item); ok {
+		before := len(r.errs)
+		if test := r.readTest(rule, item); len(r.errs) == before {
 			rule.Tests = append(rule.Tests, test)
 		}
 	}
 }
 
-// readTest reads one case: the change, and whether the rule matches it.
-func (r *reader) readTest(rule *Rule, n *yaml.Node) (Test, bool) {
-	t := Test{Place: Place{r.file.name, n.Line, n.Column}, columns: make(map[string]Place)}
-	parts, whole := r.mapping(n, "a test such as {insert: {…}, match: true}", append(slices.Clone(testOps), "match")...)
+// readTest reads one case: a step, or a list of them.
+func (r *reader) readTest(rule *Rule, n *yaml.Node) Test {
+	t := Test{Place: r.at(n)}
+	parts, whole := r.testMapping(n, slices.Concat([]string{"name", "steps"}, stepKeys))
 	if !whole {
-		return t, false
+		return t
 	}
+	if name, ok := parts["name"]; ok {
+		t.Name, _ = r.scalar(name, "a name")
+	}
+	delete(parts, "name")
+	steps, ok := parts["steps"]
+	if !ok {
+		t.Steps = []TestStep{r.readStep(rule, n, parts, true)}
+		return t
+	}
+	if len(parts) > 1 {
+		delete(parts, "steps")
+		r.fail(n, "PM016", "a test with steps has nothing beside them but a name", "put "+list(slices.Sorted(maps.Keys(parts)), "and")+" into one of the steps")
+	}
+	for i, item := range r.items(steps, "a list of steps") {
+		if parts, whole := r.testMapping(item, stepKeys); whole {
+			t.Steps = append(t.Steps, r.readStep(rule, item, parts, i == 0))
+		}
+	}
+	if steps.Kind == yaml.SequenceNode && len(steps.Content) == 0 {
+		r.fail(steps, "PM008", "the list is empty", "the first step has a change, as in {insert: {…}, match: true}")
+	}
+	return t
+}
+
+func (r *reader) at(n *yaml.Node) Place { return Place{r.file.name, n.Line, n.Column} }
+
+// testMapping is mapping, where a key of a later version is told apart.
+func (r *reader) testMapping(n *yaml.Node, known []string) (map[string]*yaml.Node, bool) {
+	if !r.is(n, yaml.MappingNode, stepForm) {
+		return nil, false
+	}
+	parts, whole := make(map[string]*yaml.Node), true
+	for _, f := range r.fields(n, stepForm) {
+		switch {
+		case slices.Contains(known, f.key.Value):
+			parts[f.key.Value] = f.value
+			continue
+		case slices.Contains(laterTestKeys, f.key.Value) || slices.Contains(laterKeys, f.key.Value):
+			r.fail(f.key, "PM006", "tests of "+f.key.Value+" belong to a later version of postman", "docs/testing.md lists what a test can say; this one can be of the condition and the mail")
+		default:
+			r.fail(f.key, "PM005", "a test has no key "+f.key.Value, suggest(f.key.Value, known))
+		}
+		whole = false
+	}
+	return parts, whole
+}
+
+// readStep reads what a step has, and whether that goes together.
+func (r *reader) readStep(rule *Rule, n *yaml.Node, parts map[string]*yaml.Node, first bool) TestStep {
+	s := TestStep{Place: r.at(n)}
+	r.readClock(rule, &s, parts, first)
 	for _, op := range testOps {
 		change, ok := parts[op]
 		switch {
 		case !ok:
-		case t.Op != "":
-			r.fail(change, "PM016", "a test is about one change, and this one has "+t.Op+" already", "make it two tests")
+		case s.Op != "":
+			r.fail(change, "PM016", "a test is about one change, and this one has "+s.Op+" already", "make it two tests, or steps")
 		default:
-			t.Op = op
-			r.readChange(&t, change)
+			s.Op = op
+			r.readChange(&s, change)
 		}
 	}
-	if t.Op == "" {
-		r.fail(n, "PM016", "the test has no change", "add insert, update, delete or message")
-	} else if (t.Op == cdc.Emit.String()) != (rule.On.Message != "") && len(rule.On.Ops) > 0 {
-		r.fail(n, "PM016", "the rule is never tried on a "+t.Op, "its on names "+list(opNames(rule.On.Ops), "and"))
-		return t, false
+	if m := parts["match"]; m != nil {
+		s.Match = r.readMatch(m)
 	}
-	t.Match = r.readMatch(n, parts["match"])
-	return t, t.Op != "" && t.Match != nil
+	if g := parts["given"]; g != nil {
+		s.Given = r.readGiven(rule, g)
+	}
+	r.readExpect(&s.Expect, parts)
+	r.stepFits(rule, n, &s, parts, first)
+	return s
 }
 
-func (r *reader) readMatch(test, n *yaml.Node) *bool {
-	if n == nil {
-		r.fail(test, "PM016", "the test does not say whether the rule matches", "add match: true or match: false")
-		return nil
+// stepFits looks for what contradicts itself, or says nothing.
+func (r *reader) stepFits(rule *Rule, n *yaml.Node, s *TestStep, parts map[string]*yaml.Node, first bool) {
+	e := &s.Expect
+	switch {
+	case s.Op == "" && first:
+		r.fail(n, "PM016", "the test has no change", "add "+list(testOps, "or"))
+	case s.Op == "" && (parts["match"] != nil || parts["given"] != nil):
+		r.fail(n, "PM016", "a step without a change looks at the mails of the one before, and has neither match nor given", "say what is expected of the mail, as in mail: none")
+	case s.Op == "" && !e.Mail():
+		r.fail(n, "PM016", "the step says nothing", "say what is expected of the mail by then, as in mail: none")
+	case s.Op != "" && (s.Op == cdc.Emit.String()) != (rule.On.Message != "") && len(rule.On.Ops) > 0:
+		r.fail(n, "PM016", "the rule is never tried on a "+s.Op, "its on names "+list(opNames(rule.On.Ops), "and"))
+	case s.Op != "" && parts["match"] == nil && !e.Mail():
+		r.fail(n, "PM016", "the test does not say whether the rule matches", "add match: true or match: false")
+	case s.Match != nil && !*s.Match && e.Mail() && !e.None:
+		r.failAt(e.Place, "PM016", "a change that the rule does not match makes no mail", "leave this out, or write match: true")
+	case e.None && (e.To != nil || e.CC != nil || e.Subject != nil || e.Body != nil || e.NotBody != nil || e.Locale != nil):
+		r.failAt(e.Place, "PM016", "mail: none says that there is no mail, and the test says something of one", "keep the one or the other")
 	}
+}
+
+// readClock reads when a step happens.
+func (r *reader) readClock(rule *Rule, s *TestStep, parts map[string]*yaml.Node, first bool) {
+	at, after := parts["at"], parts["after"]
+	switch {
+	case at != nil && after != nil:
+		r.fail(after, "PM016", "a step has at or after, not both", "")
+	case after != nil && first:
+		r.fail(after, "PM016", "there is no step before this one for it to come after", "write at, with a moment")
+	case after != nil:
+		r.readAfter(s, after)
+	case at != nil:
+		r.readAt(rule, s, at)
+	}
+}
+
+func (r *reader) readAfter(s *TestStep, n *yaml.Node) {
+	text, ok := r.scalar(n, "a duration such as 15m")
+	if !ok {
+		return
+	}
+	var err error
+	if s.After, err = parseDuration(text); err != nil {
+		r.fail(n, "PM009", text+": "+err.Error(), "")
+	}
+}
+
+func (r *reader) readAt(rule *Rule, s *TestStep, n *yaml.Node) {
+	text, ok := r.scalar(n, "a moment such as 2026-01-31T09:00:00+09:00")
+	if !ok {
+		return
+	}
+	v, t, err := parseMoment(text)
+	switch {
+	case err != nil:
+		r.fail(n, "PM009", text+" is no moment", "write one like 2026-01-31T09:00:00+09:00")
+	case t.kind == kindInstant:
+		s.At = v.(time.Time)
+	case rule.Zone == nil:
+		r.fail(n, "PM009", text+" is in no time zone", "write the offset, as in 2026-01-31T09:00:00+09:00, or give the rule a timezone")
+	default:
+		s.At = inZone(rule.Zone).do(v, nil).(time.Time)
+	}
+}
+
+func (r *reader) readMatch(n *yaml.Node) *bool {
 	word, ok := r.scalar(n, "true or false")
 	if ok && word != "true" && word != "false" {
 		r.fail(n, "PM009", "match is true or false, not "+word, "")
@@ -61,43 +238,4 @@ func (r *reader) readMatch(test, n *yaml.Node) *bool {
 		return nil
 	}
 	return new(word == "true")
-}
-
-// readChange reads a test's change: one row or message, and two rows for an update.
-func (r *reader) readChange(t *Test, n *yaml.Node) {
-	switch t.Op {
-	case "update":
-		rows, whole := r.mapping(n, "{new: {…}, old: {…}}", "new", "old")
-		if whole && rows["new"] == nil {
-			r.fail(n, "PM016", "an update has a new row", "write {new: {…}, old: {…}}")
-			return
-		}
-		if rows["new"] != nil {
-			t.New = r.readRow(t, rows["new"])
-		}
-		if rows["old"] != nil {
-			t.Old = r.readRow(t, rows["old"])
-		}
-	case "delete":
-		t.Old = r.readRow(t, n)
-	default:
-		t.New = r.readRow(t, n)
-	}
-}
-
-// readRow reads columns and their values as they were written: the column's type says what they mean.
-func (r *reader) readRow(t *Test, n *yaml.Node) map[string]*string {
-	row := make(map[string]*string)
-	for _, f := range r.fields(n, "a row such as {id: 1, kind: meeting}") {
-		t.columns[f.key.Value] = Place{r.file.name, f.key.Line, f.key.Column}
-		switch {
-		case null(f.value):
-			row[f.key.Value] = nil
-		case f.value.Kind != yaml.ScalarNode:
-			r.is(f.value, yaml.ScalarNode, "a single value (an array or JSON column is written as Postgres prints it, in quotes)")
-		case !r.trapped[f.value]:
-			row[f.key.Value] = new(f.value.Value)
-		}
-	}
-	return row
 }

@@ -3,7 +3,6 @@ package crm_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -99,69 +98,6 @@ func TestData(t *testing.T) {
 			t.Errorf("%s: the next id is %d away, %v", table, id, err)
 		}
 	}
-}
-
-// The tests that stand beside the rules hold, with the values as the database would send them.
-func TestRulesTests(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	for _, r := range w.set.Rules {
-		if len(r.Tests) == 0 {
-			t.Errorf("rule %s has no tests", r.Name)
-		}
-		for _, c := range r.Tests {
-			if got := w.matches(t, r, c); got != *c.Match {
-				t.Errorf("%s: rule %s says %v", c.Place, r.Name, got)
-			}
-		}
-	}
-}
-
-func (w *world) matches(t *testing.T, r *rules.Rule, c rules.Test) (matched bool) {
-	t.Helper()
-	verdict := func(rule *rules.Rule, v rules.Verdict) {
-		if v.Err != nil {
-			t.Errorf("%s: rule %s: %v", c.Place, rule.Name, v.Err)
-		}
-		matched = matched || rule == r && v.Truth == rules.True
-	}
-	if r.On.Message != "" {
-		content, err := json.Marshal(c.New)
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.set.MatchMessage(cdc.Tx{}, &cdc.Change{Op: cdc.Emit, Prefix: "postman." + r.On.Message, Content: content}, verdict)
-		return matched
-	}
-	table := w.catalog.Tables[r.On.Table]
-	plan, err := w.set.Bind(table)
-	if err != nil {
-		t.Fatal(err)
-	}
-	change := &cdc.Change{Op: op(c.Op), Table: table, New: w.tuple(t, table, c.New), Old: w.tuple(t, table, c.Old)}
-	change.OldKey = table.Identity != cdc.IdentityFull
-	plan.Match(cdc.Tx{}, change, verdict)
-	return matched
-}
-
-func op(name string) cdc.Op {
-	return cdc.Op(slices.IndexFunc([]cdc.Op{cdc.Insert, cdc.Update, cdc.Delete}, func(o cdc.Op) bool { return o.String() == name }))
-}
-
-// tuple is a test's row as the stream would have it: each value is read and printed by its column's type.
-func (w *world) tuple(t *testing.T, table *cdc.Table, row map[string]*string) cdc.Tuple {
-	t.Helper()
-	if row == nil {
-		return nil
-	}
-	datums := make([]value.Datum, len(table.Columns))
-	for i, c := range table.Columns {
-		if v := row[c.Name]; v != nil {
-			_, rows := w.ask(t, fmt.Sprintf("select cast($1 as %s)", c.Type.Name), value.Row{{Datum: value.Of(*v)}})
-			datums[i] = rows[0][0].Datum
-		}
-	}
-	return cdc.MakeTuple(datums)
 }
 
 // Every template of the rules is there and reads nothing that the rule does not give it, in any branch, filled or NULL.
