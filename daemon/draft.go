@@ -88,7 +88,7 @@ func draftTable(ctx context.Context, config Config, o DraftOptions, d *rules.Dra
 		}
 		return usage(what + hint(rules.Nearest(name.String(), (&checker{catalog: catalog}).tables())))
 	}
-	if d.Table, d.Ops, err = table, nil, nil; len(table.Columns) == 0 {
+	if d.Table = table; len(table.Columns) == 0 {
 		return usage(name.String() + " has no columns: there is nothing to tell")
 	}
 	for _, word := range o.Ops {

@@ -15,7 +15,8 @@ import (
 // indented by so many spaces. The error says why the file has no place for it.
 func Append(name string, content []byte, item func(indent int) string) ([]byte, error) {
 	before := new(Source)
-	if errs := before.add(name, content); len(errs) > 0 && len(bytes.TrimSpace(content)) > 0 {
+	errs := append(before.add(name, content), before.unite()...)
+	if len(errs) > 0 && len(bytes.TrimSpace(content)) > 0 {
 		return nil, fmt.Errorf("the file has mistakes, which come first:\n%w", errs)
 	}
 	grown, err := insert(name, content, item)
@@ -23,11 +24,9 @@ func Append(name string, content []byte, item func(indent int) string) ([]byte, 
 		return nil, err
 	}
 	after := new(Source)
-	errs := append(after.add(name, grown), after.unite()...)
-	if len(errs) > 0 {
+	if errs = append(after.add(name, grown), after.unite()...); len(errs) > 0 {
 		return nil, fmt.Errorf("the rule does not fit the file:\n%w", errs)
 	}
-	before.unite()
 	same := len(after.Rules) == len(before.Rules)+1
 	for i := 0; same && i < len(before.Rules); i++ {
 		same = bytes.Equal(before.Rules[i].Source(), after.Rules[i].Source())

@@ -201,11 +201,20 @@ func sampleKey(c *cdc.Column) string {
 	switch c.Type.Base {
 	case pgtype.UUIDOID:
 		return "00000000-0000-4000-8000-000000000001"
-	case pgtype.DateOID, pgtype.TimestampOID, pgtype.TimestamptzOID:
+	case pgtype.DateOID, pgtype.TimestampOID:
 		return `"2026-03-04"`
+	case pgtype.TimestamptzOID:
+		return `"2026-03-04 09:00+09"`
+	case pgtype.BoolOID:
+		return "true"
+	case pgtype.ByteaOID:
+		return `"\\x01"`
 	}
-	if len(c.Enum) > 0 {
+	switch {
+	case len(c.Enum) > 0:
 		return yamlText(c.Enum[0])
+	case columnType(c).kind == kindArray || columnType(c).kind == kindJSON:
+		return `"{}"`
 	}
 	return "1"
 }
