@@ -66,31 +66,28 @@ func (l *lowering) condition(n node, negated bool) clause {
 // junction flattens a chain of the same operator. The opposite of a conjunction is the disjunction of opposites, and the other
 // way round: Kleene's logic keeps De Morgan's laws.
 func (l *lowering) junction(n *junction, negated bool) clause {
-	disjunction := n.decided != negated
-	var parts []clause
-	for _, side := range [2]node{n.a, n.b} {
-		part := l.condition(side, negated)
-		same, ok := part.(all)
-		if disjunction {
-			same, ok = flatten(part)
-		}
-		if !ok {
-			same = []clause{part}
-		}
-		parts = append(parts, same...)
+	parts := l.parts(n, n.decided, negated, nil)
+	if n.decided == negated {
+		parts = enclose(parts)
 	}
-	if disjunction {
-		slices.SortStableFunc(parts, quicker)
-		return some(parts)
+	slices.SortStableFunc(parts, func(a, b clause) int { return cmp.Compare(effort(a), effort(b)) })
+	if n.decided == negated {
+		return all(parts)
 	}
-	parts = enclose(parts)
-	slices.SortStableFunc(parts, quicker)
-	return all(parts)
+	return some(parts)
 }
 
-func flatten(c clause) ([]clause, bool) {
-	s, ok := c.(some)
-	return s, ok
+// parts appends what a chain of one operator is made of: or where decided is true, and else and.
+func (l *lowering) parts(n node, decided, negated bool, parts []clause) []clause {
+	switch n := n.(type) {
+	case *not:
+		return l.parts(n.of, !decided, !negated, parts)
+	case *junction:
+		if n.decided == decided {
+			return l.parts(n.b, decided, negated, l.parts(n.a, decided, negated, parts))
+		}
+	}
+	return append(parts, l.condition(n, negated))
 }
 
 // enclose makes one interval of two ends on the same column.
@@ -116,10 +113,8 @@ func enclose(parts []clause) []clause {
 	return kept
 }
 
-// quicker orders clauses by how long they take. The order in which the parts of a junction are tried does not matter to its
-// truth value: nothing fails, and nothing has an effect.
-func quicker(a, b clause) int { return cmp.Compare(effort(a), effort(b)) }
-
+// effort ranks clauses by how long they take. The order in which the parts of a junction are tried does not matter to its truth
+// value: nothing fails, and nothing has an effect.
 func effort(c clause) int {
 	switch c := c.(type) {
 	case always:

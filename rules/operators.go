@@ -309,6 +309,9 @@ func (c *check) inRange(n *ast.BinaryNode, x operand, bounds *ast.BinaryNode) no
 
 // arithmetic is + - * / % on numbers, and + and - on texts, moments and durations.
 func (c *check) arithmetic(n *ast.BinaryNode, a, b operand) (node, typ) {
+	if a.typ.kind == kindAny || b.typ.kind == kindAny {
+		return &constant{}, typAny
+	}
 	if a.typ.is(kindSpan) || b.typ.is(kindSpan) || a.typ.moment() || b.typ.moment() {
 		return c.timeArithmetic(n, a, b)
 	}
@@ -335,8 +338,6 @@ func (c *check) timeArithmetic(n *ast.BinaryNode, a, b operand) (node, typ) {
 	sign := map[string]int{"+": 1, "-": -1}[n.Operator]
 	switch {
 	case sign == 0:
-	case a.typ.is(kindAny) || b.typ.is(kindAny):
-		return &constant{}, typAny
 	case a.typ.moment() && b.typ.kind == kindSpan:
 		return c.shift(n, a, b, sign)
 	case a.typ.kind == kindSpan && b.typ.moment() && sign > 0:

@@ -62,7 +62,55 @@ func parseExpr(source string, c *conf.Config) (ast.Node, []problem) {
 	if err != nil {
 		return nil, []problem{parseProblem(source, err)}
 	}
+	if left := maxExpr; !countable(tree.Node, &left) {
+		return nil, []problem{{
+			0, "PM103", "the chains of comparisons stand inside of one another too deep: each like 0 < a < 10 means what stands at a twice",
+			"write the chains out with and, or make several rules",
+		}}
+	}
 	return tree.Node, nil
+}
+
+// countable says whether a tree has at most as many parts as are left. An expression's length bounds them, but for its chains:
+// of 0 < a < 10 the parser makes 0 < a && a < 10, with one a that each walk over the tree meets twice.
+func countable(n ast.Node, left *int) bool {
+	*left--
+	return *left >= 0 && !slices.ContainsFunc(children(n), func(n ast.Node) bool { return !countable(n, left) })
+}
+
+// children are the parts that a part of an expression is made of.
+func children(n ast.Node) []ast.Node {
+	switch n := n.(type) {
+	case *ast.UnaryNode:
+		return []ast.Node{n.Node}
+	case *ast.BinaryNode:
+		return []ast.Node{n.Left, n.Right}
+	case *ast.ChainNode:
+		return []ast.Node{n.Node}
+	case *ast.MemberNode:
+		return []ast.Node{n.Node, n.Property}
+	case *ast.SliceNode:
+		return []ast.Node{n.Node, n.From, n.To}
+	case *ast.CallNode:
+		return append([]ast.Node{n.Callee}, n.Arguments...)
+	case *ast.BuiltinNode:
+		return n.Arguments
+	case *ast.PredicateNode:
+		return []ast.Node{n.Node}
+	case *ast.VariableDeclaratorNode:
+		return []ast.Node{n.Value, n.Expr}
+	case *ast.SequenceNode:
+		return n.Nodes
+	case *ast.ConditionalNode:
+		return []ast.Node{n.Cond, n.Exp1, n.Exp2}
+	case *ast.ArrayNode:
+		return n.Nodes
+	case *ast.MapNode:
+		return n.Pairs
+	case *ast.PairNode:
+		return []ast.Node{n.Key, n.Value}
+	}
+	return nil
 }
 
 func lexProblem(source string, err error) problem {
