@@ -35,6 +35,7 @@ type letter struct {
 	messageID string
 	subject   string
 	body      []byte
+	template  outbox.Hash
 	note      string // what an operator may want to know about it; empty: nothing
 }
 
@@ -86,7 +87,7 @@ func (c *composer) composeParts(d *draft, to recipient, cc []string, resend uint
 	if _, err := msg.WriteTo(&body); err != nil {
 		return letter{}, m, fmt.Errorf("writing the mail: %w", err)
 	}
-	return letter{messageID: "<" + id + ">", subject: m.Subject, body: body.Bytes(), note: note}, m, nil
+	return letter{messageID: "<" + id + ">", subject: m.Subject, body: body.Bytes(), template: outbox.Hash(m.Hash), note: note}, m, nil
 }
 
 // contextOf is the recipient's language and time zone, or else the rule's or the configuration's, and what an operator may want to

@@ -214,7 +214,7 @@ func (d *Dispatcher) render(ctx context.Context, m *outbox.Match, r *research, i
 	if err != nil && !silent {
 		d.gate.leave()
 	}
-	n.MessageID, n.Subject, n.Body = made.messageID, made.subject, made.body
+	n.MessageID, n.Subject, n.Body, n.Template = made.messageID, made.subject, made.body, made.template
 	return err
 }
 
@@ -291,7 +291,7 @@ func ended(m *outbox.Match, n outbox.NewMessage) outbox.Message {
 		Match: m.ID, Position: m.Position, Rule: m.Rule, RuleName: m.RuleName, Address: n.Address, Resend: n.Resend,
 		State: n.State, Reason: n.Reason, Due: n.Due, Expires: m.Expires, Priority: m.Priority, HoldUncertain: m.HoldUncertain,
 		Recipient: n.Recipient, CC: n.CC, MessageID: n.MessageID, Subject: n.Subject, Body: n.Body,
-		Committed: m.Tx.Time, Created: n.Due, Finished: n.Due,
+		Template: n.Template, Committed: m.Tx.Time, Created: n.Due, Finished: n.Due,
 	}
 }
 

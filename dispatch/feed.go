@@ -255,7 +255,7 @@ func (d *Dispatcher) startAll(ctx, hard context.Context, jobs []*job) {
 		}
 		byID[j.message.ID] = j
 		starts = append(starts, outbox.Start{
-			Message: j.message.ID, MessageID: j.letter.messageID, Subject: j.letter.subject, Body: j.letter.body, Lease: lease,
+			Message: j.message.ID, MessageID: j.letter.messageID, Subject: j.letter.subject, Body: j.letter.body, Template: j.letter.template, Lease: lease,
 		})
 	}
 	if len(starts) == 0 {

@@ -68,6 +68,7 @@ type world struct {
 	lsn      position.LSN
 	reports  []string
 	observed []outcome
+	sources  map[outbox.Hash]bool // of the templates
 }
 
 var crm = []string{
@@ -131,6 +132,12 @@ func newWorld(t testing.TB, s setup) *world {
 	}
 	set := must(templates.Load(mapFS(s.templates)))
 	o.Templates = func() *templates.Set { return set }
+	w.sources = make(map[outbox.Hash]bool)
+	for _, name := range set.Names() {
+		for _, h := range set.Hashes(name) {
+			w.sources[outbox.Hash(h)] = true
+		}
+	}
 	if s.fake != nil {
 		o.Relay = Relay{Host: "fake", Port: 25, Security: Plain, dial: s.fake.Dial}
 		t.Cleanup(s.fake.Close)
@@ -449,6 +456,9 @@ func (w *world) settled() map[string]string {
 	states := make(map[string]string)
 	for _, m := range w.messages() {
 		states[m.Address] = m.State.String()
+		if m.State == outbox.MessageSent && !w.sources[m.Template] {
+			w.Errorf("of message %d nobody knows the template: %x", m.ID, m.Template)
+		}
 	}
 	return states
 }

@@ -160,6 +160,7 @@ type NewMessage struct {
 	MessageID string
 	Subject   string
 	Body      []byte    // the rendered mail, with Sending
+	Template  Hash      // of what it was rendered from; zero: it was not
 	Lease     time.Time // with Sending: until when the dot may be begun
 }
 
@@ -186,6 +187,7 @@ type Message struct {
 	MessageID     string
 	Subject       string
 	Body          []byte // kept from the first attempt until it is sent; empty before and after, and in lists that do not name it
+	Template      Hash   // of what it was rendered from, see templates.Mail; zero: it was not yet, or nobody knows any more
 	Attempts      int    // that the relay answered, or may have
 	Committed     time.Time
 	Created       time.Time
@@ -208,13 +210,14 @@ type Expansion struct {
 	Messages []NewMessage
 }
 
-// Start takes a queued, claimed message to sending. An empty MessageID, Subject or Body keeps what an earlier attempt
+// Start takes a queued, claimed message to sending. An empty MessageID, Subject, Body or Template keeps what an earlier attempt
 // stored.
 type Start struct {
 	Message   int64
 	MessageID string
 	Subject   string
 	Body      []byte
+	Template  Hash
 	Lease     time.Time
 }
 

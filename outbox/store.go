@@ -39,6 +39,8 @@ type Store interface {
 	RuleID(ctx context.Context, name, was string) (uint32, error)
 	// Text returns a text that a Batch brought, or ErrNotFound.
 	Text(ctx context.Context, h Hash) ([]byte, error)
+	// TextSince is when a text was first brought; zero where that is not known any more. ErrNotFound: it never was.
+	TextSince(ctx context.Context, h Hash) (time.Time, error)
 
 	// Append makes a batch durable and returns up to claim of its pending matches that are due, claimed.
 	// Transactions at or below the stored checkpoint, and matches that are known, are passed over.

@@ -1,6 +1,7 @@
 package templates
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	htmltemplate "html/template"
@@ -37,6 +38,7 @@ type variant struct {
 	file   *file
 	locale *locale
 	files  map[string]*file // by name, for the places of errors
+	hash   Hash
 	blocks map[string]*block
 	html   *htmltemplate.Template // body, preheader
 	plain  *template.Template     // subject, text, about
@@ -52,7 +54,7 @@ func (l *folder) compile(f *file) *variant {
 	if tag == "" {
 		tag = l.locale
 	}
-	v := &variant{file: f, locale: localeFor(tag), files: l.files, blocks: maps.Clone(l.blocks)}
+	v := &variant{file: f, locale: localeFor(tag), files: l.files, hash: l.hash(f), blocks: maps.Clone(l.blocks)}
 	for name, tree := range f.blocks {
 		v.blocks[name] = &block{f, tree}
 	}
@@ -63,6 +65,17 @@ func (l *folder) compile(f *file) *variant {
 	}
 	l.report(v.build()...)
 	return v
+}
+
+// hash is that of a file and the shared ones.
+func (l *folder) hash(f *file) (h Hash) {
+	sum := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(l.files)) {
+		if of := l.files[name]; of == f || of.shared() {
+			fmt.Fprintf(sum, "%d %s\n%d %s\n", len(name), name, len(of.text), of.text) //nolint:errcheck // a hash takes everything
+		}
+	}
+	return Hash(sum.Sum(nil))
 }
 
 // checkBlocks finds what is missing, misspelt, or calls itself.

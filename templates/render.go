@@ -26,7 +26,7 @@ type executor interface {
 
 // render renders a mail of data whose times are in the recipient's zone. The data are its own to change.
 func (v *variant) render(data map[string]any) (Mail, error) {
-	var m Mail
+	m := Mail{Hash: v.hash}
 	if err := v.reason(data); err != nil {
 		return Mail{}, err
 	}

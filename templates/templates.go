@@ -16,6 +16,7 @@
 package templates
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,7 +41,12 @@ type Mail struct {
 	HTML    string
 	Text    string // from the block text, or else made from the HTML
 	ICS     string // an iCalendar object from the block ics, its lines folded and ended by CRLF; empty: none
+	Hash    Hash   // of the files that it was made from
 }
+
+// Hash is the SHA-256 of a template's file and the shared files, their names included: with the same data, the same hash makes the
+// same mail.
+type Hash [sha256.Size]byte
 
 // Data is what a template sees: the names of docs/templates.md, values as package value decodes them, rows as
 // map[string]any, lists of rows as []map[string]any.
@@ -126,6 +132,19 @@ func (m *mail) variant(locale string) *variant {
 		}
 	}
 	return m.variants[""]
+}
+
+// Hashes are those of a template's files, by the files' names.
+func (s *Set) Hashes(name string) map[string]Hash {
+	m := s.mails[name]
+	if m == nil {
+		return nil
+	}
+	hashes := make(map[string]Hash, len(m.variants))
+	for _, v := range m.variants {
+		hashes[v.file.name] = v.hash
+	}
+	return hashes
 }
 
 // Locales are the languages that a template is written in, in alphabetical order; "" is that of name.html.

@@ -15,7 +15,7 @@ func testExpand(r *rig) {
 	lease := past.Add(time.Minute)
 	sending := outbox.NewMessage{
 		Address: " Kim@Example.com", State: outbox.MessageSending, Due: past, Recipient: []byte(`{"email": "…"}`), CC: []string{"a@b", "c@d"},
-		MessageID: "<1@x>", Subject: "안녕하세요", Body: []byte("a\x00b"), Lease: lease,
+		MessageID: "<1@x>", Subject: "안녕하세요", Body: []byte("a\x00b"), Template: outbox.Hash{1, 0, 255}, Lease: lease,
 	}
 	queued := outbox.NewMessage{Address: "lee@example.com", State: outbox.MessageQueued, Due: past.Add(time.Second), Recipient: []byte("{}")}
 	final := outbox.NewMessage{Address: "", State: outbox.MessageNoAddress, Reason: "the address is NULL", Body: []byte("x")}
@@ -41,7 +41,7 @@ func testExpand(r *rig) {
 		}
 	}
 	want[2].Address, want[2].State, want[2].Due, want[2].Recipient, want[2].CC = sending.Address, sending.State, past, sending.Recipient, sending.CC
-	want[2].MessageID, want[2].Subject, want[2].Body = sending.MessageID, sending.Subject, sending.Body
+	want[2].MessageID, want[2].Subject, want[2].Body, want[2].Template = sending.MessageID, sending.Subject, sending.Body, sending.Template
 	want[1].Address, want[1].State, want[1].Due, want[1].Recipient = queued.Address, queued.State, queued.Due, queued.Recipient
 	want[0].State, want[0].Reason, want[0].Due, want[0].Finished = final.State, final.Reason, listed[0].Due, listed[0].Finished
 	if listed[0].Finished.Before(before) || listed[0].Due.Before(before) {

@@ -100,7 +100,7 @@ func (m *model) start(t *rapid.T) {
 	for _, n := range m.anyMessages(t) {
 		s := outbox.Start{Message: n.ID, Lease: past}
 		if len(n.Body) == 0 || rapid.Bool().Draw(t, "rendered again") {
-			s.MessageID, s.Subject, s.Body = fmt.Sprintf("<%d@x>", n.ID), "subject", []byte("rendered")
+			s.MessageID, s.Subject, s.Body, s.Template = fmt.Sprintf("<%d@x>", n.ID), "subject", []byte("rendered"), outbox.HashOf([]byte("template"))
 		}
 		starts = append(starts, s)
 		if m.oracle.start(n, &s) {

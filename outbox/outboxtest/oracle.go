@@ -138,7 +138,7 @@ func (o *oracle) queue(m *oracleMatch, g outbox.NewMessage, now time.Time) *orac
 	n := &oracleMessage{of: m, Message: outbox.Message{
 		Position: m.Position, Rule: m.Rule, RuleName: m.RuleName, Address: g.Address, Resend: g.Resend, State: g.State, Reason: g.Reason,
 		Due: g.Due, Expires: m.Expires, Priority: m.Priority, HoldUncertain: m.HoldUncertain, Silent: m.Silent, Recipient: g.Recipient, CC: g.CC,
-		MessageID: g.MessageID, Subject: g.Subject, Body: g.Body, Committed: m.Tx.Time, Created: now,
+		MessageID: g.MessageID, Subject: g.Subject, Body: g.Body, Template: g.Template, Committed: m.Tx.Time, Created: now,
 	}}
 	n.claimed = g.State == outbox.MessageSending
 	n.started = n.claimed
@@ -173,6 +173,7 @@ func (o *oracle) start(n *oracleMessage, s *outbox.Start) bool {
 	if len(s.Body) > 0 {
 		n.Body = s.Body
 	}
+	n.Template = cmp.Or(s.Template, n.Template)
 	return true
 }
 

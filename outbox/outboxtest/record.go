@@ -27,14 +27,14 @@ func testStart(r *rig) {
 	r.store.Release(nil, []int64{released})
 	r.act(outbox.Cancel, outbox.Filter{Messages: []int64{cancelled}})
 	start := func(id int64) outbox.Start {
-		return outbox.Start{Message: id, MessageID: fmt.Sprintf("<%d@x>", id), Subject: "s", Body: []byte("b"), Lease: past}
+		return outbox.Start{Message: id, MessageID: fmt.Sprintf("<%d@x>", id), Subject: "s", Body: []byte("b"), Template: outbox.Hash{2}, Lease: past}
 	}
 	started, err := r.store.Start(r.Context(), []outbox.Start{start(all[0]), start(released), start(4711), start(cancelled), start(all[1])})
 	r.ok(err)
 	r.equal("started", started, all[:2])
 	r.equal("the states", r.states(all...), "sending sending queued cancelled")
 	m := r.getMessage(all[0])
-	if m.MessageID != fmt.Sprintf("<%d@x>", m.ID) || m.Subject != "s" || string(m.Body) != "b" {
+	if m.MessageID != fmt.Sprintf("<%d@x>", m.ID) || m.Subject != "s" || string(m.Body) != "b" || m.Template != (outbox.Hash{2}) {
 		r.Errorf("the started message is %+v", m)
 	}
 	started, err = r.store.Start(r.Context(), []outbox.Start{start(all[0])})

@@ -105,13 +105,25 @@ func testTexts(r *rig) {
 	if !errors.Is(err, outbox.ErrNotFound) {
 		r.Fatalf("a text that was never brought gave %v", err)
 	}
+	_, err = r.store.TextSince(r.Context(), outbox.HashOf(version))
+	if !errors.Is(err, outbox.ErrNotFound) {
+		r.Fatalf("a text that was never brought gave %v", err)
+	}
+	before := time.Now().Truncate(time.Microsecond)
 	r.append(r.match())
+	first := time.Now()
 	r.append(r.match())
 	r.reopen()
+	r.append(r.match())
 	for h, text := range texts {
 		got, err := r.store.Text(r.Context(), h)
 		r.ok(err)
 		r.equal("a text", got, text)
+		since, err := r.store.TextSince(r.Context(), h)
+		r.ok(err)
+		if since.Before(before) || since.After(first) {
+			r.Errorf("a text that came between %v and %v is said to have come at %v", before, first, since)
+		}
 	}
 }
 

@@ -84,7 +84,7 @@ func (w *writer) moveMatch(e *outbox.Expansion, held claim, now time.Time) (int,
 }
 
 var insertMessages = newInsertion("messages", "(match, address_key, resend)", "id", "match", "address", "address_key", "resend", "state", "reason",
-	"due", "priority", "lease", "created", "finished", "recipient", "cc", "message_id", "subject", "body", "begun")
+	"due", "priority", "lease", "created", "finished", "recipient", "cc", "message_id", "subject", "body", "begun", "template")
 
 // newcomer is a message that a match gets, under the id that it is to have.
 type newcomer struct {
@@ -139,7 +139,7 @@ func (m newcomer) values(held claim, now time.Time) []any {
 	return []any{
 		m.id, held.id, m.Address, address[:], int64(m.Resend), int64(m.State), m.Reason, or(m.Due, now).UnixMicro(), int64(held.priority),
 		micros(m.Lease), now.UnixMicro(), finished, absent(m.Recipient), list(m.CC), m.MessageID, m.Subject, body,
-		truth(m.State == outbox.MessageSending),
+		truth(m.State == outbox.MessageSending), hashOrNull(m.Template),
 	}
 }
 
@@ -150,7 +150,7 @@ func (m newcomer) message(held claim, now time.Time) outbox.Message {
 		ID: m.id, Match: x.ID, Position: x.Position, Rule: x.Rule, RuleName: x.RuleName, Address: m.Address, Resend: m.Resend,
 		State: m.State, Reason: m.Reason, Due: rounded(or(m.Due, now)), Expires: x.Expires, Priority: x.Priority,
 		HoldUncertain: x.HoldUncertain, Silent: x.Silent, Recipient: m.Recipient, CC: m.CC, MessageID: m.MessageID, Subject: m.Subject, Body: m.Body,
-		Committed: x.Tx.Time, Created: rounded(now),
+		Template: m.Template, Committed: x.Tx.Time, Created: rounded(now),
 	}
 }
 

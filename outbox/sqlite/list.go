@@ -31,7 +31,7 @@ const listMessages = selectMessage + `NULL` + fromMessages
 const selectMessage = `
 	SELECT m.id, m.match, t.source, t.epoch, t.lsn, x.ordinal, x.rule, r.name, m.address, m.resend, m.state, m.reason, m.reply,
 		m.due, x.expires, m.priority, x.hold_uncertain, x.silent, m.released, m.recipient, m.cc, m.message_id, m.subject,
-		m.attempts, t.time, m.created, m.finished, x.blanked IS NOT NULL, `
+		m.attempts, m.template, t.time, m.created, m.finished, x.blanked IS NOT NULL, `
 
 const fromMessages = `
 	FROM messages m
@@ -70,15 +70,16 @@ func scanMessage(scan scanner) (f stub[outbox.Message], err error) {
 	var lsn, ordinal int64
 	var committed, due, expires, created, finished sql.NullInt64
 	var cc sql.NullString
+	var template []byte
 	p := &m.Position
 	if err := scan(&m.ID, &m.Match, &p.Source, &p.Epoch, &lsn, &ordinal, &m.Rule, &m.RuleName, &m.Address, &m.Resend, &m.State,
 		&m.Reason, &m.Reply, &due, &expires, &m.Priority, &m.HoldUncertain, &m.Silent, &m.Released, &m.Recipient, &cc, &m.MessageID,
-		&m.Subject, &m.Attempts, &committed, &created, &finished, &f.sensitive, &m.Body); err != nil {
+		&m.Subject, &m.Attempts, &template, &committed, &created, &finished, &f.sensitive, &m.Body); err != nil {
 		return f, err
 	}
 	p.LSN, p.Ordinal = position.LSN(lsn), uint64(ordinal)
 	m.Due, m.Expires, m.Committed, m.Created, m.Finished = moment(due), moment(expires), moment(committed), moment(created), moment(finished)
-	if cc.Valid {
+	if m.Template, err = hashFrom(template); err == nil && cc.Valid {
 		err = json.Unmarshal([]byte(cc.String), &m.CC)
 	}
 	return f, err

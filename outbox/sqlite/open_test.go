@@ -227,6 +227,9 @@ func TestMigrateFromFirst(t *testing.T) {
 	}
 	s := open(t, path)
 	defer s.Close()
+	if since, err := s.TextSince(t.Context(), outbox.Hash{}); err != nil || !since.IsZero() {
+		t.Errorf("a text of the first version came at %v, %v", since, err)
+	}
 	found, err := s.Matches(t.Context(), outbox.Filter{})
 	if err != nil || len(found) != 2 || s.ID() != "first" || found[0].Undecided || !found[1].Undecided {
 		t.Errorf("matches %+v, %v", found, err)

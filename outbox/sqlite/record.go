@@ -36,8 +36,8 @@ func (w *writer) start(st *outbox.Start) (bool, error) {
 		return false, nil
 	}
 	n, err := w.exec(`UPDATE messages SET state = ?, lease = ?, message_id = coalesce(nullif(?, ''), message_id),
-		subject = coalesce(nullif(?, ''), subject), body = coalesce(?, body) WHERE id = ? AND state = ?`,
-		int64(outbox.MessageSending), micros(st.Lease), st.MessageID, st.Subject, absent(st.Body), st.Message, int64(outbox.MessageQueued))
+		subject = coalesce(nullif(?, ''), subject), body = coalesce(?, body), template = coalesce(?, template) WHERE id = ? AND state = ?`,
+		int64(outbox.MessageSending), micros(st.Lease), st.MessageID, st.Subject, absent(st.Body), hashOrNull(st.Template), st.Message, int64(outbox.MessageQueued))
 	if err != nil {
 		return false, err
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 
 	"postman/outbox"
 	"postman/position"
@@ -126,6 +127,19 @@ func (s *Store) Text(ctx context.Context, h outbox.Hash) ([]byte, error) {
 	return text, nil
 }
 
+// TextSince is when a text was first brought.
+func (s *Store) TextSince(ctx context.Context, h outbox.Hash) (time.Time, error) {
+	var since sql.NullInt64
+	err := s.reads.QueryRowContext(ctx, `SELECT since FROM texts WHERE hash = ?`, h[:]).Scan(&since)
+	if errors.Is(err, sql.ErrNoRows) {
+		return time.Time{}, fmt.Errorf("the text %x: %w", h[:6], outbox.ErrNotFound)
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("reading of the text %x when it came: %w", h[:6], explain(err))
+	}
+	return moment(since), nil
+}
+
 // addTexts stores the texts that are new.
 func (w *writer) addTexts(texts map[outbox.Hash][]byte) error {
 	for h, text := range texts {
@@ -133,7 +147,7 @@ func (w *writer) addTexts(texts map[outbox.Hash][]byte) error {
 			continue
 		}
 		id := w.next("texts")
-		if _, err := w.exec(`INSERT INTO texts (id, hash, text) VALUES (?, ?, ?)`, id, h[:], present(text)); err != nil {
+		if _, err := w.exec(`INSERT INTO texts (id, hash, text, since) VALUES (?, ?, ?, ?)`, id, h[:], present(text), time.Now().UnixMicro()); err != nil {
 			return fmt.Errorf("storing the text %x: %w", h[:6], err)
 		}
 		w.known.texts[h] = id

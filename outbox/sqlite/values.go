@@ -74,6 +74,14 @@ func hashFrom(b []byte) (h outbox.Hash, err error) {
 	return h, err
 }
 
+// hashOrNull is a hash, or NULL where there is none.
+func hashOrNull(h outbox.Hash) any {
+	if h == (outbox.Hash{}) {
+		return nil
+	}
+	return h[:]
+}
+
 // list is a JSON list, or NULL when it is empty.
 func list[T any](values []T) any {
 	if len(values) == 0 {
