@@ -115,7 +115,7 @@ func keyForms(c *cdc.Catalog, templates []string) map[string]object {
 			"properties": object{"transaction": atLeastOne(), "minute": atLeastOne(), "tick": atLeastOne()},
 		}),
 		"max_recipients": described("A match with more recipients is held.", atLeastOne()),
-		"tests":          described("What you expect of the rule, beside it: a change, and what becomes of it.", testsForm("row")),
+		"tests":          described("What you expect of the rule, beside it: a change, and what becomes of it.", testsForm()),
 	}
 }
 
@@ -214,19 +214,7 @@ func columnForm(c *cdc.Column) object {
 	return form
 }
 
-// testsForm is a rule's tests, whose rows are of a definition's form.
-func testsForm(row string) object {
-	step := changeForms(row)
-	maps.Copy(step, stepForms())
-	test := maps.Clone(step)
-	test["name"] = both("What the test is called.", ref("text"))
-	test["steps"] = described("Changes and moments, one after the other: the first with a change, a later one perhaps just after: 2h and what is expected of the mail by then.", object{
-		"type": "array", "minItems": 1, "items": object{"type": "object", "additionalProperties": false, "properties": step},
-	})
-	return object{"type": "array", "items": object{"type": "object", "additionalProperties": false, "properties": test}}
-}
-
-// changeForms are the changes of rows that a test can begin with.
+// changeForms are the changes of a row that a step of a test can have, the row of a definition's form.
 func changeForms(row string) object {
 	return object{
 		"insert": described("A row that is added.", ref(row)),
@@ -237,31 +225,39 @@ func changeForms(row string) object {
 	}
 }
 
-// stepForms are all else that a step of a test can have.
+// stepForms are all that a step of a test can say.
 func stepForms() object {
-	rows := object{"type": "array", "items": ref("row")}
 	texts := object{"anyOf": []any{ref("text"), object{"type": "array", "items": ref("text")}}}
-	return object{
-		"truncate": described("The table is emptied: {}.", object{"type": "object", "maxProperties": 0}),
+	recipients := object{"type": "array", "items": object{"allOf": []any{ref("row"), object{"required": []string{"email"}}}}}
+	forms := changeForms("row")
+	maps.Copy(forms, object{
+		"truncate": described("All rows are gone: {}.", object{"type": "object", "maxProperties": 0}),
 		"message":  described("What the message holds.", object{"type": "object"}),
+		"at":       both("When it is: 2026-01-31T09:00:00+09:00.", ref("text")),
+		"after":    both("How long after the step before: 15m.", ref("duration")),
 		"match":    described("Whether the rule matches.", object{"type": "boolean"}),
-		"at":       described("When it happens: 2026-01-31T09:00:00+09:00.", object{"type": "string", "pattern": `^[0-9]{4}-[0-9]{2}-[0-9]{2}`}),
-		"after":    both("How long after the step before: 15m, 2h, 1d.", ref("duration")),
-		"given": described("Answers in the place of the database's.", object{
-			"type": "object", "additionalProperties": false, "properties": object{
-				"to":   described("Rows in the place of what the query of to gives.", rows),
-				"cc":   described("Rows in the place of what the query of cc gives.", rows),
-				"load": described("Rows in the place of what load gives: one, or of name[] a list.", object{"type": "object", "additionalProperties": object{"anyOf": []any{ref("row"), rows, object{"type": "null"}}}}),
-			},
+		"given": described("Answers to the rule's queries, so that no database is asked.", object{
+			"type": "object", "additionalProperties": false, "properties": object{"to": recipients, "cc": recipients, "load": object{"type": "object"}},
 		}),
-		"to":       described("Exactly the addresses that get a mail.", texts),
-		"cc":       described("Exactly the addresses that get a copy.", texts),
-		"subject":  described("What the subject has in it.", texts),
-		"body":     described("What the mail has in it.", texts),
-		"not_body": described("What the mail does not have in it.", texts),
+		"to":       described("Exactly these get a mail.", texts),
+		"cc":       described("Exactly these get a copy.", texts),
+		"subject":  described("What the subject contains.", texts),
+		"body":     described("What the mail contains.", texts),
+		"not_body": described("What the mail does not contain.", texts),
 		"mail":     described("none: nobody gets a mail.", object{"enum": []string{"none"}}),
-		"locale":   described("The language that the mails are in: ko, en-GB.", ref("text")),
-	}
+		"locale":   both("The language of the mail.", ref("text")),
+	})
+	return forms
+}
+
+// testsForm is a rule's tests: each a step, or a list of steps.
+func testsForm() object {
+	test := stepForms()
+	test["name"] = both("What the test is about.", ref("text"))
+	test["steps"] = described("One after the other.", object{
+		"type": "array", "minItems": 1, "items": object{"type": "object", "additionalProperties": false, "properties": stepForms()},
+	})
+	return object{"type": "array", "items": object{"type": "object", "additionalProperties": false, "properties": test}}
 }
 
 // testsOf has the tests of rules on a table know its columns.
@@ -269,8 +265,8 @@ func testsOf(table string) object {
 	on := object{"required": []string{"on"}, "properties": object{"on": object{
 		"required": []string{"table"}, "properties": object{"table": object{"const": table}},
 	}}}
-	changes := changeForms("row " + table)
-	test := maps.Clone(changes)
-	test["steps"] = object{"items": object{"properties": changes}}
+	change := changeForms("row " + table)
+	test := maps.Clone(change)
+	test["steps"] = object{"items": object{"properties": change}}
 	return object{"if": on, "then": object{"properties": object{"tests": object{"items": object{"properties": test}}}}}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"gopkg.in/yaml.v3"
 
@@ -130,5 +131,13 @@ func TestEditorKeys(t *testing.T) {
 	}
 	if len(forms) > 0 {
 		t.Errorf("no rule has %v", slices.Collect(maps.Keys(forms)))
+	}
+}
+
+// TestEditorTestKeys holds that the schema knows what a step of a test can say.
+func TestEditorTestKeys(t *testing.T) {
+	t.Parallel()
+	if diff := cmp.Diff(slices.Sorted(slices.Values(stepKeys)), slices.Sorted(maps.Keys(stepForms()))); diff != "" {
+		t.Error(diff)
 	}
 }
