@@ -58,8 +58,12 @@ func insert(name string, content []byte, item func(indent int) string) ([]byte, 
 	if err := yaml.Unmarshal(content, &doc); err != nil {
 		return nil, fmt.Errorf("reading the file: %w", err)
 	}
-	lines := slices.Collect(strings.Lines(string(content)))
-	if last := len(lines) - 1; !strings.HasSuffix(lines[last], "\n") {
+	var lines []string // with their ends, as YAML tells them apart
+	start := 0
+	for _, end := range lineEnds(content) {
+		lines, start = append(lines, string(content[start:end])), end
+	}
+	if last := len(lines) - 1; lines[last] != "" {
 		lines[last] += "\n"
 	}
 	root := doc.Content[0]

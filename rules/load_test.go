@@ -428,7 +428,11 @@ func FuzzRead(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, path := range append(paths, "testdata/design.yaml") {
+	lints, err := filepath.Glob("testdata/lints/*.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, path := range slices.Concat(paths, lints, []string{"testdata/design.yaml"}) {
 		content, err := os.ReadFile(path)
 		if err != nil {
 			f.Fatal(err)
@@ -448,6 +452,15 @@ func FuzzRead(f *testing.F) {
 		set, _ := Compile(s, catalog())
 		if len(errs) > 0 {
 			return
+		}
+		for _, e := range s.Silence(set.Lint(catalog()), func(ID) bool { return true }) {
+			if !e.ID.Warning() || e.Place.Line < 1 || e.Place.Line > len(newFile("", content).lines) {
+				t.Errorf("%+v", e)
+			}
+		}
+		draft := &Draft{Name: "added-by-a-test", Template: "x", Message: "m", To: "message.email"}
+		if grown, err := Append("x.yaml", content, draft.Rule); err == nil && len(grown) <= len(content) {
+			t.Errorf("nothing was added to\n%s", content)
 		}
 		for _, r := range set.Rules {
 			again, err := Revive(r.Source(), catalog().Tables[r.On.Table])
