@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// untilTrial is after how many changes one is tried on every rule: 1,024, or 64 for each rule where that is more. So a trial
-// costs a change a few nanoseconds, however many rules there are.
-func (o *opRules) untilTrial() int { return max(1<<10, len(o.rules)<<6) }
+// auditEvery is how many changes there are to one that is audited, the first of them: 1,024, or 64 for each rule where that is
+// more. So audits cost a change a few nanoseconds, however many rules there are.
+func (o *opRules) auditEvery() int { return max(1<<10, len(o.rules)<<6) }
 
 // audit tries every rule, and compares with what the index says.
 func (p *Plan) audit(o *opRules, yield func(*Rule, Verdict)) {

@@ -20,7 +20,7 @@ type Plan struct {
 	watch  *watch
 	frame  frame
 	search search
-	trials [cdc.Emit]int // changes that are left until one is tried on every rule
+	audits [cdc.Emit]int // how many changes are left before the next audit
 }
 
 // watch is the rules of one table, and their indexes. It is immutable, and plans share it.
@@ -151,8 +151,8 @@ func (p *Plan) Match(tx cdc.Tx, c *cdc.Change, yield func(*Rule, Verdict)) {
 	}
 	o := &p.watch.ops[c.Op]
 	p.frame.begin(tx, c)
-	if p.trials[c.Op]--; p.trials[c.Op] < 0 {
-		p.trials[c.Op] = o.untilTrial()
+	if p.audits[c.Op]--; p.audits[c.Op] < 0 {
+		p.audits[c.Op] = o.auditEvery() - 1
 		p.audit(o, yield)
 		return
 	}
