@@ -1,10 +1,12 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 )
@@ -25,93 +27,111 @@ var warningID = regexp.MustCompile(`^PM\d+`)
 // ignores finds the comments of a file that silence warnings.
 func (r *reader) ignores(root *yaml.Node) []ignore {
 	var found []ignore
-	var scalars []extent
+	var o *outline
 	for i, line := range r.file.lines {
-		if !strings.Contains(line, "postman") {
+		if !strings.Contains(line, "postman:") {
 			continue
 		}
 		m := ignoreComment.FindStringSubmatchIndex(line)
 		if m == nil {
 			continue
 		}
-		if scalars == nil {
-			scalars = extents(r.file, root)
+		if o == nil {
+			o = newOutline(r.file, root)
 		}
-		place := Place{r.file.name, i + 1, len([]rune(line[:m[2]])) + 1}
-		if slices.ContainsFunc(scalars, func(s extent) bool { return s.has(place) }) {
-			continue // it belongs to a text
+		place := Place{r.file.name, i + 1, utf8.RuneCountInString(line[:m[2]]) + 1}
+		if o.inText(place) {
+			continue
 		}
-		g := ignore{file: r.file, place: place}
-		for _, word := range strings.FieldsFunc(line[m[4]:], func(r rune) bool { return r == ' ' || r == ',' || r == '\t' }) {
-			id := warningID.FindString(word)
-			if id == "" {
-				break // a reason follows
-			}
-			if g.ids = append(g.ids, ID(id)); id != word {
-				break
-			}
-		}
-		g.from, g.to = scope(r.file, root, place.Line, strings.TrimSpace(line[:m[2]]) == "")
+		g := ignore{file: r.file, place: place, ids: warnings(line[m[4]:])}
+		g.from, g.to = o.item(place.Line, strings.TrimSpace(line[:m[2]]) == "")
 		found = append(found, g)
 	}
 	return found
 }
 
-// extent is where a scalar stands, from its first character to behind its last.
+// warnings are the names at the beginning of a text; what follows them is for people.
+func warnings(text string) (ids []ID) {
+	for word := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' }) {
+		id := warningID.FindString(word)
+		if id != "" {
+			ids = append(ids, ID(id))
+		}
+		if id != word {
+			return ids
+		}
+	}
+	return ids
+}
+
+// outline is where a file's texts and items stand, in the order in which they begin.
+type outline struct {
+	file  *ruleFile
+	texts []extent
+	items []extent
+}
+
+// extent is where something stands, from its first character to behind its last.
 type extent struct{ from, to Place }
 
-func (s extent) has(p Place) bool {
-	return !before(p, s.from) && before(p, s.to)
+func newOutline(f *ruleFile, root *yaml.Node) *outline {
+	o := &outline{file: f}
+	o.visit(root)
+	return o
 }
 
-func before(p, q Place) bool { return p.Line < q.Line || p.Line == q.Line && p.Column < q.Column }
-
-func extents(f *ruleFile, n *yaml.Node) []extent {
-	if n.Kind == yaml.ScalarNode {
-		t := newText(f, n)
-		return []extent{{Place{f.name, n.Line, n.Column}, t.place(len([]rune(t.value)))}}
+func (o *outline) visit(n *yaml.Node) {
+	switch n.Kind {
+	case yaml.ScalarNode:
+		o.texts = append(o.texts, extent{Place{o.file.name, n.Line, n.Column}, end(o.file, n)})
+	case yaml.MappingNode:
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key, value := n.Content[i], n.Content[i+1]
+			o.items = append(o.items, extent{Place{o.file.name, key.Line, key.Column}, Place{Line: lastLine(o.file, value)}})
+			o.visit(key)
+			o.visit(value)
+		}
+	case yaml.SequenceNode:
+		for _, child := range n.Content {
+			o.items = append(o.items, extent{Place{o.file.name, child.Line, child.Column}, Place{Line: lastLine(o.file, child)}})
+			o.visit(child)
+		}
+	case yaml.DocumentNode, yaml.AliasNode:
 	}
-	var all []extent
-	for _, child := range n.Content {
-		all = append(all, extents(f, child)...)
-	}
-	return all
 }
 
-// scope is the lines of the outermost item that begins on a line, or on the first one below where one does.
-func scope(f *ruleFile, root *yaml.Node, line int, below bool) (from, to int) {
-	var visit func(n *yaml.Node)
-	item := func(start, value *yaml.Node) {
-		if start.Line == line || below && start.Line > line {
-			if from == 0 || start.Line < from {
-				from, to = start.Line, lastLine(f, value)
-			}
-		}
-		visit(value)
+// inText says whether a place belongs to a text.
+func (o *outline) inText(p Place) bool {
+	i, exact := slices.BinarySearchFunc(o.texts, p, func(e extent, p Place) int { return compare(e.from, p) })
+	return exact || i > 0 && compare(p, o.texts[i-1].to) < 0
+}
+
+// item is the lines of the outermost item that begins on a line, or else, if it may, on the first one below where one does.
+func (o *outline) item(line int, below bool) (from, to int) {
+	i, _ := slices.BinarySearchFunc(o.items, line, func(e extent, line int) int { return cmp.Compare(e.from.Line, line) })
+	if i == len(o.items) || !below && o.items[i].from.Line > line {
+		return 0, 0
 	}
-	visit = func(n *yaml.Node) {
-		switch n.Kind {
-		case yaml.MappingNode:
-			for i := 0; i+1 < len(n.Content); i += 2 {
-				item(n.Content[i], n.Content[i+1])
-			}
-		case yaml.SequenceNode:
-			for _, child := range n.Content {
-				item(child, child)
-			}
-		case yaml.DocumentNode, yaml.ScalarNode, yaml.AliasNode:
-		}
-	}
-	visit(root)
-	return from, to
+	return o.items[i].from.Line, o.items[i].to.Line
+}
+
+func compare(p, q Place) int {
+	return cmp.Or(cmp.Compare(p.Line, q.Line), cmp.Compare(p.Column, q.Column))
+}
+
+func before(p, q Place) bool { return compare(p, q) < 0 }
+
+// end is behind the last character of a scalar.
+func end(f *ruleFile, n *yaml.Node) Place {
+	t := newText(f, n)
+	return t.place(utf8.RuneCountInString(t.value))
 }
 
 // lastLine is the line that a node ends on.
 func lastLine(f *ruleFile, n *yaml.Node) int {
 	last := n.Line
 	if n.Kind == yaml.ScalarNode {
-		t := newText(f, n)
-		last = t.place(len([]rune(t.value))).Line
+		last = end(f, n).Line
 	}
 	for _, child := range n.Content {
 		last = max(last, lastLine(f, child))
