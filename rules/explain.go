@@ -247,7 +247,7 @@ func (r *recorder) fill(s *Step, v any, of node, hidden bool) {
 	case unknown && x.err != nil:
 		s.Note = x.err.Error()
 	case unknown:
-		s.Note = "it hangs on " + x.column
+		s.Note = hangsOn + x.column
 	case hidden && v != nil:
 		s.Value = "<sensitive>"
 	default:

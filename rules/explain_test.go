@@ -297,6 +297,70 @@ func TestExplainPlaces(t *testing.T) {
 	}
 }
 
+// TestTraceText holds how a trace looks.
+func TestTraceText(t *testing.T) {
+	t.Parallel()
+	table := schedules()
+	const rule = `rules:
+  - name: a
+    on: {table: schedules, ops: [insert, update]}
+    to: new.note
+    template: x
+    when: |
+      new.status == "won"
+      and (new.kind in ["call", "viewing"] or new.price > 1000)
+      and old.note != new.note and lower(new.status) + lower(new.status) != "가나"
+      and not new.vacant and not (new.id == 5 and new.customer_id == 7) and not (not (new.id == 6))
+      and any(new.tags, # == "v") and (new.vacant ? new.id == 1 : new.id == 2)
+`
+	for name, c := range map[string]struct {
+		change cdc.Change
+		want   string
+	}{
+		"an update": {
+			cdc.Change{
+				Op: cdc.Update, New: row{"id": "5", "status": "won", "price": "2000.50", "note": "ㄴ", "tags": "{a,v}"}.tuple(table), Old: row{"note": "ㄱ"}.tuple(table),
+			}, `
+ 7  ✓ new.status == "won"                               new.status = "won"
+ 8  ✓ one of these:
+ 8  ·   new.kind in ["call", "viewing"]                 new.kind = NULL — NULL equals NULL only (false, not needed)
+ 8  ✓   new.price > 1000                                new.price = 2000.50
+ 9  ✓ old.note != new.note                              "ㄱ" → "ㄴ"
+ 9  ✓ lower(new.status) + lower(new.status) != "가나"   lower(new.status) + lower(new.status) = "wonwon", lower(new.status) = "won", new.status = "won"
+10  ✓ not new.vacant                                    new.vacant = NULL — NULL counts as false
+10  ✓ not all of these:
+10  ✓   new.id == 5                                     new.id = 5
+10  ✗   new.customer_id == 7                            new.customer_id = NULL — NULL equals NULL only
+10  ✗ not this:
+10  ✓   not (new.id == 6)                               new.id = 5
+11  ✓ any(new.tags, # == "v")                           new.tags = ["a", "v"]
+11  ✗   # == "v"                                        # = "a"
+11  ✓   # == "v"                                        # = "v"
+11  ✗ a choice:
+11  ✗   if new.vacant                                   new.vacant = NULL — NULL counts as false
+11  ·   then new.id == 1                                new.id = 5 (false, not needed)
+11  ✗   else new.id == 2                                new.id = 5
+`,
+		},
+	} {
+		if diff := cmp.Diff(strings.TrimPrefix(c.want, "\n"), explained(t, rule, c.change).Text(nil)); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", name, diff)
+		}
+	}
+	inserted := explained(t, rule, cdc.Change{Op: cdc.Update, New: row{"note": unsent}.tuple(table), Old: row{"note": unsent}.tuple(table)})
+	if text := inserted.Text(nil); !strings.Contains(text, `old.note is not known (a long value that the update did not touch: Postgres does not send it again), new.note is not known`) ||
+		strings.Contains(text, hangsOn) {
+		t.Error(text)
+	}
+	painted := explained(t, rule, cdc.Change{Op: cdc.Insert, New: row{"status": "won"}.tuple(table)}).Text(func(mark, text string) string { return "<" + mark + ">" + text })
+	if !strings.Contains(painted, "7  <✓>✓ new.status") || !strings.Contains(painted, "<✗>✗ one of these:\n") {
+		t.Error(painted)
+	}
+	if text := explained(t, rule, cdc.Change{Op: cdc.Delete, Old: row{}.tuple(table)}).Text(nil); text != "" {
+		t.Error(text)
+	}
+}
+
 // TestExplainOracle holds that on random rules and rows, with NULLs and values that the stream does not carry, a trace comes to the
 // verdict of the plan and to that of the tree, and that the truth of each condition is what its parts come to.
 func TestExplainOracle(t *testing.T) {

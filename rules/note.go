@@ -62,6 +62,9 @@ func (r *recorder) note(n ast.Node, v any) string {
 	return truthNote(v)
 }
 
+// hangsOn begins the note about what depends on a value that is not known.
+const hangsOn = "it hangs on "
+
 func isKnown(v any) bool {
 	_, unknown := v.(*absent)
 	return !unknown
@@ -74,7 +77,7 @@ func unknownNote(x *absent) string {
 	case x.column == "":
 		return "it cannot be known"
 	}
-	return "it hangs on " + x.column + ", which is not known"
+	return hangsOn + x.column + ", which is not known"
 }
 
 // nullNote is about operators that are false where a value is NULL.
