@@ -28,8 +28,9 @@ type Hash [sha256.Size]byte
 func HashOf(text []byte) Hash { return sha256.Sum256(text) }
 
 // MostInterrupted is how many processes in a row may end with a match or message in hand. It may be what ends them: the next
-// [Store.Recover] gives it up, so that a mail that breaks the daemon does not break it for ever.
-const MostInterrupted = 5
+// [Store.Recover] gives it up, so that a mail that breaks the daemon does not break it for ever. They are many: what is in hand
+// alone while a relay hangs, and the daemon is restarted over it, must not be lost for that.
+const MostInterrupted = 20
 
 // Source is a replicated database, as the store knows it.
 type Source struct {

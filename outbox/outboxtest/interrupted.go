@@ -40,7 +40,7 @@ func testInterrupted(r *rig) {
 	}
 	m := r.append(r.match())[0]
 	diesOf("a match")
-	if m = r.getMatch(m.ID); m.State != outbox.MatchFailed || !strings.Contains(m.Reason, "5 processes") {
+	if m = r.getMatch(m.ID); m.State != outbox.MatchFailed || !strings.Contains(m.Reason, "20 processes") {
 		r.Errorf("it is %s: %s", m.State, m.Reason)
 	}
 	sending := r.expanded(r.notify, outbox.MessageSending)[0]
