@@ -55,10 +55,14 @@ type Daemon struct {
 	watcher  *fsnotify.Watcher
 	reload   chan struct{} // holds one token: a reload is asked for
 	revived  revivals
+	peek     chan struct{} // holds one token: somebody wants the database to be looked at
+	broken   *breakages
 	addr     net.Addr
-	verified position.LSN // up to here the publications fitted the rules; guarded by reloading
 
-	reloading sync.Mutex // one Reload at a time
+	mismatches atomic.Int64 // of the rules' index with what trying every rule says
+	outlook    outlook      // but for its end, guarded by reloading
+
+	reloading sync.Mutex // one Reload, or look at the database, at a time
 	mu        sync.Mutex
 	trouble   map[string]string // by part: what is wrong with it now
 
@@ -92,29 +96,39 @@ func New(o Options) (*Daemon, error) {
 	}
 	return &Daemon{
 		config: o.Config, log: log, observe: o.Observe, report: report, zone: zone,
-		trouble: make(map[string]string), failed: make(chan error, 2), reload: make(chan struct{}, 1),
+		trouble: make(map[string]string), failed: make(chan error, 2), reload: make(chan struct{}, 1), peek: make(chan struct{}, 1),
+		broken: newBreakages(),
 	}, nil
 }
 
 // goLive makes a set the one that decides, from the next transaction on.
-func (d *Daemon) goLive(ctx context.Context, l *live) {
+func (d *Daemon) goLive(l *live) {
 	d.live.Store(l)
-	for _, e := range l.broken {
-		d.report.report(ctx, e, e.Rule, "broken rule")
-	}
 	d.log.Info("rules are live", "rules", len(l.rules.Rules), "broken", len(l.broken), "templates", len(l.templates.Names()))
 }
 
-// recordBroken records from where on rules do not decide that the catalog does not bear.
-func (d *Daemon) recordBroken(ctx context.Context, broken rules.Errors, from position.LSN) error {
-	for _, e := range broken {
-		g := brokenFrom(e, from)
-		g.Source, g.Epoch = d.source.ID, d.source.Epoch
-		if err := d.store.SaveGap(ctx, g); err != nil {
-			return fmt.Errorf("recording the gap of rule %q: %w", e.Rule, err)
+// decides tells from where on a set decides. Rules whose table was not published until lately begin later than the others.
+func (d *Daemon) decides(l *live, from position.LSN) {
+	d.log.Info("the rules decide", "from", from, "rules", len(l.rules.Rules), "new", len(l.fresh))
+	const most = 20
+	for i, n := range l.fresh {
+		if i == most {
+			d.log.Info("and more rules are new or changed", "rules", len(l.fresh)-most)
+			return
 		}
+		d.log.Info("a rule is new or changed", "rule", n.name, "from", max(from, n.published))
 	}
-	return nil
+}
+
+// endGap ends the gap of a rule that decides again in the stream, once that is stored. Should that fail, the gap stays open, which
+// promises less than is true, and people are told. So it does when the rule has broken again meanwhile: it is one gap then.
+func (d *Daemon) endGap(ctx context.Context, m mend) {
+	if d.broken.has(m.rule) {
+		return
+	}
+	if err := d.mended(ctx, m.breakage, m.to); err != nil {
+		d.report.report(ctx, err, m.rule, "store")
+	}
 }
 
 // begin starts the goroutines. Each has an owner that waits for it in Stop.
@@ -132,9 +146,10 @@ func (d *Daemon) begin(ctx context.Context) (err error) {
 	})
 	abort, aborting := context.WithCancel(context.WithoutCancel(ctx))
 	taking, stopping := context.WithCancel(abort)
-	d.aborting, d.stopping, d.verified = aborting, stopping, d.source.Checkpoint
+	d.aborting, d.stopping = aborting, stopping
 	d.running.Go(func() { d.takeIn(taking, newHolds(recent)) })
-	d.running.Go(func() { d.commit(abort) })
+	backlog := d.outlook.verified
+	d.running.Go(func() { d.commit(abort, backlog) })
 	d.sending.Go(func() { d.send(taking) })
 	d.serving.Go(func() { d.housekeep(taking) })
 	d.serving.Go(func() { d.watch(taking) })
@@ -151,20 +166,20 @@ func (d *Daemon) takeIn(ctx context.Context, h *holds) {
 		persist: func(call func(context.Context) error) error {
 			return persist(ctx, func(err error) { d.setTrouble("store", err) }, call)
 		},
-		plans:  make(map[uint32]*rules.Plan),
-		shapes: make(map[*cdc.Table]shape), unfit: make(map[string]bool),
+		broken: d.broken, decides: d.decides, mismatches: &d.mismatches,
+		plans: make(map[uint32]*rules.Plan), shapes: make(map[*cdc.Table]shape), names: make(map[uint32]cdc.TableName),
 	})
 	if ctx.Err() == nil {
 		d.fail(ctx, fmt.Errorf("the stream ended: %w", err))
 	}
 }
 
-func (d *Daemon) commit(ctx context.Context) {
+func (d *Daemon) commit(ctx context.Context, backlog position.LSN) {
 	defer d.batch.close() // when nothing more can be stored, the stream must not wait for it
 	c := &committer{
 		store: d.store, batch: d.batch, dispatch: d.dispatch, confirm: d.stream.Confirm,
-		report:  d.report.report,
 		trouble: func(err error) { d.setTrouble("store", err) },
+		backlog: backlog, mend: d.endGap,
 	}
 	if err := c.run(ctx); err != nil && ctx.Err() == nil {
 		d.fail(ctx, fmt.Errorf("storing a batch: %w", err))

@@ -447,7 +447,7 @@ func TestBrokenRuleBreaksAlone(t *testing.T) {
 	w.stop(d)
 	d = w.start()
 	if s := d.Status(); len(s.Rules.Broken) != 1 || len(open()) != 1 {
-		t.Errorf("after a restart: broken %q, gaps %+v", s.Rules.Broken, s.Gaps)
+		t.Errorf("after a restart: broken %+v, gaps %+v", s.Rules.Broken, s.Gaps)
 	}
 	w.sql(`alter table visits add column kind text default 'visit'`)
 	if err := d.Reload(t.Context()); err != nil {
@@ -465,12 +465,12 @@ func TestTableMadeAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	d := w.start()
-	if err := d.verify(t.Context()); err != nil || len(d.Status().Gaps) != 0 {
+	if err := d.look(t.Context()); err != nil || len(d.Status().Gaps) != 0 {
 		t.Fatalf("what fits: %v, gaps %+v", err, d.Status().Gaps)
 	}
 	w.sql(`alter table visits rename to visits_old`, `create table visits (id int primary key, kind text not null, staff_id int, note text, price numeric(12,2))`,
 		`insert into visits values (7, 'visit', 1)`)
-	if err := d.verify(t.Context()); err != nil {
+	if err := d.look(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if gaps := d.Status().Gaps; len(gaps) != 1 || gaps[0].Rule != "visit" || !gaps[0].Lost {
@@ -486,7 +486,7 @@ func TestTableMadeAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.sql(`alter table visits drop constraint visits_pkey1`)
-	if err := d.verify(t.Context()); err != nil {
+	if err := d.look(t.Context()); err != nil {
 		t.Error(err)
 	}
 	w.sql(`update visits set note = 'x'`)

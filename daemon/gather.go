@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -29,10 +28,17 @@ type gathering struct {
 	mends   []mend       // of batch
 }
 
-// mend says that from a position on the rules of a set decide: their gaps end there.
+// mend says that a rule that was broken decides again: its gap ends at a position.
 type mend struct {
-	live *live
-	from position.LSN
+	breakage
+	to position.LSN
+}
+
+func mendsAt(mended []breakage, to position.LSN) (mends []mend) {
+	for _, b := range mended {
+		mends = append(mends, mend{b, to})
+	}
+	return mends
 }
 
 // What may wait in memory before the stream has to.
@@ -182,11 +188,15 @@ type committer struct {
 	batch    *gathering
 	dispatch interface {
 		Room() int
+		Take([]outbox.Match)
 		Ahead(*outbox.Batch) (take func([]outbox.Match))
 		Wake()
 	}
+	// backlog is what was committed before the start. The mails of that may be what ended the last process: they are begun when it
+	// is durable that they are, and not ahead of it.
+	backlog position.LSN
+	mend    func(context.Context, mend)
 	confirm func(position.LSN)
-	report  func(ctx context.Context, err error, rule, class string)
 	trouble func(error) // reports what keeps the store from taking a batch; nil: it takes them again
 }
 
@@ -198,7 +208,10 @@ func (c *committer) run(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		take := c.dispatch.Ahead(&b.Batch)
+		take := c.dispatch.Take
+		if len(b.Transactions) > 0 && b.Transactions[0].LSN >= c.backlog {
+			take = c.dispatch.Ahead(&b.Batch)
+		}
 		claimed, err := c.append(ctx, b.Batch)
 		take(claimed)
 		if err != nil {
@@ -240,20 +253,6 @@ func persist(ctx context.Context, trouble func(error), call func(context.Context
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-	}
-}
-
-// mend ends the gaps of rules that decide again, once those that the batch brought are stored. Should that fail, a gap stays
-// open, which promises less than is true, and people are told.
-func (c *committer) mend(ctx context.Context, m mend) {
-	gaps, err := c.store.Gaps(ctx)
-	for _, g := range gaps {
-		if g.Source == c.batch.source && g.Epoch == c.batch.epoch && g.To == 0 && g.From < m.from && g.Closed.IsZero() && m.live.sound(g.Rule) {
-			err = errors.Join(err, c.store.CloseGap(ctx, g.ID, m.from))
-		}
-	}
-	if err != nil {
-		c.report(ctx, fmt.Errorf("ending the gaps of mended rules at %s: %w", m.from, err), "", "store")
 	}
 }
 

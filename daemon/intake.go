@@ -33,18 +33,22 @@ type intake struct {
 	holds  *holds
 	batch  *gathering
 	report func(ctx context.Context, err error, rule, class string)
+	broken *breakages
+	// decides is told from where on a set decides.
+	decides    func(*live, position.LSN)
+	mismatches *atomic.Int64 // of the rules' index
 	// persist makes a call to the store until it works or the stream is to end.
 	persist func(func(context.Context) error) error
 
 	current *live // decides the open transaction
 	plans   map[uint32]*rules.Plan
 	shapes  map[*cdc.Table]shape
-	unfit   map[string]bool // names of rules that were reported as not fitting their table any more
+	names   map[uint32]cdc.TableName // of the tables, as the stream told them
 	open    transaction
 
 	// Kept until a commit takes them along: a transaction that the stream brings again meets the plans as they are.
-	gaps  []outbox.Gap
-	mends []mend
+	gaps   []outbox.Gap
+	mended []breakage
 }
 
 // transaction is what is known of the transaction whose commit has not been read yet.
@@ -68,21 +72,8 @@ type miss struct{ rule, column string }
 // Begin opens a transaction. One that was open is forgotten: the stream broke off in it and will bring it again.
 func (in *intake) Begin(tx cdc.Tx) error {
 	in.takeBack(nil)
-	if l := in.live.Load(); l != in.current {
-		in.current = l
-		clear(in.plans)
-		clear(in.unfit)
-		in.mends = append(in.mends, mend{l, tx.Commit})
-	}
+	in.swap(tx.Commit)
 	in.open = transaction{tx: tx}
-	return nil
-}
-
-// Relation notes that a table looks different from here on.
-func (in *intake) Relation(t *cdc.Table) error {
-	delete(in.plans, t.OID)
-	clear(in.shapes)
-	clear(in.unfit) // who breaks again is told of again
 	return nil
 }
 
@@ -100,35 +91,6 @@ func (in *intake) Change(c *cdc.Change) error {
 	}
 	plan.Match(in.open.tx, c, func(r *rules.Rule, v rules.Verdict) { in.verdict(c, r, v) })
 	return in.spill()
-}
-
-// bind resolves the rules of a table. Those that its new shape broke are reported, with the gap that begins here.
-func (in *intake) bind(t *cdc.Table) *rules.Plan {
-	plan, err := in.current.rules.Bind(t)
-	if errs, ok := err.(rules.Errors); ok { //nolint:errorlint // Bind documents the type, and wraps nothing
-		for _, e := range errs {
-			in.breaks(e)
-		}
-	}
-	in.plans[t.OID] = plan
-	return plan
-}
-
-func (in *intake) breaks(e *rules.Error) {
-	if in.unfit[e.Rule] {
-		return
-	}
-	in.unfit[e.Rule] = true
-	in.gaps = append(in.gaps, brokenFrom(e, in.open.tx.Commit))
-	in.report(context.Background(), fmt.Errorf("the rule does not fit its table any more, from %s on: %w", in.open.tx.Commit, e), e.Rule, "broken rule")
-}
-
-// brokenFrom is the gap of a rule that does not decide from a position on.
-func brokenFrom(e *rules.Error, from position.LSN) outbox.Gap {
-	return outbox.Gap{
-		Rule: e.Rule, From: from, Reason: "the rule is broken: " + e.Message,
-		Mend: fmt.Sprintf("mend the rule and reload, then postman replay --rule %s --from %s", e.Rule, from),
-	}
 }
 
 func (in *intake) message(c *cdc.Change) error {
@@ -306,8 +268,8 @@ func (in *intake) Commit(tx cdc.Tx) error {
 		in.takeBack(orEmpty(out.Hold))
 		hold(out.Matches, out.Hold)
 	}
-	err := in.batch.add(committed{out, t.texts, append(t.undetermined(), in.gaps...), in.mends, t.bytes})
-	in.open, in.gaps, in.mends = transaction{}, nil, nil
+	err := in.batch.add(committed{out, t.texts, append(t.undetermined(), in.gaps...), mendsAt(in.mended, tx.End), t.bytes})
+	in.open, in.gaps, in.mended = transaction{}, nil, nil
 	return err
 }
 
@@ -338,6 +300,13 @@ func hold(matches []outbox.NewMatch, held map[uint32]string) {
 
 // Idle notes a position without a commit.
 func (in *intake) Idle(lsn position.LSN) error {
-	in.batch.idle(lsn)
-	return nil
+	in.swap(lsn)
+	if len(in.gaps)+len(in.mended) == 0 {
+		in.batch.idle(lsn)
+		return nil
+	}
+	rest := committed{gaps: in.gaps, mends: mendsAt(in.mended, lsn)}
+	rest.End = lsn
+	in.gaps, in.mended = nil, nil
+	return in.batch.add(rest)
 }

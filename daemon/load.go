@@ -25,28 +25,25 @@ type loader struct {
 	strict bool
 }
 
-// loaded is a set that may go live, and what its publications need.
-type loaded struct {
-	live    *live
-	needs   []cdc.Need
-	catalog *cdc.Catalog
-}
-
 // load does all the fallible work of a reload before anything live is touched.
-func (l *loader) load(ctx context.Context) (*loaded, error) {
+func (l *loader) load(ctx context.Context) (*live, error) {
 	source, err := rules.Read(l.config.Rules)
 	if err != nil {
 		return nil, refused{err}
 	}
+	mails, templateErr := loadTemplates(l.config.Templates)
+	return l.compile(ctx, source, mails, errors.Join(checkSenders(source.Rules, &l.config), templateErr))
+}
+
+// compile checks what was read against the database. Mistakes are those of the files that were found before.
+func (l *loader) compile(ctx context.Context, source *rules.Source, mails *templates.Set, mistakes error) (*live, error) {
 	catalog, err := cdc.LoadCatalog(ctx, l.conn, tables(source.Needs()))
 	if err != nil {
 		return nil, fmt.Errorf("reading the catalog: %w", err)
 	}
 	set, compileErr := rules.Compile(source, catalog)
-	mails, templateErr := loadTemplates(l.config.Templates)
-	senderErr := checkSenders(source.Rules, &l.config)
-	if templateErr != nil || senderErr != nil || l.strict && compileErr != nil {
-		return nil, refused{errors.Join(compileErr, senderErr, templateErr)}
+	if mistakes != nil || l.strict && compileErr != nil {
+		return nil, refused{errors.Join(compileErr, mistakes)}
 	}
 	broken, err := (&checker{catalog: catalog, lookup: l.lookup, mails: mails, dir: l.config.Templates}).check(ctx, set)
 	// A template that is not there is a mistake of the files; one that does not fit may be the catalog's, if a column was dropped.
@@ -59,9 +56,9 @@ func (l *loader) load(ctx context.Context) (*loaded, error) {
 	} else if compileErr != nil {
 		return nil, compileErr
 	}
-	set = without(set, broken)
-	out := &live{rules: set, templates: mails, broken: broken, loaded: time.Now()}
-	return &loaded{out, set.Needs(), catalog}, nil
+	return &live{
+		source: source, rules: without(set, broken), templates: mails, broken: broken, needs: source.Needs(), catalog: catalog, loaded: time.Now(),
+	}, nil
 }
 
 // asError is nil for an empty list.
@@ -74,6 +71,9 @@ func asError(errs rules.Errors) error {
 
 // without leaves out the rules that errors name.
 func without(set *rules.Set, broken rules.Errors) *rules.Set {
+	if len(broken) == 0 {
+		return set // its indexes are made
+	}
 	sound := slices.DeleteFunc(slices.Clone(set.Rules), func(r *rules.Rule) bool {
 		return slices.ContainsFunc(broken, func(e *rules.Error) bool { return e.Rule == r.Name })
 	})

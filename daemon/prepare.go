@@ -16,6 +16,7 @@ import (
 	"postman/cdc"
 	"postman/outbox"
 	"postman/position"
+	"postman/rules"
 )
 
 // preparation makes publications and slot fit the rules, and the store fit the slot.
@@ -28,6 +29,10 @@ type preparation struct {
 	accept  bool              // an operator accepts a gap
 	arm     bool              // an operator arms live sending for this database
 	about   func(step string) // is told what may take long; nil: nobody asks
+	lenient bool              // tables that cannot be published are left out: their rules have been reported
+
+	before    *cdc.Database // as it was before the publications were altered
+	published position.LSN  // from where on what they lacked is published; 0: they lacked nothing
 }
 
 // SQLError says that the role may not do what has to be done, and what a DBA has to run instead.
@@ -38,7 +43,7 @@ type SQLError struct {
 
 // Error prints the statements, ready to paste.
 func (e *SQLError) Error() string {
-	return fmt.Sprintf("%v\n  → Ask a DBA to run this in the database, then start again:\n\n%s\n", e.Cause, strings.Join(e.Statements, "\n"))
+	return fmt.Sprintf("%v\n  → Ask a DBA to run this in the database, then try again:\n\n%s\n", e.Cause, strings.Join(e.Statements, "\n"))
 }
 
 func (e *SQLError) Unwrap() error { return e.Cause }
@@ -93,11 +98,19 @@ func (p *preparation) find(sources []outbox.Source, db *cdc.Database) (src, else
 
 // publish alters the publications to what the rules need, or says what a DBA has to run.
 func (p *preparation) publish(ctx context.Context, db *cdc.Database, a adoption) error {
+	p.before = db
 	statements, err := cdc.PlanPublications(db, p.config.Slot, p.needs, p.catalog)
+	if _, setup := errors.AsType[*cdc.SetupError](err); p.lenient && !setup {
+		err = nil
+	}
 	if err != nil || len(statements) == 0 {
 		return err
 	}
 	err = cdc.Apply(ctx, p.conn, statements)
+	if err == nil {
+		_, p.published, err = cdc.WALEnd(ctx, p.conn)
+		return err
+	}
 	if denied(err) {
 		if db.Slot == nil && a.step != stepGap {
 			statements = append(statements, cdc.SlotSQL(p.config.Slot))
@@ -105,6 +118,14 @@ func (p *preparation) publish(ctx context.Context, db *cdc.Database, a adoption)
 		return &SQLError{fmt.Errorf("role %q may not change the publications: %w", p.conn.Config().User, err), statements}
 	}
 	return err
+}
+
+// since is from where on a rule's table is published that was not before; 0: it was.
+func (p *preparation) since(r *rules.Rule) position.LSN {
+	if r.On.Message != "" || published(p.before, p.config.Slot, r.On) {
+		return 0
+	}
+	return p.published
 }
 
 // republish makes the publications of a slot that streams fit the rules.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"postman/cdc"
 )
 
 // reloadPatience bounds a reload: altering a publication waits for a VACUUM of the table.
@@ -32,18 +34,37 @@ func (d *Daemon) Reload(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("the rules were not reloaded, those from %s stay live:\n%w", d.live.Load().loaded.Format(time.TimeOnly), err)
 	}
+	before := d.live.Load()
+	// What the live rules have missed is recorded before it is mended unawares.
+	db, err := cdc.Inspect(ctx, conn, d.config.Slot)
+	if err == nil {
+		err = d.recordMissed(ctx, db, set.catalog)
+	}
+	if err != nil {
+		return err
+	}
 	// The publications come first: a table that is published and not watched costs a little, one that is watched and not
 	// published is silence.
 	p := &preparation{config: d.config, conn: conn, store: d.store, needs: set.needs, catalog: set.catalog}
 	if err := p.republish(ctx); err != nil {
 		return fmt.Errorf("the rules were not reloaded, the publications do not fit them: %w", err)
 	}
-	if err := set.live.register(ctx, d.store); err != nil {
+	if err := set.register(ctx, d.store); err != nil {
 		return err
 	}
-	d.goLive(ctx, set.live)
+	set.fresh = newRules(before, set, p.since)
+	d.goLive(set)
 	d.dispatch.Wake()
+	d.glance()
 	return nil
+}
+
+// glance has the daemon look at the database soon.
+func (d *Daemon) glance() {
+	select {
+	case d.peek <- struct{}{}:
+	default: // it will anyway
+	}
 }
 
 // openWatcher begins to watch, before the rules are read for the first time: what is saved from then on is noticed. It watches
@@ -130,20 +151,30 @@ func (d *Daemon) concerns(e fsnotify.Event) bool {
 	return filepath.Base(e.Name) == "..data" || slices.Contains(d.folders(), filepath.Clean(e.Name))
 }
 
-// housekeep blanks what has expired, and looks whether the publications still fit the rules.
+// housekeep looks at the database, and blanks what has expired.
 func (d *Daemon) housekeep(ctx context.Context) {
-	tick := time.NewTicker(verifyEvery)
-	defer tick.Stop()
+	const blankEvery = time.Minute
+	blank, look := time.NewTicker(blankEvery), time.NewTicker(lookEvery)
+	defer blank.Stop()
+	defer look.Stop()
+	defer func() {
+		d.reloading.Lock()
+		defer d.reloading.Unlock()
+		d.hangUp(ctx)
+	}()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-tick.C:
+		case now := <-blank.C:
 			_, err := d.store.Blank(ctx, now)
 			if ctx.Err() == nil {
 				d.setTrouble("blanking sensitive values", err)
 			}
-			d.verifyNow(ctx)
+		case <-look.C:
+			d.lookNow(ctx)
+		case <-d.peek:
+			d.lookNow(ctx)
 		}
 	}
 }

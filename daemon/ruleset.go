@@ -4,23 +4,59 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
+	"postman/cdc"
 	"postman/outbox"
+	"postman/position"
 	"postman/rules"
 	"postman/templates"
 )
 
-// live is one version of all that people edit: rules and templates that were checked together. It is immutable and
+// live is one version of all that people edit: rules and templates that were checked together. But for from it is immutable, and it is
 // swapped whole.
 type live struct {
-	rules     *rules.Set
+	source    *rules.Source // all of the rules, as they were read
+	rules     *rules.Set    // those that decide
 	templates *templates.Set
-	broken    rules.Errors // of rules that the catalog does not bear; at start only
-	loaded    time.Time
+	broken    rules.Errors // of rules that the catalog does not bear; never after a reload
+	// needs is what all of the rules need published, broken ones too: what these miss is to be there for a replay.
+	needs   []cdc.Need
+	catalog *cdc.Catalog // that they were checked with
+	loaded  time.Time
+	fresh   []newRule
+	from    atomic.Uint64 // the LSN from which on it decides, commits there included; 0: it does not yet
 
-	known map[*rules.Rule]known
-	byID  map[uint32]*rules.Rule
+	known  map[*rules.Rule]known
+	byID   map[uint32]*rules.Rule
+	byName map[string]*rules.Rule
+}
+
+// newRule is a rule that is not as it was in the set before.
+type newRule struct {
+	name string
+	// published is from where on its table's changes are streamed, when they were not before; 0: they were.
+	published position.LSN
+}
+
+// newRules are the rules of a set that were not, or not alike, in the one before. Published says from where on the table of a
+// rule is published that was not; nil: all of them were.
+func newRules(before, after *live, published func(*rules.Rule) position.LSN) (fresh []newRule) {
+	for _, r := range after.rules.Rules {
+		n := newRule{name: r.Name}
+		if published != nil {
+			n.published = published(r)
+		}
+		old := before.named(r.Name)
+		if old == nil && r.Was != "" {
+			old = before.named(r.Was)
+		}
+		if old == nil || n.published != 0 || before.known[old].version != after.known[r].version {
+			fresh = append(fresh, n)
+		}
+	}
+	return fresh
 }
 
 // known is what the store calls a rule.
@@ -33,21 +69,20 @@ type known struct {
 func (l *live) register(ctx context.Context, store outbox.Store) error {
 	l.known = make(map[*rules.Rule]known, len(l.rules.Rules))
 	l.byID = make(map[uint32]*rules.Rule, len(l.rules.Rules))
+	l.byName = make(map[string]*rules.Rule, len(l.rules.Rules))
 	for _, r := range l.rules.Rules {
 		id, err := store.RuleID(ctx, r.Name, r.Was)
 		if err != nil {
 			return fmt.Errorf("registering rule %q: %w", r.Name, err)
 		}
 		l.known[r] = known{id, outbox.HashOf(r.Source())}
-		l.byID[id] = r
+		l.byID[id], l.byName[r.Name] = r, r
 	}
 	return nil
 }
 
-// sound says whether a rule of that name decides.
-func (l *live) sound(name string) bool {
-	return slices.ContainsFunc(l.rules.Rules, func(r *rules.Rule) bool { return r.Name == name })
-}
+// named is the rule of that name that decides; nil: there is none.
+func (l *live) named(name string) *rules.Rule { return l.byName[name] }
 
 // isBroken says whether there is a rule of that name that the catalog does not bear.
 func (l *live) isBroken(name string) bool {

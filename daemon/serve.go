@@ -14,6 +14,7 @@ import (
 
 	"postman/dispatch"
 	"postman/outbox"
+	"postman/position"
 )
 
 // SocketPath is where the daemon that owns a store listens for the commands: beside the store, so that who may change the
@@ -162,22 +163,47 @@ func (d *Daemon) Status() Status {
 	}
 	stream := d.stream.Status()
 	stored := d.batch.durable()
+	// The walsender tells how far the log has come when it has nothing else to tell; so that one may be older news.
+	end, seen := d.outlook.end.get()
+	if stream.ServerEnd >= end {
+		end, seen = stream.ServerEnd, stream.LastMessage
+	}
 	s.Stream = StreamStatus{
-		Connected: stream.Connected, Since: stream.Since, LastError: stream.LastError, Held: stream.Held, ServerEnd: stream.ServerEnd.String(),
+		Connected: stream.Connected, Since: stream.Since, LastError: stream.LastError, Held: stream.Held, ServerEnd: end.String(), ServerSeen: seen,
 		Received: stream.Received.String(), Stored: stored.String(), Confirmed: stream.Confirmed.String(), Refused: stream.Refused,
 	}
-	if stream.ServerEnd > stored {
-		s.Stream.Behind = int64(stream.ServerEnd - stored)
+	if end > stored {
+		s.Stream.Behind = int64(end - stored)
 	}
-	l := d.live.Load()
-	s.Rules = RulesStatus{Rules: len(l.rules.Rules), Templates: len(l.templates.Names()), Loaded: l.loaded}
-	for _, e := range l.broken {
-		s.Rules.Broken = append(s.Rules.Broken, e.Rule+": "+e.Message)
-	}
+	s.Rules = d.rulesStatus()
 	d.mu.Lock()
 	s.Rules.ReloadFail = d.trouble["reload"]
 	d.mu.Unlock()
 	s.Relay = RelayStatus{Address: d.config.relayAddress(), Status: d.dispatch.Status()}
+	return s
+}
+
+func (d *Daemon) rulesStatus() RulesStatus {
+	l := d.live.Load()
+	s := RulesStatus{Rules: len(l.rules.Rules), Templates: len(l.templates.Names()), Loaded: l.loaded, Mismatches: d.mismatches.Load()}
+	from := position.LSN(l.from.Load())
+	if from != 0 {
+		s.From = from.String()
+	}
+	for _, n := range l.fresh {
+		since := NewRule{Rule: n.name}
+		if from != 0 {
+			since.From = max(from, n.published).String()
+		}
+		s.New = append(s.New, since)
+	}
+	for _, b := range d.broken.list() {
+		view := BrokenRule{Rule: b.rule, From: b.from.String(), Reason: b.why, Lost: b.lost}
+		if !b.lost {
+			view.Mend = replayCommand(b.rule, b.from, 0)
+		}
+		s.Broken = append(s.Broken, view)
+	}
 	return s
 }
 
@@ -198,6 +224,12 @@ func StoreStatus(ctx context.Context, store outbox.Store) Status {
 		view := GapStatus{ID: g.ID, Rule: g.Rule, From: g.From.String(), Count: g.Count, Lost: g.Lost, Reason: g.Reason, Mend: g.Mend, Since: g.Created}
 		if g.To != 0 {
 			view.To = g.To.String()
+		}
+		switch {
+		case g.Lost:
+			view.Mend = "" // it was lost when the gap was open already
+		case !g.Closed.IsZero() && g.Rule != "":
+			view.Mend = replayCommand(g.Rule, g.From, g.To) // what was broken is mended
 		}
 		s.Gaps = append(s.Gaps, view)
 	}

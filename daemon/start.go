@@ -39,14 +39,14 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 		return err
 	}
 	d.warnOfLookups(ctx)
-	if err := set.live.register(ctx, d.store); err != nil {
+	if err := set.register(ctx, d.store); err != nil {
 		return err
 	}
-	d.goLive(ctx, set.live)
+	d.goLive(set)
 	if err := d.recover(ctx); err != nil {
 		return err
 	}
-	if err := d.recordBroken(ctx, set.live.broken, d.source.Checkpoint); err != nil {
+	if err := d.remember(ctx, set); err != nil {
 		return err
 	}
 	return d.begin(ctx)
@@ -81,7 +81,7 @@ const (
 )
 
 // await gets ready, however often it takes while what is in the way passes by itself.
-func (d *Daemon) await(ctx context.Context) (*loaded, error) {
+func (d *Daemon) await(ctx context.Context) (*live, error) {
 	for wait := firstWait; ; wait = min(2*wait, mostWait) {
 		set, err := d.getReady(ctx)
 		if ctx.Err() != nil {
@@ -103,7 +103,7 @@ func (d *Daemon) await(ctx context.Context) (*loaded, error) {
 }
 
 // getReady does all of the start that asks the database.
-func (d *Daemon) getReady(ctx context.Context) (set *loaded, err error) {
+func (d *Daemon) getReady(ctx context.Context) (set *live, err error) {
 	d.about("connecting to the database")
 	conn, err := d.connect(ctx)
 	if err != nil {
@@ -179,12 +179,22 @@ func (d *Daemon) warnOfLookups(ctx context.Context) {
 }
 
 // prepare makes the database and the store fit, and arms live sending.
-func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *loaded) (err error) {
-	p := &preparation{config: d.config, conn: conn, store: d.store, needs: set.needs, catalog: set.catalog, about: func(step string) {
+func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *live) (err error) {
+	p := &preparation{config: d.config, conn: conn, store: d.store, needs: set.needs, catalog: set.catalog, lenient: true, about: func(step string) {
 		d.about(step)
 		d.log.Info("starting", "step", step)
 	}}
-	d.source, err = p.run(ctx)
+	if d.source, err = p.run(ctx); err != nil {
+		return err
+	}
+	flushed, inserted, err := cdc.WALEnd(ctx, conn)
+	d.outlook.end.set(flushed)
+	d.outlook.verified, d.outlook.catalog = inserted, set.catalog
+	for _, r := range set.rules.Rules {
+		if at := p.since(r); at != 0 {
+			set.fresh = append(set.fresh, newRule{r.Name, at})
+		}
+	}
 	return err
 }
 

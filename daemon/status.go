@@ -35,20 +35,42 @@ type StreamStatus struct {
 	LastError string    `json:"last_error,omitempty"`
 	Held      string    `json:"held,omitempty"` // why it stands still although it is connected
 	ServerEnd string    `json:"server_end"`
-	Received  string    `json:"received"`
-	Stored    string    `json:"stored"`
-	Confirmed string    `json:"confirmed"`
-	Behind    int64     `json:"behind_bytes"`
-	Refused   uint64    `json:"refused_messages"` // logical messages that were not transactional
+	// ServerSeen is when the server was last known to end there.
+	ServerSeen time.Time `json:"server_seen,omitzero"`
+	Received   string    `json:"received"`
+	Stored     string    `json:"stored"`
+	Confirmed  string    `json:"confirmed"`
+	Behind     int64     `json:"behind_bytes"`
+	Refused    uint64    `json:"refused_messages"` // logical messages that were not transactional
 }
 
 // RulesStatus says which rules are live.
 type RulesStatus struct {
-	Rules      int       `json:"rules"`
-	Templates  int       `json:"templates"`
-	Loaded     time.Time `json:"loaded,omitzero"`
-	Broken     []string  `json:"broken,omitempty"`      // rules that the catalog does not bear
-	ReloadFail string    `json:"reload_fail,omitempty"` // why the last reload was refused
+	Rules     int       `json:"rules"`
+	Templates int       `json:"templates"`
+	Loaded    time.Time `json:"loaded,omitzero"`
+	// From is the LSN from which on they decide: each transaction that commits there or behind. Empty: none has come since they were loaded.
+	From       string       `json:"from,omitempty"`
+	New        []NewRule    `json:"new,omitempty"`         // those that are not as they were before the last load
+	Broken     []BrokenRule `json:"broken,omitempty"`      // those that do not decide
+	ReloadFail string       `json:"reload_fail,omitempty"` // why the last reload was refused
+	// Mismatches counts verdicts of the rules' index that trying every rule did not confirm. It is a defect where it is not 0.
+	Mismatches int64 `json:"mismatches"`
+}
+
+// NewRule is a rule that is new or changed, and from where on it decides; empty: that is not known yet.
+type NewRule struct {
+	Rule string `json:"rule"`
+	From string `json:"from,omitempty"`
+}
+
+// BrokenRule is a rule that does not decide, from where on, and what will make up for what it misses.
+type BrokenRule struct {
+	Rule   string `json:"rule"`
+	From   string `json:"from"`
+	Reason string `json:"reason"`
+	Lost   bool   `json:"lost"`
+	Mend   string `json:"mend,omitempty"`
 }
 
 // RelayStatus says how the relay does.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"mime"
 	"os"
@@ -28,6 +29,7 @@ type world struct {
 	dir    string
 	relay  *smtptest.Server
 	config Config
+	also   io.Writer // gets what daemons log; nil: only the test's own log does
 }
 
 const worldSchema = `
@@ -111,7 +113,11 @@ func (w *world) tryStart() (*Daemon, error) {
 }
 
 func (w *world) build() (*Daemon, error) {
-	return New(Options{Config: w.config, Log: slog.New(slog.NewTextHandler(w.t.Output(), nil))})
+	log := w.t.Output()
+	if w.also != nil {
+		log = io.MultiWriter(log, w.also)
+	}
+	return New(Options{Config: w.config, Log: slog.New(slog.NewTextHandler(log, nil))})
 }
 
 func (w *world) startIn(ctx context.Context) (*Daemon, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -84,12 +85,34 @@ func since(t time.Time) string { return time.Since(t).Round(time.Second).String(
 func printRunning(w *strings.Builder, s *daemon.Status) {
 	t := &s.Stream
 	fmt.Fprintf(w, "\nstream     server %s  received %s  stored %s  confirmed %s  (%s behind)\n", t.ServerEnd, t.Received, t.Stored, t.Confirmed, bytesOf(t.Behind))
-	fmt.Fprintf(w, "rules      %d live since %s, %s\n", s.Rules.Rules, s.Rules.Loaded.Local().Format(time.DateTime), many(s.Rules.Templates, "template", "templates"))
-	for _, b := range s.Rules.Broken {
-		fmt.Fprintf(w, "  ! broken: %s\n", firstLine(b))
-	}
+	printRules(w, &s.Rules)
 	if s.Relay.Address != "" {
 		fmt.Fprintf(w, "relay      %s  %s\n", s.Relay.Address, relayState(s))
+	}
+}
+
+func printRules(w *strings.Builder, r *daemon.RulesStatus) {
+	from := "decide from the next commit on"
+	if r.From != "" {
+		from = "decide from " + r.From
+	}
+	fmt.Fprintf(w, "rules      %d live since %s, %s; %s\n", r.Rules, r.Loaded.Local().Format(time.DateTime), from, many(r.Templates, "template", "templates"))
+	const most = 10
+	for i, n := range r.New {
+		if i == most {
+			fmt.Fprintf(w, "  + and %d more\n", len(r.New)-most)
+			break
+		}
+		fmt.Fprintf(w, "  + new or changed: %s, from %s\n", n.Rule, cmp.Or(n.From, "the next commit on"))
+	}
+	for _, b := range r.Broken {
+		fmt.Fprintf(w, "  ! broken: %s, from %s: %s\n", b.Rule, b.From, firstLine(b.Reason))
+		if b.Mend != "" {
+			fmt.Fprintf(w, "    → mend the rule or the table, then %s\n", b.Mend)
+		}
+	}
+	if r.Mismatches > 0 {
+		fmt.Fprintf(w, "  ! the index of the rules was wrong %d times, which cost no mail: please report it\n", r.Mismatches)
 	}
 }
 

@@ -1,0 +1,196 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"postman/outbox"
+	"postman/position"
+)
+
+// breakages are the rules that do not decide at present. Each has an open gap in the store, which ends where the rule decides
+// again. Any goroutine may use them.
+type breakages struct {
+	mu  sync.Mutex
+	all map[string]*breakage // by the rule's name
+}
+
+// breakage is a rule that does not decide.
+type breakage struct {
+	rule string
+	from position.LSN
+	why  string
+	// mistake is why, with its place and the way out; nil where only the store remembers.
+	mistake error
+	by      cause
+	lost    bool // what the rule misses is not even streamed
+	// sound is from where on, at the latest, the catalog bears the rule; 0: it does not, or nobody has looked since.
+	sound position.LSN
+}
+
+// cause is who noticed that a rule is broken.
+type cause uint8
+
+const (
+	byStream  cause = iota // a change came in a shape that the rule does not fit
+	byCatalog              // the catalog says what the stream cannot, or not yet
+	byLoad                 // the catalog did not bear the rule when the live set was loaded, which leaves it out
+)
+
+func newBreakages() *breakages { return &breakages{all: make(map[string]*breakage)} }
+
+// breaks notes that a rule does not decide from a position on. It returns what is known of that now: the first reason stays. News is
+// that the rule is broken, worse that what it misses is lost, too.
+func (bs *breakages) breaks(b breakage) (known breakage, news, worse bool) {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	before, ok := bs.all[b.rule]
+	if !ok {
+		bs.all[b.rule] = &b
+		return b, true, false
+	}
+	worse = b.lost && !before.lost
+	before.sound, before.lost = 0, before.lost || b.lost
+	before.by = min(before.by, b.by) // the stream will tell when the rule fits again
+	return *before, false, worse
+}
+
+// has says whether a rule is broken.
+func (bs *breakages) has(rule string) bool {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	return bs.all[rule] != nil
+}
+
+// mends takes a rule off the list, unless it is there for another cause.
+func (bs *breakages) mends(rule string, causes ...cause) (b breakage, ok bool) {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	known, ok := bs.all[rule]
+	if !ok || !slices.Contains(causes, known.by) {
+		return breakage{}, false
+	}
+	delete(bs.all, rule)
+	return *known, true
+}
+
+// soundFrom notes that the catalog bears a rule, unless it has been noted before.
+func (bs *breakages) soundFrom(rule string, at position.LSN) {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	if b := bs.all[rule]; b != nil && b.sound == 0 {
+		b.sound = at
+	}
+}
+
+// passed takes off the list what the catalog bears from a position on that the stream has passed without a word to the contrary.
+func (bs *breakages) passed(at position.LSN) (mended []breakage) {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	for rule, b := range bs.all {
+		if b.sound != 0 && b.sound <= at {
+			mended = append(mended, *b)
+			delete(bs.all, rule)
+		}
+	}
+	return mended
+}
+
+// list is all of them, by name.
+func (bs *breakages) list() []breakage {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	all := make([]breakage, 0, len(bs.all))
+	for _, rule := range slices.Sorted(maps.Keys(bs.all)) {
+		all = append(all, *bs.all[rule])
+	}
+	return all
+}
+
+// brokenReason begins the reasons of these gaps.
+const brokenReason = "the rule is broken: "
+
+// gap is the breakage as the store keeps it.
+func (b *breakage) gap(source outbox.Source) outbox.Gap {
+	g := outbox.Gap{Source: source.ID, Epoch: source.Epoch, Rule: b.rule, From: b.from, Lost: b.lost, Reason: brokenReason + b.why}
+	if !b.lost {
+		g.Mend = "mend the rule or the table, then " + replayCommand(b.rule, b.from, 0)
+	}
+	return g
+}
+
+// replayCommand makes up for what a rule missed; to 0: up to now.
+func replayCommand(rule string, from, to position.LSN) string {
+	command := fmt.Sprintf("postman replay --rule %s --from %s", rule, from)
+	if to != 0 {
+		command += " --to " + to.String()
+	}
+	return command
+}
+
+// told is the breakage for people.
+func (b *breakage) told() error {
+	rest := "what it misses until then is lost"
+	if !b.lost {
+		rest = "what it misses until then is made up for by " + replayCommand(b.rule, b.from, 0)
+	}
+	return fmt.Errorf("rule %q is broken from %s on: %w\n  → mend the rule or the table; %s", b.rule, b.from, cmp.Or(b.mistake, errors.New(b.why)), rest)
+}
+
+// breaks records and reports that a rule does not decide. Of one that is known to be broken there is nothing to tell.
+func (d *Daemon) breaks(ctx context.Context, b breakage) error {
+	b, news, worse := d.broken.breaks(b)
+	if !news && !worse {
+		return nil
+	}
+	if err := d.store.SaveGap(ctx, b.gap(d.source)); err != nil {
+		d.broken.mends(b.rule, byStream, byCatalog, byLoad) // it will be noticed again
+		return fmt.Errorf("recording the gap of rule %q: %w", b.rule, err)
+	}
+	if news {
+		d.report.report(ctx, b.told(), b.rule, "broken rule")
+	}
+	return nil
+}
+
+// mended ends the gap of a rule that decides again.
+func (d *Daemon) mended(ctx context.Context, b breakage, to position.LSN) error {
+	d.tellMended(b, to)
+	return endGaps(ctx, d.store, d.source, b.rule, to)
+}
+
+func (d *Daemon) tellMended(b breakage, to position.LSN) {
+	if b.lost {
+		d.log.Info("a rule decides again; what it missed is lost", "rule", b.rule, "from", b.from, "to", to)
+		return
+	}
+	d.log.Info("a rule decides again", "rule", b.rule, "from", to, "missed", replayCommand(b.rule, b.from, to))
+}
+
+// endGaps ends the open gaps of a rule.
+func endGaps(ctx context.Context, store outbox.Store, source outbox.Source, rule string, to position.LSN) error {
+	gaps, err := store.Gaps(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the gaps: %w", err)
+	}
+	var errs []error
+	for _, g := range gaps {
+		if ofRule(&g, source) && g.Rule == rule && g.From <= to {
+			errs = append(errs, store.CloseGap(ctx, g.ID, to))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("ending the gap of rule %q at %s: %w", rule, to, err)
+	}
+	return nil
+}
+
+// ofRule says whether a gap is that of a rule that is broken.
+func ofRule(g *outbox.Gap, source outbox.Source) bool {
+	return g.Source == source.ID && g.Epoch == source.Epoch && g.Rule != "" && g.To == 0 && g.Closed.IsZero()
+}

@@ -1,0 +1,105 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+
+	"postman/cdc"
+	"postman/position"
+	"postman/rules"
+)
+
+// swap takes up the live set, if it is another one than before: it decides all that commits at a position and after it.
+func (in *intake) swap(at position.LSN) {
+	l := in.live.Load()
+	if l == in.current {
+		return
+	}
+	in.current = l
+	clear(in.plans)
+	l.from.Store(uint64(at))
+	in.decides(l, at)
+	for _, b := range in.broken.list() {
+		r := l.named(b.rule)
+		gone := r == nil && !l.isBroken(b.rule)
+		asked := r != nil && r.On.Message != "" // no table tells whether it fits
+		if gone || asked {
+			in.mend(b.rule, byStream, byCatalog, byLoad)
+		}
+	}
+}
+
+// Relation notes that a table looks different from here on.
+func (in *intake) Relation(t *cdc.Table) error {
+	if was, known := in.names[t.OID]; known && was != t.TableName {
+		in.renamed(was, t.TableName)
+	}
+	maps.DeleteFunc(in.names, func(_ uint32, name cdc.TableName) bool { return name == t.TableName }) // that one is gone, or has another name
+	in.names[t.OID] = t.TableName
+	delete(in.plans, t.OID)
+	clear(in.shapes)
+	return nil
+}
+
+// renamed breaks the rules on a table that has another name from here on.
+func (in *intake) renamed(was, is cdc.TableName) {
+	if in.current == nil || in.open.tx.Commit == 0 { // in a transaction that was taken in before
+		return
+	}
+	for _, r := range in.current.rules.Rules {
+		if r.On.Message == "" && r.On.Table == was {
+			in.breaks(r.Mistake("PM401", r.Place, fmt.Sprintf("the table %s is called %s now", was, is), "name it so in the rule, or rename it back"))
+		}
+	}
+}
+
+// bind resolves the rules of a table. Those that its new shape broke are reported, with the gap that begins here; the gaps of those
+// that fit it again end.
+func (in *intake) bind(t *cdc.Table) *rules.Plan {
+	plan, err := in.current.rules.Bind(t)
+	unfit := make(map[string]bool)
+	if errs, ok := errors.AsType[rules.Errors](err); ok {
+		for _, e := range errs {
+			unfit[e.Rule] = true
+			in.breaks(e)
+		}
+	}
+	for _, b := range in.broken.list() {
+		if r := in.current.named(b.rule); r != nil && r.On.Message == "" && r.On.Table == t.TableName && !unfit[b.rule] {
+			in.mend(b.rule, byStream, byLoad)
+		}
+	}
+	if plan != nil {
+		plan.OnMismatch = in.mismatch
+	}
+	in.plans[t.OID] = plan
+	return plan
+}
+
+func (in *intake) breaks(e *rules.Error) {
+	b, news, _ := in.broken.breaks(breakage{rule: e.Rule, from: in.open.tx.Commit, why: e.Message, mistake: e, by: byStream})
+	if !news {
+		return
+	}
+	in.gaps = append(in.gaps, b.gap(in.source))
+	in.report(context.Background(), b.told(), b.rule, "broken rule")
+}
+
+// mend has the gap of a rule end with the transaction that is open: part of it the rule may have missed.
+func (in *intake) mend(rule string, causes ...cause) {
+	if b, ok := in.broken.mends(rule, causes...); ok {
+		in.mended = append(in.mended, b)
+	}
+}
+
+// mismatch takes note of what the index of the rules got wrong.
+func (in *intake) mismatch(r *rules.Rule, err error) {
+	name := ""
+	if r != nil {
+		name = r.Name
+	}
+	in.mismatches.Add(1)
+	in.report(context.Background(), fmt.Errorf("a defect of postman, which cost no mail: at %s, %w\n  → please report it with the rule", in.open.tx.Commit, err), name, "index")
+}

@@ -1,0 +1,306 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"postman/cdc"
+	"postman/outbox"
+	"postman/position"
+	"postman/rules"
+)
+
+// lookEvery is how often the daemon looks at the database beside the stream. Postgres says nothing in the stream when a table
+// leaves a publication, as one does that is dropped and made again: its changes are just not there. And a walsender that is busy
+// does not tell how far the log has come.
+const lookEvery = 10 * time.Second
+
+// outlook is what the daemon knows of the database from outside of the stream. But for end, it is guarded by reloading.
+type outlook struct {
+	conn     *pgx.Conn    // kept between looks; nil: not there
+	verified position.LSN // up to here the publications fitted the rules
+	catalog  *cdc.Catalog // that the live rules were last compared with
+	unsound  map[string]*rules.Error
+	tried    time.Time // when rules that were broken at load were last checked again
+
+	end walEnd
+}
+
+// look finds out what the stream does not tell: where the log ends; whether the publications fit the rules, which is mended;
+// whether the catalog still bears the rules, or does so again. What it finds is recorded by rule.
+func (d *Daemon) look(ctx context.Context) error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, reloadPatience)
+	defer cancel()
+	for {
+		kept := d.outlook.conn != nil && !d.outlook.conn.IsClosed()
+		if !kept {
+			conn, err := d.connect(ctx)
+			if err != nil {
+				return err
+			}
+			d.outlook.conn = conn
+		}
+		err := d.lookWith(ctx, d.outlook.conn)
+		if err == nil || !cdc.Passing(err) || !kept {
+			return err
+		}
+		d.hangUp(ctx) // it may have died since the last look
+	}
+}
+
+// hangUp ends the connection that is kept between looks.
+func (d *Daemon) hangUp(ctx context.Context) {
+	if d.outlook.conn == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = d.outlook.conn.Close(ctx) // it is of no use any more, whatever that says
+	d.outlook.conn = nil
+}
+
+func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
+	flushed, inserted, err := cdc.WALEnd(ctx, conn) // before the catalog is read: what is found to fit has fitted up to here
+	if err != nil {
+		return err
+	}
+	d.outlook.end.set(flushed)
+	l := d.live.Load()
+	catalog, needs, err := d.readCatalog(ctx, conn, l)
+	if err != nil {
+		return err
+	}
+	db, err := cdc.Inspect(ctx, conn, d.config.Slot)
+	if err != nil {
+		return err
+	}
+	if err := d.recordMissed(ctx, db, catalog); err != nil {
+		return err
+	}
+	p := &preparation{config: d.config, conn: conn, store: d.store, needs: needs, catalog: catalog, lenient: true}
+	if err := p.publish(ctx, db, adoption{step: stepResume}); err != nil {
+		return fmt.Errorf("the publications do not fit the rules any more: %w", err)
+	}
+	if p.published != 0 {
+		d.log.Warn("the publications did not fit the rules any more, and were mended", "slot", d.config.Slot)
+		if db, err = cdc.Inspect(ctx, conn, d.config.Slot); err != nil {
+			return err
+		}
+	}
+	before := d.outlook.verified
+	d.outlook.verified = max(inserted, p.published)
+	return d.compare(ctx, conn, comparison{live: l, catalog: catalog, db: db, before: before})
+}
+
+// readCatalog reads how the tables of the rules look now, and what the rules need of them. A table that was renamed since it was
+// looked at last is needed under its present name, too: the rule that was broken by that may be mended, and what it missed replayed.
+func (d *Daemon) readCatalog(ctx context.Context, conn *pgx.Conn, l *live) (*cdc.Catalog, []cdc.Need, error) {
+	catalog, err := cdc.LoadCatalog(ctx, conn, tables(l.needs))
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the catalog: %w", err)
+	}
+	gone := make(map[uint32][]cdc.Op)
+	for _, n := range l.needs {
+		if t := l.catalog.Tables[n.Table]; t != nil && catalog.Tables[n.Table] == nil && catalog.Unwatchable[n.Table] == "" {
+			gone[t.OID] = n.Ops
+		}
+	}
+	if len(gone) == 0 {
+		return catalog, l.needs, nil
+	}
+	renamed, err := cdc.TableNames(ctx, conn, slices.Collect(maps.Keys(gone)))
+	if err != nil {
+		return nil, nil, err
+	}
+	needs := slices.Clone(l.needs)
+	for oid, name := range renamed {
+		needs = append(needs, cdc.Need{Table: name, Ops: gone[oid]})
+	}
+	if catalog, err = cdc.LoadCatalog(ctx, conn, tables(needs)); err != nil {
+		return nil, nil, fmt.Errorf("reading the catalog: %w", err)
+	}
+	return catalog, needs, nil
+}
+
+// recordMissed notes the live rules whose tables are there and not published, from the last time that they were.
+func (d *Daemon) recordMissed(ctx context.Context, db *cdc.Database, catalog *cdc.Catalog) error {
+	for _, r := range d.live.Load().rules.Rules {
+		if r.On.Message != "" || catalog.Tables[r.On.Table] == nil || published(db, d.config.Slot, r.On) {
+			continue
+		}
+		err := d.breaks(ctx, breakage{
+			rule: r.Name, from: d.outlook.verified, by: byCatalog, lost: true,
+			why: fmt.Sprintf("the table %s was not published: it was made again, or somebody altered the publication", r.On.Table),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// published says whether a rule's table is in the publications of its operations.
+func published(db *cdc.Database, slot string, on rules.On) bool {
+	return !slices.ContainsFunc(on.Ops, func(op cdc.Op) bool {
+		suffix := map[cdc.Op]string{cdc.Insert: "_ins", cdc.Update: "_upd", cdc.Delete: "_del", cdc.Truncate: "_del"}[op]
+		p, ok := db.Publications[slot+suffix]
+		if !ok {
+			return true
+		}
+		m, ok := p.Tables[on.Table]
+		return !ok || m.Restricted
+	})
+}
+
+// comparison is of the live rules with a catalog.
+type comparison struct {
+	live    *live
+	catalog *cdc.Catalog
+	db      *cdc.Database
+	before  position.LSN // when the catalog bore the rules last
+}
+
+// compare tells which live rules the catalog does not bear any more, and which it bears again. Whether a rule decides on a change is
+// for the stream to say, which may be behind; this is for people, and for what the stream never says.
+func (d *Daemon) compare(ctx context.Context, conn *pgx.Conn, c comparison) error {
+	o := &d.outlook
+	news := !sameTables(o.catalog, c.catalog)
+	if news {
+		_, err := rules.Compile(c.live.source, c.catalog)
+		o.catalog, o.unsound = c.catalog, byRule(err)
+	}
+	for name, e := range o.unsound {
+		r := c.live.named(name)
+		if r == nil {
+			continue // it was broken at load
+		}
+		lost := r.On.Message == "" && !published(c.db, d.config.Slot, r.On) && c.catalog.Tables[r.On.Table] != nil
+		if err := d.breaks(ctx, breakage{rule: name, from: c.before, why: e.Message, mistake: e, by: byCatalog, lost: lost}); err != nil {
+			return err
+		}
+	}
+	if len(c.live.broken) > 0 && (news || time.Since(o.tried) > time.Minute) {
+		o.tried = time.Now()
+		if err := d.revisit(ctx, conn, c.live); err != nil {
+			return err
+		}
+	}
+	return d.heal(ctx, conn, c.db)
+}
+
+// byRule is the first mistake of each rule.
+func byRule(err error) map[string]*rules.Error {
+	first := make(map[string]*rules.Error)
+	if errs, ok := errors.AsType[rules.Errors](err); ok {
+		for _, e := range errs {
+			if e.Rule != "" && first[e.Rule] == nil {
+				first[e.Rule] = e
+			}
+		}
+	}
+	return first
+}
+
+// sameTables says whether two catalogs look alike to rules.
+func sameTables(a, b *cdc.Catalog) bool {
+	return a != nil && reflect.DeepEqual(a.Tables, b.Tables) && maps.Equal(a.Unwatchable, b.Unwatchable) && maps.Equal(a.Unidentified, b.Unidentified)
+}
+
+// revisit checks a set again of which rules were broken when it was loaded: the database may bear them by now.
+func (d *Daemon) revisit(ctx context.Context, conn *pgx.Conn, l *live) error {
+	fresh, err := (&loader{d.config, conn, d.lookup, false}).compile(ctx, l.source, l.templates, nil)
+	if err != nil {
+		return fmt.Errorf("checking broken rules again: %w", err)
+	}
+	if len(fresh.rules.Rules) <= len(l.rules.Rules) {
+		return nil
+	}
+	if err := fresh.register(ctx, d.store); err != nil {
+		return err
+	}
+	fresh.fresh = newRules(l, fresh, nil)
+	d.goLive(fresh)
+	return nil
+}
+
+// heal ends the gaps of rules that the catalog bears again, once the stream has passed the position from where on it does.
+func (d *Daemon) heal(ctx context.Context, conn *pgx.Conn, db *cdc.Database) error {
+	broken := d.broken.list()
+	if len(broken) == 0 {
+		return nil
+	}
+	_, now, err := cdc.WALEnd(ctx, conn)
+	if err != nil {
+		return err
+	}
+	l := d.live.Load()
+	for _, b := range broken {
+		r := l.named(b.rule)
+		if r != nil && d.outlook.unsound[b.rule] == nil && (r.On.Message != "" || published(db, d.config.Slot, r.On)) {
+			d.broken.soundFrom(b.rule, now)
+		}
+	}
+	for _, b := range d.broken.passed(d.batch.durable()) {
+		if err := d.mended(ctx, b, b.sound); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookNow looks, and tells of what keeps it from that.
+func (d *Daemon) lookNow(ctx context.Context) {
+	err := d.look(ctx)
+	if ctx.Err() == nil {
+		d.setTrouble("publications", err)
+	}
+}
+
+// remember takes up the gaps that the last run left open: their rules have yet to show that they decide again. Then it records
+// those of rules that the catalog does not bear now.
+func (d *Daemon) remember(ctx context.Context, l *live) error {
+	gaps, err := d.store.Gaps(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the gaps: %w", err)
+	}
+	for _, g := range gaps {
+		if ofRule(&g, d.source) {
+			d.broken.breaks(breakage{rule: g.Rule, from: g.From, why: reasonOf(g), by: byLoad, lost: g.Lost})
+		}
+	}
+	for _, e := range l.broken {
+		if e.Rule == "" { // what is called sensitive is not there: no rule is worse for that
+			d.report.report(ctx, e, "", "broken rule")
+			continue
+		}
+		b := breakage{rule: e.Rule, from: d.source.Checkpoint, why: e.Message, mistake: e, by: byLoad}
+		if err := d.breaks(ctx, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func reasonOf(g outbox.Gap) string { return g.Reason[min(len(brokenReason), len(g.Reason)):] }
+
+// walEnd is where the log ended when it was looked at last. Any goroutine may ask.
+type walEnd struct{ lsn, at atomic.Int64 }
+
+func (e *walEnd) set(lsn position.LSN) {
+	e.lsn.Store(int64(lsn))
+	e.at.Store(time.Now().UnixNano())
+}
+
+func (e *walEnd) get() (position.LSN, time.Time) {
+	return position.LSN(e.lsn.Load()), time.Unix(0, e.at.Load())
+}

@@ -1,0 +1,132 @@
+package daemon
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"postman/internal/pgcluster/pgtest"
+)
+
+// A walsender that does not get on is no reason to believe that there is nothing to get on with.
+func TestBehindIsTheServersWord(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.start()
+	w.sql("create table bulk (x text)")
+	w.covered(d)
+	var sender int
+	if err := pgtest.Connect(t, w.url).QueryRow(t.Context(), "select active_pid from pg_replication_slots where slot_name = $1", w.config.Slot).Scan(&sender); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(sender, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	goOn := func() { _ = syscall.Kill(sender, syscall.SIGCONT) }
+	t.Cleanup(goOn)
+	w.sql("insert into bulk select repeat('x', 1000) from generate_series(1, 3000)")
+	if err := d.look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := d.Status().Stream; s.Behind < 3_000_000 || time.Since(s.ServerSeen) > time.Minute {
+		t.Errorf("%+v; want 3 MB behind", s)
+	}
+	goOn()
+	w.covered(d)
+	w.eventually("not behind", func() bool { return d.Status().Stream.Behind == 0 })
+}
+
+// What is broken stays known through a restart, is told once, and is whole again without anybody's reload when the database is.
+func TestBreakagesOutliveTheProcess(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	notes := new(notebook)
+	w.also = notes
+	w.config.Mode = "dry-run"
+	d := w.start()
+	w.sql(`alter table visits drop column kind`, `insert into visits (staff_id) values (1)`)
+	w.eventually("the stream notices", func() bool { return brokenRule(d, "visit") != nil })
+	w.covered(d)
+	w.stop(d)
+	for range 2 { // the catalog does not bear the rule; what the stream brings does not matter
+		d = w.start()
+		w.sql(`insert into visits (staff_id) values (1)`)
+		w.covered(d)
+		if err := d.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if b := brokenRule(d, "visit"); b == nil || len(d.Status().Gaps) != 1 {
+			t.Errorf("broken %+v, gaps %+v", b, d.Status().Gaps)
+		}
+		w.stop(d)
+	}
+	d = w.start()
+	before := gapOf(d, "visit")
+	w.sql(`alter table visits add column kind text`)
+	w.eventually("whole again", func() bool { return d.look(t.Context()) == nil && brokenRule(d, "visit") == nil })
+	after := gapOf(d, "visit")
+	if after.From != before.From || after.To == "" || lsn(t, after.To) > w.walEnd() || len(d.Status().Gaps) != 1 {
+		t.Errorf("gaps %+v; was %+v", d.Status().Gaps, before)
+	}
+	if n := notes.count(`rule \"visit\" is broken`); n != 1 {
+		t.Errorf("it was told %d times", n)
+	}
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+	w.messages(d, 1)
+	// A rule that is broken and then deleted leaves no open gap behind.
+	w.sql(`alter table visits drop column kind`, `insert into visits (staff_id) values (1)`)
+	w.eventually("the stream notices", func() bool { return brokenRule(d, "visit") != nil })
+	w.rules("rules: []\n")
+	if err := d.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.sql(`insert into visits (staff_id) values (1)`)
+	w.eventually("the gap ends with the rule", func() bool { return gapOf(d, "visit").To != "" && brokenRule(d, "visit") == nil })
+}
+
+// A reload says from where on a rule that is new or changed decides.
+func TestNewRulesSayFromWhere(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	notes := new(notebook)
+	w.also = notes
+	w.sql("create table calls (id int primary key)")
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+	w.messages(d, 1)
+	before := w.walEnd()
+	w.rules(strings.Replace(worldRules, "name: visit", "name: visited\n    was: visit", 1) + `
+  - {name: same, on: {table: visits, ops: [insert]}, to: {address: a@example.com}, template: plain}
+  - {name: call, on: {table: calls, ops: [insert]}, to: {address: a@example.com}, template: plain}
+`)
+	w.template("plain.html", `{{define "subject"}}Plain{{end}}{{define "body"}}<p></p>{{end}}`)
+	if err := d.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.sql(`insert into calls values (1)`)
+	committed := w.walEnd()
+	w.matches(d, 2, 2) // expanded
+	s := d.Status().Rules
+	var names []string
+	for _, n := range s.New {
+		names = append(names, n.Rule)
+		if from := lsn(t, n.From); from < before || from > committed {
+			t.Errorf("rule %s decides from %s; that was to be between %s and %s", n.Rule, n.From, before, committed)
+		}
+		if notes.count("rule="+n.Rule+" from="+n.From) != 1 {
+			t.Errorf("of rule %s the log says nothing", n.Rule)
+		}
+	}
+	if diff := cmp.Diff([]string{"visited", "same", "call"}, names); diff != "" {
+		t.Errorf("new rules: %s", diff)
+	}
+	if err := d.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s := d.Status().Rules; len(s.New) != 0 {
+		t.Errorf("nothing is new, and yet: %+v", s.New)
+	}
+}
