@@ -150,8 +150,11 @@ func TestDraftOverwritesNothing(t *testing.T) {
 		"not indented":       {"rules:\n- name: one\n  on: {message: m}\n  to: message.email\n  template: one", "  template: one\n\n# docs", ""},
 		"before another key": {"rules:\n" + one + "\n# secrets\nsensitive: [message.m.token]\n", one + "\n  # docs", ""},
 		"with its comments":  {"rules:\n" + one + "    # until May\n", "    # until May\n\n  # docs", ""},
-		"in brackets":        {"rules: [{name: one, on: {message: m}, to: message.email, template: one}]\n", "", "written in [ ]"},
-		"with mistakes":      {"rules:\n  - name: one\n", "", "mistakes, which come first"},
+		"a text that ends in blank lines": {
+			"rules:\n" + strings.Replace(one, "message.email\n    template: one", "|+\n      message.email\n\n\n", 1) + "    template: one\n    about: |+\n      x\n\n\n", "", "no place for it",
+		},
+		"in brackets":   {"rules: [{name: one, on: {message: m}, to: message.email, template: one}]\n", "", "written in [ ]"},
+		"with mistakes": {"rules:\n  - name: one\n", "", "mistakes, which come first"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
