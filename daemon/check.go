@@ -164,15 +164,15 @@ func (c *checker) describe(ctx context.Context, r *rules.Rule, q *rules.SQL, row
 	return nil, nil, fmt.Errorf("checking the queries of rule %q: %w", r.Name, err)
 }
 
-// lasting says whether Postgres refuses the query itself: a syntax error, a missing name, a type, a privilege. Whatever else it may
-// say, such as that it shuts down, is of the moment.
+// lasting says whether Postgres refuses the query itself. What an operator, a lock or want of something may have caused is of the
+// moment; all else is the query's, since a type's own input function may raise whatever it likes ("PostgreSQL Error Codes").
 func lasting(e *pgconn.PgError) bool {
-	for _, class := range []string{"0A", "22", "3F", "42"} {
+	for _, class := range []string{"08", "40", "53", "55", "57", "58"} {
 		if strings.HasPrefix(e.Code, class) {
-			return true
+			return false
 		}
 	}
-	return false
+	return true
 }
 
 // refusal is what Postgres says of a query, at the word that it says it of.

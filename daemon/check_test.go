@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/rogpeppe/go-internal/txtar"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"gopkg.in/yaml.v3"
@@ -156,5 +157,18 @@ func validate(t *testing.T, schema []byte, file string) {
 	}
 	if err := compiled.Validate(instance); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLasting tells what Postgres has against a query from what it has against the moment: only the former breaks a rule.
+func TestLasting(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[string]bool{
+		"42601": true, "42P01": true, "42501": true, "22P02": true, "23514": true, "XX000": true, "P0001": true, "0A000": true,
+		"57014": false, "57P01": false, "53300": false, "55P03": false, "40P01": false, "08006": false, "58030": false,
+	} {
+		if lasting(&pgconn.PgError{Code: code}) != want {
+			t.Errorf("%s: %v", code, !want)
+		}
 	}
 }
