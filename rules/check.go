@@ -196,12 +196,30 @@ func (c *check) name(n *ast.IdentifierNode) (node, typ) {
 
 func (c *check) suggestName(name string) string {
 	if c.env.table == nil {
-		return suggest(name, []string{"message", "op", "commit_time", "xid"})
+		return suggest(name, c.names())
 	}
 	if c.env.table.Column(name) >= 0 {
 		return "a column is written with its row: new." + name + " or old." + name
 	}
-	return suggest(name, []string{"new", "old", "op", "table", "commit_time", "xid"})
+	for i := range c.env.table.Columns {
+		if col := &c.env.table.Columns[i]; slices.Contains(col.Enum, name) {
+			return fmt.Sprintf("a label of %s is a text, in quotes: %q", col.Name, name)
+		}
+	}
+	return suggest(name, c.names())
+}
+
+// names are all that an expression can begin with.
+func (c *check) names() []string {
+	if c.env.table == nil {
+		return []string{"message", "op", "commit_time", "xid"}
+	}
+	return []string{"new", "old", "op", "table", "commit_time", "xid"}
+}
+
+// foreign says whether x of x.y is like nothing that there is: another table, mostly.
+func (c *check) foreign(name string) bool {
+	return Nearest(name, c.names()) == "" && !slices.Contains([]string{"new", "old", "message", "row", "table"}, name) && !strings.HasPrefix(name, "$")
 }
 
 // member is a column, or a key or item of a JSON value.
@@ -213,6 +231,9 @@ func (c *check) member(n *ast.MemberNode) (node, typ) {
 			return c.fail(n, "PM107", "which column is meant must be written out", `write new.column, or new["a column"]`)
 		}
 		return c.column(n, row.Value, name.Value)
+	}
+	if isName && isWord && c.foreign(row.Value) {
+		return c.fail(row, "PM104", "unknown name "+row.Value, "an expression sees the changed row alone: what is in another table is asked for in a query, as in to: {query: select …}")
 	}
 	of, t := c.expr(n.Node)
 	index, isNumber := n.Property.(*ast.IntegerNode)

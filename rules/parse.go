@@ -125,6 +125,8 @@ func lexProblem(source string, err error) problem {
 		p.id, p.message, p.hint = "PM101", "an @ has no meaning in an expression", "write new.column here; @new.column is for queries, {address: …} for an address"
 	case len(rest) > 0 && strings.ContainsRune("“”„‘’", rest[0]):
 		p.id, p.message, p.hint = "PM101", "this is a quote of a word processor", `write "`
+	case strings.Contains(e.Message, "bad number syntax"):
+		p.id, p.hint = "PM119", "a number has digits alone: 100000000, or 100_000_000"
 	case strings.Contains(e.Message, "not terminated"):
 		p.message, p.hint = "the text is not closed", "add its closing quote; in YAML, a # behind a space cuts the line unless the value stands under a | line"
 	}
@@ -145,6 +147,8 @@ func parseProblem(source string, err error) problem {
 	}
 	p := problem{e.From, "PM102", tokenText.ReplaceAllString(goWords.Replace(e.Message), "$1"), ""}
 	switch {
+	case strings.Contains(e.Message, `Operator(",")`):
+		p.hint = "a number has no commas: 1000, or 1_000; a list stands in brackets"
 	case strings.Contains(e.Message, "coalesce expressions"):
 		p.message, p.hint = "it is not clear what ?? and the operator beside it belong to", "write brackets: (new.x ?? 0) > 5"
 	case strings.Contains(e.Message, "EOF"):

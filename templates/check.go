@@ -1,6 +1,7 @@
 package templates
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -357,13 +358,25 @@ func partOf(shape any, name, owner string) (part any, message, hint string) {
 	case map[string]any:
 		part, ok := shape[name]
 		if !ok {
-			return nil, fmt.Sprintf("there is no %s.%s", owner, name), didYouMean(name, slices.Sorted(maps.Keys(shape)))
+			return nil, fmt.Sprintf("there is no %s.%s", owner, name), cmp.Or(deeper(shape, name, owner), didYouMean(name, slices.Sorted(maps.Keys(shape))))
 		}
 		return part, "", ""
 	case []any, []map[string]any:
 		return nil, orDot(owner) + " is a list", fmt.Sprintf("read .%s inside {{range %s}}", name, orDot(owner))
 	}
 	return nil, fmt.Sprintf("%s is %s and has no .%s", orDot(owner), kind(shape), name), ""
+}
+
+// deeper asks whether a part of a part was meant: .kind where there is .new.kind.
+func deeper(shape map[string]any, name, owner string) string {
+	for _, part := range slices.Sorted(maps.Keys(shape)) {
+		if row, ok := shape[part].(map[string]any); ok && owner == "" {
+			if _, ok := row[name]; ok && part != "old" {
+				return fmt.Sprintf("did you mean .%s.%s?", part, name)
+			}
+		}
+	}
+	return ""
 }
 
 func orDot(owner string) string {

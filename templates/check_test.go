@@ -44,6 +44,7 @@ func TestCheck(t *testing.T) {
 		"a variable of a branch not taken":      `{{if not .about}}{{.new.titel}}{{end}}`,
 		"in the branches for nothing":           `{{if .about}}{{else}}{{.a}}{{end}}{{with .about}}{{else}}{{.b}}{{end}}{{range .listings}}{{else}}{{.c}}{{end}}`,
 		"an unknown name of the data":           `{{.nwe.title}}`,
+		"a column without its row":              `{{.title}}{{.new.id.title}}`,
 		"through a variable":                    `{{$r := .new}}{{$r.titel}}`,
 		"through with and $":                    `{{with .new}}{{.titel}}{{$.abuot}}{{end}}`,
 		"through range":                         `{{range $i, $l := .listings}}{{.titel}}{{$l.idd}}{{end}}`,

@@ -110,6 +110,7 @@ func (l *folder) read(dir fs.FS, name string) {
 		return
 	}
 	l.report(f.checkFunctions()...)
+	l.report(f.checkTexts()...)
 	if !f.shared() {
 		l.mails = append(l.mails, f)
 	}
@@ -179,6 +180,22 @@ func (f *file) checkTop() (errs []error) {
 		}
 	}
 	return nil
+}
+
+// checkTexts finds what other template languages take for theirs: here it would be sent as it stands.
+func (f *file) checkTexts() (errs []error) {
+	for _, name := range slices.Sorted(maps.Keys(f.blocks)) {
+		for n := range nodes(f.blocks[name].Root) {
+			text, ok := n.(*parse.TextNode)
+			if !ok {
+				continue
+			}
+			if i := bytes.Index(text.Text, []byte("{%")); i >= 0 {
+				errs = append(errs, f.at(int(text.Pos)+i, "{% means nothing here and would be sent as it stands", `write {{if …}}, {{range …}}, {{end}}; for the two signs themselves {{"{%"}}`))
+			}
+		}
+	}
+	return errs
 }
 
 // share gathers the blocks of the shared files, and the folder's language among them.

@@ -166,11 +166,29 @@ func parseMistake(f *file, err error) error {
 		return &mistake{file: f, message: err.Error()}
 	}
 	line, _ := strconv.Atoi(m[1])
-	hint := ""
-	if m[2] == "unexpected EOF" {
-		hint = "an {{if}}, {{with}}, {{range}} or {{define}} before it has no {{end}}"
+	return &mistake{file: f, line: line, message: m[2], hint: parseHint(m[2])}
+}
+
+// parseHint is the way out of what people write who know other languages.
+func parseHint(message string) string {
+	has := func(sign string) bool { return strings.Contains(message, `unexpected "`+sign) }
+	switch {
+	case message == "unexpected EOF":
+		return "an {{if}}, {{with}}, {{range}} or {{define}} before it has no {{end}}"
+	case has("="), has("!"):
+		return `what compares comes first: {{if eq .new.kind "meeting"}}, {{if ne …}}, {{if not …}}`
+	case has("<"), has(">"):
+		return "what compares comes first: lt, le, gt, ge, as in {{if gt .new.price 1000}}"
+	case has("&"):
+		return "what joins comes first: {{if and .new.vacant .new.price}}, {{if or …}}"
+	case has("@"):
+		return "an @ is for queries: write .new.column"
+	case has("+"), has("-"), has("*"), has("/"), has("%"):
+		return "what is computed belongs into a query of load"
+	case strings.Contains(message, "malformed character constant"):
+		return `a text stands in double quotes: "meeting"`
 	}
-	return &mistake{file: f, line: line, message: m[2], hint: hint}
+	return ""
 }
 
 // execMistake gives an error of execution its place. Where it cannot be read, it stays the text that it is.

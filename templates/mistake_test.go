@@ -93,6 +93,14 @@ func TestMistakes(t *testing.T) {
 		"a shared file of a language":            {"_layout.ko.html": ""},
 		"not UTF-8":                              {"m.html": "{{define \"subject\"}}\n한글 \xc7\xd1{{end}}"},
 		"the folder's language is an expression": {"_layout.html": `{{define "locale"}}{{.x}}{{end}}`},
+		"a value without its dot":                {"m.html": whole(`{{new.id}} {{ to.name }}`)},
+		"the signs of another language":          {"m.html": whole("\n{% if x %}a{% endif %}")},
+		"comparing in the middle":                {"m.html": whole("\n" + `{{if .x == "a"}}b{{end}}`)},
+		"comparing sizes in the middle":          {"m.html": whole("\n{{if .x > 3}}b{{end}}")},
+		"joining in the middle":                  {"m.html": whole("\n{{if .x && .y}}b{{end}}")},
+		"computing":                              {"m.html": whole("\n{{.x * 3}}")},
+		"a query's name":                         {"m.html": whole("\n{{@new.x}}")},
+		"single quotes":                          {"m.html": whole("\n{{.x | default 'none'}}")},
 		"ranges in ranges":                       {"m.html": whole(strings.Repeat("{{range .x}}", 7) + strings.Repeat("{{end}}", 7))},
 	} {
 		s, err := Load(folderOf(files))

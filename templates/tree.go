@@ -149,6 +149,9 @@ var refused = map[string]string{
 	"index":    "use get, as in (get .list 0)",
 }
 
+// values are names that every template sees.
+var values = []string{"new", "old", "message", "to", "row", "about", "rule", "table", "op", "commit_time", "items"}
+
 // builtin are functions of the standard library that are left as they are. (len, not and the comparisons are ours.)
 var builtin = []string{"and", "or"}
 
@@ -171,6 +174,9 @@ func (f *file) checkFunction(id *parse.IdentifierNode) []error {
 	}
 	if why := refused[id.Ident]; why != "" {
 		return []error{f.at(int(id.Pos), "function "+id.Ident+" is not for templates", why)}
+	}
+	if slices.Contains(values, id.Ident) {
+		return []error{f.at(int(id.Pos), "there is no function "+id.Ident, "a value begins with a dot: ."+id.Ident)}
 	}
 	return []error{f.at(int(id.Pos), "there is no function "+id.Ident, cmp.Or(didYouMean(id.Ident, functionNames()), "docs/templates.md lists the functions"))}
 }
