@@ -265,12 +265,19 @@ func (v visitor) Visit(n *ast.Node) { v(*n) }
 func (w *whenLint) comparisons() {
 	walk(w.root, func(n ast.Node) {
 		b, ok := n.(*ast.BinaryNode)
-		if !ok || !slices.Contains([]string{"==", "!=", "in"}, b.Operator) {
+		if !ok {
 			return
 		}
-		for _, pair := range [][2]ast.Node{{b.Left, b.Right}, {b.Right, b.Left}} {
-			w.float(b, pair[0], pair[1])
-			w.wrongCase(b, pair[0], pair[1])
+		switch b.Operator {
+		case "==", "!=":
+			w.float(b, b.Right, b.Left)
+			w.wrongCase(b.Right, b.Left)
+			fallthrough
+		case "in":
+			w.float(b, b.Left, b.Right)
+			fallthrough
+		case "contains", "startsWith", "endsWith":
+			w.wrongCase(b.Left, b.Right)
 		}
 	})
 }
@@ -296,10 +303,13 @@ func (w *whenLint) float(at *ast.BinaryNode, of, other ast.Node) {
 		fmt.Sprintf("compare with a range: %[1]s > 0.09 and %[1]s < 0.11", show(of)))
 }
 
-func (w *whenLint) wrongCase(at *ast.BinaryNode, of, other ast.Node) {
+func (w *whenLint) wrongCase(of, other ast.Node) {
 	call, ok := of.(*ast.BuiltinNode)
-	change := map[string]func(string) string{"lower": strings.ToLower, "upper": strings.ToUpper}[builtinName(call, ok)]
-	if change == nil || at.Operator == "in" && of == at.Right {
+	if !ok {
+		return
+	}
+	change := map[string]func(string) string{"lower": strings.ToLower, "upper": strings.ToUpper}[call.Name]
+	if change == nil {
 		return
 	}
 	walk(other, func(n ast.Node) {
@@ -307,13 +317,6 @@ func (w *whenLint) wrongCase(at *ast.BinaryNode, of, other ast.Node) {
 			w.warn("PM201", w.at(s), fmt.Sprintf("%s() never yields %q", call.Name, s.Value), fmt.Sprintf("write %q", change(s.Value)))
 		}
 	})
-}
-
-func builtinName(n *ast.BuiltinNode, ok bool) string {
-	if !ok {
-		return ""
-	}
-	return n.Name
 }
 
 // long reports JSON and bytes that an update does not carry when it leaves a long value alone. Of texts, which mostly are
