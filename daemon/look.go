@@ -84,7 +84,7 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	if err := d.recordMissed(ctx, db, catalog); err != nil {
+	if err := d.recordMissed(ctx, db, &live{source: l.source, catalog: catalog}, allOps); err != nil {
 		return err
 	}
 	p := &preparation{config: d.config, conn: conn, store: d.store, needs: needs, catalog: catalog, lenient: true}
@@ -132,10 +132,14 @@ func (d *Daemon) readCatalog(ctx context.Context, conn *pgx.Conn, l *live) (*cdc
 	return catalog, needs, nil
 }
 
-// recordMissed notes the live rules whose tables are there and not published, from the last time that they were.
-func (d *Daemon) recordMissed(ctx context.Context, db *cdc.Database, catalog *cdc.Catalog) error {
-	for _, r := range d.live.Load().rules.Rules {
-		if r.On.Message != "" || catalog.Tables[r.On.Table] == nil || published(db, d.config.Slot, r.On) {
+func allOps(r *rules.Rule) []cdc.Op { return r.On.Ops }
+
+// recordMissed notes the rules of a set whose tables are there and not published for the operations that they were, from the last
+// time on that they are known to have been.
+func (d *Daemon) recordMissed(ctx context.Context, db *cdc.Database, set *live, were func(*rules.Rule) []cdc.Op) error {
+	for _, r := range set.source.Rules {
+		on := rules.On{Table: r.On.Table, Ops: were(r)}
+		if r.On.Message != "" || set.catalog.Tables[on.Table] == nil || published(db, d.config.Slot, on) {
 			continue
 		}
 		err := d.breaks(ctx, breakage{
@@ -230,7 +234,7 @@ func (d *Daemon) revisit(ctx context.Context, conn *pgx.Conn, l *live) error {
 	}
 	fresh.fresh = newRules(l, fresh, nil)
 	d.goLive(fresh)
-	return nil
+	return d.noteWatched(ctx)
 }
 
 // heal ends the gaps of rules that the catalog bears again, once the stream has passed the position from where on it does.

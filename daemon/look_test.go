@@ -130,3 +130,42 @@ func TestNewRulesSayFromWhere(t *testing.T) {
 		t.Errorf("nothing is new, and yet: %+v", s.New)
 	}
 }
+
+// A table that is made again, or taken out of its publication, while no daemon runs is noticed by the next one.
+func TestMissedWhileAway(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	notes := new(notebook)
+	w.also = notes
+	w.sql(`create table calls (id int primary key)`, `create table quiet (id int primary key)`)
+	w.template("plain.html", `{{define "subject"}}Plain{{end}}{{define "body"}}<p></p>{{end}}`)
+	const others = `
+  - {name: call, on: {table: calls, ops: [insert, delete]}, to: {address: a@example.com}, template: plain}
+  - {name: quiet, on: {table: quiet, ops: [insert]}, to: {address: a@example.com}, template: plain}
+`
+	w.rules(worldRules + others)
+	d := w.start()
+	w.covered(d)
+	w.stop(d)
+	w.sql(`drop table visits`, strings.Split(worldSchema, ";")[1], `alter publication `+w.config.Slot+`_del drop table calls`)
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`, `insert into calls values (1)`, `delete from calls`)
+	away := w.walEnd()
+	// A rule that is new misses nothing, on whichever table.
+	w.rules(worldRules + others + "  - {name: fresh, on: {table: quiet, ops: [insert, update]}, to: {address: a@example.com}, template: plain}\n")
+	d = w.start()
+	for _, rule := range []string{"visit", "call"} {
+		gap := gapOf(d, rule)
+		if !gap.Lost || notes.count(`rule \"`+rule+`\" is broken`) != 1 {
+			t.Errorf("gap %+v of rule %s", gap, rule)
+		}
+		w.eventually("the gap ends", func() bool { return d.look(t.Context()) == nil && gapOf(d, rule).To != "" })
+		if gap = gapOf(d, rule); lsn(t, gap.To) < away {
+			t.Errorf("the gap %+v ends before %s", gap, away)
+		}
+	}
+	if n := len(d.Status().Gaps); n != 2 {
+		t.Errorf("gaps %+v", d.Status().Gaps)
+	}
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`, `insert into calls values (2)`, `delete from calls`)
+	w.messages(d, 4) // the one insert of a call before the start was streamed
+}

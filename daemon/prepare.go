@@ -30,6 +30,8 @@ type preparation struct {
 	arm     bool              // an operator arms live sending for this database
 	about   func(step string) // is told what may take long; nil: nobody asks
 	lenient bool              // tables that cannot be published are left out: their rules have been reported
+	// missed is asked to record what the publications lack, before they are altered; nil: that is of no interest.
+	missed func(context.Context, outbox.Source, *cdc.Database) error
 
 	before    *cdc.Database // as it was before the publications were altered
 	published position.LSN  // from where on what they lacked is published; 0: they lacked nothing
@@ -74,6 +76,11 @@ func (p *preparation) run(ctx context.Context) (outbox.Source, error) {
 	a := adopt(known, elsewhere, db.Slot)
 	if a.step == stepGap && !p.accept {
 		return outbox.Source{}, &GapError{p.config.Slot, a.from, a.to, a.reason}
+	}
+	if a.step == stepResume && p.missed != nil {
+		if err := p.missed(ctx, *src, db); err != nil {
+			return outbox.Source{}, err
+		}
 	}
 	if err := p.publish(ctx, db, a); err != nil {
 		return outbox.Source{}, err

@@ -38,7 +38,7 @@ func (d *Daemon) Reload(ctx context.Context) (err error) {
 	// What the live rules have missed is recorded before it is mended unawares.
 	db, err := cdc.Inspect(ctx, conn, d.config.Slot)
 	if err == nil {
-		err = d.recordMissed(ctx, db, set.catalog)
+		err = d.recordMissed(ctx, db, &live{source: before.source, catalog: set.catalog}, allOps)
 	}
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func (d *Daemon) Reload(ctx context.Context) (err error) {
 	d.goLive(set)
 	d.dispatch.Wake()
 	d.glance()
-	return nil
+	return d.noteWatched(ctx)
 }
 
 // glance has the daemon look at the database soon.

@@ -49,6 +49,9 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	if err := d.remember(ctx, set); err != nil {
 		return err
 	}
+	if err := d.noteWatched(ctx); err != nil {
+		return err
+	}
 	return d.begin(ctx)
 }
 
@@ -184,6 +187,9 @@ func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *live) (err er
 		d.about(step)
 		d.log.Info("starting", "step", step)
 	}}
+	p.missed = func(ctx context.Context, src outbox.Source, db *cdc.Database) error {
+		return d.missedWhileAway(ctx, src, db, set)
+	}
 	if d.source, err = p.run(ctx); err != nil {
 		return err
 	}

@@ -91,6 +91,10 @@ type Store interface {
 	// with Before or Limit is an error: those page through lists.
 	Act(ctx context.Context, a Action, f Filter, reason string, now time.Time) (Acted, error)
 
+	// SaveNote keeps a text of the caller's beside a source, in the place of one with the same name. Note returns it, or ErrNotFound.
+	SaveNote(ctx context.Context, source uint32, name string, text []byte) error
+	Note(ctx context.Context, source uint32, name string) ([]byte, error)
+
 	// SaveGap records a gap outside of a batch, as Batch.Gaps does.
 	SaveGap(ctx context.Context, g Gap) error
 	// Gaps lists the gaps, newest first. CloseGap ends an open one.

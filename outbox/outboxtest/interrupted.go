@@ -1,6 +1,8 @@
 package outboxtest
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,51 +20,52 @@ func (r *rig) recovered() outbox.Recovered {
 
 // testInterrupted has one process after the other end with the same work in hand, until it is given up.
 func testInterrupted(r *rig) {
-	begin := func() { // what there is, as far as it goes
-		_, messages := r.claimed()
-		for _, id := range messages {
-			_, err := r.store.Start(r.Context(), []outbox.Start{{Message: id}})
-			r.ok(err)
-		}
-	}
-	diesOf := func(what string) {
+	diesOf := func(what string, besides func(matches []int64)) {
 		r.Helper()
 		for deaths := 1; ; deaths++ {
 			got := r.recovered()
-			if got.GivenUp == 0 && deaths < outbox.MostInterrupted {
-				begin()
-				continue
+			if got.GivenUp > 0 || deaths == outbox.MostInterrupted {
+				r.equal("deaths of "+what, deaths, outbox.MostInterrupted)
+				r.equal("given up", got, outbox.Recovered{GivenUp: 1})
+				return
 			}
-			r.equal("deaths of "+what, deaths, outbox.MostInterrupted)
-			r.equal("given up", got, outbox.Recovered{GivenUp: 1})
-			return
+			matches, messages := r.claimed()
+			for _, id := range messages {
+				_, err := r.store.Start(r.Context(), []outbox.Start{{Message: id}})
+				r.ok(err)
+			}
+			besides(matches)
 		}
 	}
 	m := r.append(r.match())[0]
-	diesOf("a match")
-	if m = r.getMatch(m.ID); m.State != outbox.MatchFailed || !strings.Contains(m.Reason, "20 processes") {
+	// What comes to its end, or is given back in good order, begins anew each time.
+	again, back := r.append(r.match())[0], r.append(r.match())[0]
+	diesOf("a match", func(matches []int64) {
+		slices.Sort(matches)
+		r.equal("claimed", matches, []int64{m.ID, again.ID, back.ID})
+		_, err := r.store.Expand(r.Context(), outbox.Expansion{Match: again.ID, State: outbox.MatchPending, Due: past})
+		r.ok(err)
+		r.store.Release([]int64{back.ID}, nil)
+	})
+	if m = r.getMatch(m.ID); m.State != outbox.MatchFailed || !strings.Contains(m.Reason, fmt.Sprint(outbox.MostInterrupted, " processes")) {
 		r.Errorf("it is %s: %s", m.State, m.Reason)
 	}
+	for _, id := range []int64{again.ID, back.ID} {
+		if state := r.getMatch(id).State; state != outbox.MatchPending {
+			r.Errorf("another one is %s", state)
+		}
+	}
+	r.act(outbox.Cancel, outbox.Filter{Matches: []int64{again.ID, back.ID}})
+
 	sending := r.expanded(r.notify, outbox.MessageSending)[0]
-	diesOf("a message")
+	diesOf("a message", func([]int64) {})
 	if sending = r.getMessage(sending.ID); sending.State != outbox.MessageFailed || sending.Attempts != outbox.MostInterrupted || sending.Finished.IsZero() {
 		r.Errorf("it is %s after %d attempts, finished at %v", sending.State, sending.Attempts, sending.Finished)
 	}
 	// An operator may have it tried again, as often as at first.
 	r.act(outbox.Retry, outbox.Filter{Messages: []int64{sending.ID}})
-	begin()
-	diesOf("a retried message")
-	// What comes to its end, or is given back in good order, begins anew.
-	again := r.append(r.match())[0]
-	back := r.append(r.match())[0]
-	for range outbox.MostInterrupted + 1 {
-		_, err := r.store.Expand(r.Context(), outbox.Expansion{Match: again.ID, State: outbox.MatchPending, Due: past})
-		r.ok(err)
-		r.store.Release([]int64{back.ID}, nil)
-		r.equal("given up", r.recovered().GivenUp, 0)
-		matches, _ := r.claimed()
-		r.equal("claimed", matches, []int64{again.ID, back.ID})
-	}
+	r.claimed()
+	r.equal("given up at once", r.recovered().GivenUp, 0)
 }
 
 // testInnocents: one of many kills each process that has it in hand. The others are done, and it alone is given up.

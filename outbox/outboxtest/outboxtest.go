@@ -27,6 +27,7 @@ func Run(t *testing.T, open Open) {
 		"sources":               testSources,
 		"source checkpoints":    testSourceCheckpoints,
 		"rule ids":              testRuleIDs,
+		"notes":                 testNotes,
 		"texts":                 testTexts,
 		"gaps":                  testGaps,
 		"append":                testAppend,

@@ -177,3 +177,29 @@ func testGaps(r *rig) {
 		r.Fatalf("after the close: %+v", all)
 	}
 }
+
+func testNotes(r *rig) {
+	note := func(source uint32, name string) string {
+		text, err := r.store.Note(r.Context(), source, name)
+		if errors.Is(err, outbox.ErrNotFound) {
+			return "none"
+		}
+		r.ok(err)
+		return string(text)
+	}
+	other, err := r.store.SaveSource(r.Context(), outbox.Source{SystemID: "2", Database: "crm", Slot: "postman", Epoch: 1})
+	r.ok(err)
+	r.equal("what was never noted", note(r.source.ID, "a"), "none")
+	for _, text := range []string{"first", "second", ""} {
+		r.ok(r.store.SaveNote(r.Context(), r.source.ID, "a", []byte(text)))
+		r.equal("a note", note(r.source.ID, "a"), text)
+	}
+	r.ok(r.store.SaveNote(r.Context(), r.source.ID, "b", []byte("of another name")))
+	r.ok(r.store.SaveNote(r.Context(), other.ID, "a", []byte("of another source")))
+	r.reopen()
+	r.equal("each by itself", []string{note(r.source.ID, "a"), note(r.source.ID, "b"), note(other.ID, "a"), note(other.ID, "b")},
+		[]string{"", "of another name", "of another source", "none"})
+	if err := r.store.SaveNote(r.Context(), 4711, "a", nil); !errors.Is(err, outbox.ErrNotFound) {
+		r.Errorf("a note of no source: %v", err)
+	}
+}

@@ -88,6 +88,31 @@ func (w *writer) changeSource(src outbox.Source) error {
 	return err
 }
 
+// SaveNote keeps a text beside a source.
+func (s *Store) SaveNote(ctx context.Context, source uint32, name string, text []byte) error {
+	return s.write(ctx, fmt.Sprintf("noting %s", name), func(w *writer) error {
+		if _, ok := w.known.sources[source]; !ok {
+			return fmt.Errorf("source %d: %w", source, outbox.ErrNotFound)
+		}
+		_, err := w.exec(`INSERT INTO notes (source, name, text) VALUES (?, ?, ?) ON CONFLICT (source, name) DO UPDATE SET text = excluded.text`,
+			source, name, present(text))
+		return err
+	})
+}
+
+// Note returns what SaveNote kept.
+func (s *Store) Note(ctx context.Context, source uint32, name string) ([]byte, error) {
+	var text []byte
+	err := s.reads.QueryRowContext(ctx, `SELECT text FROM notes WHERE source = ? AND name = ?`, source, name).Scan(&text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, fmt.Errorf("the note %s of source %d: %w", name, source, outbox.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the note %s: %w", name, explain(err))
+	}
+	return text, nil
+}
+
 // RuleID allots a number to a rule's name.
 func (s *Store) RuleID(ctx context.Context, name, was string) (id uint32, err error) {
 	err = s.write(ctx, fmt.Sprintf("numbering rule %q", name), func(w *writer) (err error) {
