@@ -5,7 +5,7 @@ import "slices"
 // Where a vertex has few rules, trying them costs less than another branch. Below the root a cover of many keys would put its
 // rule in too many places.
 const (
-	fewRules = 4
+	fewRules = 2
 	fewKeys  = 4
 	deepest  = 3
 )
@@ -18,7 +18,8 @@ type entry struct {
 
 // grower builds an index.
 type grower struct {
-	tell func(rule uint32, path []*key) // of each place of each rule; may be nil
+	tell         func(rule uint32, path []*key) // of each place of each rule; may be nil
+	dictionaries map[spot]*dictionary
 }
 
 // grow makes the vertex that the keys of a path lead to, and all below it. At each vertex a rule goes on by that of its
@@ -46,11 +47,14 @@ func (g *grower) grow(entries []entry, path []*key) *vertex {
 	}
 	for i := range b.list {
 		at := &b.list[i]
-		v.join(at.key, g.grow(at.entries, append(path, at.key)).target())
+		g.join(v, at.key, g.grow(at.entries, append(path, at.key)).target())
 	}
 	for _, b := range v.branches {
-		if r, ok := b.(*ranges); ok {
-			r.settle()
+		switch b := b.(type) {
+		case *values:
+			b.settle()
+		case *ranges:
+			b.settle()
 		}
 	}
 	return v
@@ -104,28 +108,30 @@ func (b *buckets) add(k *key, e entry) {
 
 // target is what leads to the vertex.
 func (v *vertex) target() target {
-	if len(v.here) == 1 && len(v.branches) == 0 {
+	switch {
+	case len(v.here) == 1 && len(v.branches) == 0:
 		return target{rule: v.here[0]}
+	case len(v.here) == 0 && len(v.branches) == 1:
+		return target{to: v.branches[0]}
 	}
 	return target{to: v}
 }
 
-// join adds a way from the vertex.
-func (v *vertex) join(k *key, t target) {
+// join adds a way from a vertex by a key.
+func (g *grower) join(v *vertex, k *key, t target) {
 	switch k.kind {
 	case keyValue:
-		b := branchOf(v, func(b *values) *column { return b.of }, k.of, func() *values {
-			return &values{of: k.of, ints: make(map[int64]target), nums: make(map[number]target), texts: make(map[string]target)}
-		})
-		b.add(k.scalar, t)
+		d := g.dictionary(k.of)
+		b := branchOf(v, func(b *values) bool { return b.dictionary == d }, func() *values { return &values{dictionary: d} })
+		b.add(&k.scalar, t)
 	case keyPrefix:
-		b := branchOf(v, func(b *prefixes) *column { return b.of }, k.of, func() *prefixes {
+		b := branchOf(v, func(b *prefixes) bool { return b.of == k.of }, func() *prefixes {
 			return &prefixes{of: k.of, texts: make(map[string]target)}
 		})
 		b.add(k.text, t)
 	case keyRange:
-		b := branchOf(v, func(b *ranges) *column { return b.of }, k.of, func() *ranges { return &ranges{of: k.of} })
-		b.pieces = append(b.pieces, piece{lo: k.lo, hi: k.hi, target: t})
+		b := branchOf(v, func(b *ranges) bool { return b.of == k.of }, func() *ranges { return &ranges{of: k.of} })
+		b.pieces = append(b.pieces, piece{lo: k.lo, hi: k.hi, to: t})
 	case keyChanged:
 		v.branches = append(v.branches, &change{k.of, t})
 	case keyPresent:
@@ -133,10 +139,19 @@ func (v *vertex) join(k *key, t target) {
 	}
 }
 
-// branchOf finds the vertex's branch on a column, or begins one.
-func branchOf[B branch](v *vertex, of func(B) *column, c *column, begin func() B) B {
+func (g *grower) dictionary(of *column) *dictionary {
+	d := g.dictionaries[of.spot()]
+	if d == nil {
+		d = newDictionary(of, len(g.dictionaries))
+		g.dictionaries[of.spot()] = d
+	}
+	return d
+}
+
+// branchOf finds the vertex's branch that is such a one, or begins it.
+func branchOf[B branch](v *vertex, such func(B) bool, begin func() B) B {
 	for _, b := range v.branches {
-		if b, ok := b.(B); ok && of(b).spot() == c.spot() {
+		if b, ok := b.(B); ok && such(b) {
 			return b
 		}
 	}
@@ -146,7 +161,7 @@ func branchOf[B branch](v *vertex, of func(B) *column, c *column, begin func() B
 }
 
 // grow builds the index of an operation's rules. Those that no change can match are not in it.
-func (o *opRules) grow(tell func(rule uint32, path []*key)) *vertex {
+func (o *opRules) grow(tell func(rule uint32, path []*key)) (root *vertex, dictionaries int) {
 	var entries []entry
 	for i := range o.rules {
 		t := &o.rules[i]
@@ -161,5 +176,6 @@ func (o *opRules) grow(tell func(rule uint32, path []*key)) *vertex {
 			entries = append(entries, entry{uint32(i), covers})
 		}
 	}
-	return (&grower{tell}).grow(entries, nil)
+	g := &grower{tell, make(map[spot]*dictionary)}
+	return g.grow(entries, nil), len(g.dictionaries)
 }

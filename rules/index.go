@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"math"
 	"slices"
 )
 
@@ -15,16 +16,48 @@ type vertex struct {
 // branch leads a change on by one of its columns.
 type branch interface{ follow(s *search) }
 
+// follow makes the vertex a branch that all changes follow.
+func (v *vertex) follow(s *search) {
+	s.found = append(s.found, v.here...)
+	for _, b := range v.branches {
+		b.follow(s)
+	}
+}
+
+// target is where a branch leads: to another one, or to one rule. Most lead to one rule.
+type target struct {
+	to   branch
+	rule uint32
+}
+
+// nowhere is the target that is none.
+var nowhere = target{nil, math.MaxUint32}
+
+func (t target) follow(s *search) {
+	switch {
+	case t.to != nil:
+		t.to.follow(s)
+	case t.rule != nowhere.rule:
+		s.found = append(s.found, t.rule)
+	}
+}
+
 // search gathers the rules that a change must be tried against. It is used again for the next change.
 type search struct {
 	frame *frame
 	found []uint32
+	ids   []idCell // by dictionary
+}
+
+type idCell struct {
+	serial uint64
+	id     uint32
 }
 
 // candidates are the numbers of the rules that a change may match, in their order.
 func (s *search) candidates(root *vertex) []uint32 {
 	s.found = s.found[:0]
-	s.visit(root)
+	root.follow(s)
 	if len(s.found) > 1 {
 		slices.Sort(s.found)
 		s.found = slices.Compact(s.found)
@@ -32,36 +65,25 @@ func (s *search) candidates(root *vertex) []uint32 {
 	return s.found
 }
 
-func (s *search) visit(v *vertex) {
-	s.found = append(s.found, v.here...)
-	for _, b := range v.branches {
-		b.follow(s)
-	}
+// dictionary numbers the values of a column that rules mention. Each change's value is looked up once, however many branches
+// ask for it.
+type dictionary struct {
+	of     *column
+	number int // of the dictionary
+	size   uint32
+	ints   map[int64]uint32
+	nums   map[number]uint32
+	texts  map[string]uint32
+	bigs   []bigValue
 }
 
-// target is where a branch leads: to a vertex, or where that would have nothing but one rule, to the rule. Most lead to one.
-type target struct {
-	to   *vertex
-	rule uint32
-}
-
-func (s *search) reach(t target) {
-	if t.to == nil {
-		s.found = append(s.found, t.rule)
-		return
-	}
-	s.visit(t.to)
-}
-
-// values leads on by a column's value.
-type values struct {
-	of    *column
-	null  *target // nil: none
-	ints  map[int64]target
-	nums  map[number]target
-	texts map[string]target
-	bigs  []bigValue
-}
+// Numbers that every dictionary gives.
+const (
+	idUnmentioned uint32 = iota
+	idNull
+	idFirst   // of a value
+	idUnknown = math.MaxUint32
+)
 
 // number is a scalar's n × 10^exp.
 type number struct {
@@ -71,76 +93,116 @@ type number struct {
 
 type bigValue struct {
 	scalar
-	target
+	id uint32
+}
+
+func newDictionary(of *column, n int) *dictionary {
+	return &dictionary{
+		of: of, number: n, size: idFirst, ints: make(map[int64]uint32), nums: make(map[number]uint32), texts: make(map[string]uint32),
+	}
+}
+
+// id is the number of a value.
+func (d *dictionary) id(v *scalar) uint32 {
+	switch v.state {
+	case stateText:
+		return d.texts[string(v.text)]
+	case stateInt:
+		return d.ints[v.n]
+	case stateNum:
+		if v.big == nil {
+			return d.nums[number{v.n, v.exp}]
+		}
+		for i := range d.bigs {
+			if d.bigs[i].equal(v) {
+				return d.bigs[i].id
+			}
+		}
+		return idUnmentioned
+	case stateNull:
+		return idNull
+	case stateOdd, stateAbsent:
+	}
+	return idUnknown
+}
+
+// add gives a value a number, if it has none.
+func (d *dictionary) add(v *scalar) uint32 {
+	if id := d.id(v); id != idUnmentioned {
+		return id
+	}
+	id := d.size
+	d.size++
+	switch {
+	case v.state == stateInt:
+		d.ints[v.n] = id
+	case v.state == stateText:
+		d.texts[string(v.text)] = id
+	case v.big != nil:
+		d.bigs = append(d.bigs, bigValue{*v, id})
+	default:
+		d.nums[number{v.n, v.exp}] = id
+	}
+	return id
+}
+
+// id is the number of the change's value.
+func (s *search) id(d *dictionary) uint32 {
+	cell := &s.ids[d.number]
+	if cell.serial != s.frame.serial {
+		cell.serial, cell.id = s.frame.serial, d.id(s.frame.scalar(d.of))
+	}
+	return cell.id
+}
+
+// values leads on by a column's value. Where it has most of the dictionary's numbers, the numbers are the indexes of its
+// targets; else ids has them, sorted.
+type values struct {
+	dictionary *dictionary
+	ids        []uint32
+	targets    []target
 }
 
 func (b *values) follow(s *search) {
-	var t target
-	var ok bool
-	switch v := s.frame.scalar(b.of); v.state {
-	case stateText:
-		t, ok = b.texts[string(v.text)]
-	case stateInt:
-		t, ok = b.ints[v.n]
-	case stateNum:
-		if v.big != nil {
-			t, ok = b.big(v)
-		} else {
-			t, ok = b.nums[number{v.n, v.exp}]
-		}
-	case stateNull:
-		if b.null != nil {
-			t, ok = *b.null, true
-		}
-	case stateOdd, stateAbsent:
-		b.all(s)
-	}
-	if ok {
-		s.reach(t)
-	}
-}
-
-func (b *values) big(v *scalar) (target, bool) {
-	for i := range b.bigs {
-		if b.bigs[i].equal(v) {
-			return b.bigs[i].target, true
-		}
-	}
-	return target{}, false
-}
-
-// all goes everywhere: the column's value is not known.
-func (b *values) all(s *search) {
-	if b.null != nil {
-		s.reach(*b.null)
-	}
-	for _, t := range b.ints {
-		s.reach(t)
-	}
-	for _, t := range b.nums {
-		s.reach(t)
-	}
-	for _, t := range b.texts {
-		s.reach(t)
-	}
-	for i := range b.bigs {
-		s.reach(b.bigs[i].target)
-	}
-}
-
-func (b *values) add(v scalar, t target) {
+	id := s.id(b.dictionary)
 	switch {
-	case v.state == stateNull:
-		b.null = &t
-	case v.state == stateInt:
-		b.ints[v.n] = t
-	case v.state == stateText:
-		b.texts[string(v.text)] = t
-	case v.big != nil:
-		b.bigs = append(b.bigs, bigValue{v, t})
+	case id == idUnmentioned:
+	case id == idUnknown: // it may be any of them
+		for _, t := range b.targets {
+			t.follow(s)
+		}
+	case b.ids == nil:
+		if int(id) < len(b.targets) {
+			b.targets[id].follow(s)
+		}
 	default:
-		b.nums[number{v.n, v.exp}] = t
+		if i, ok := slices.BinarySearch(b.ids, id); ok {
+			b.targets[i].follow(s)
+		}
 	}
+}
+
+func (b *values) add(v *scalar, t target) {
+	id := b.dictionary.add(v)
+	i, _ := slices.BinarySearch(b.ids, id)
+	b.ids, b.targets = slices.Insert(b.ids, i, id), slices.Insert(b.targets, i, t)
+}
+
+// settle lays the targets out by their numbers, if that leaves few places empty.
+func (b *values) settle() {
+	const wide = 4
+	last := b.ids[len(b.ids)-1]
+	if int(last) >= wide*len(b.ids)+wide {
+		return
+	}
+	targets := make([]target, last+1)
+	for i := range targets {
+		targets[i] = nowhere
+	}
+	for i, id := range b.ids {
+		targets[id] = b.targets[i]
+	}
+	b.ids, b.targets = nil, targets
 }
 
 // prefixes leads on by how a column's text begins.
@@ -154,7 +216,7 @@ func (b *prefixes) follow(s *search) {
 	v := s.frame.scalar(b.of)
 	if v.state == stateAbsent {
 		for _, t := range b.texts {
-			s.reach(t)
+			t.follow(s)
 		}
 	}
 	if v.state != stateText {
@@ -165,7 +227,7 @@ func (b *prefixes) follow(s *search) {
 			return
 		}
 		if t, ok := b.texts[string(v.text[:n])]; ok {
-			s.reach(t)
+			t.follow(s)
 		}
 	}
 }
@@ -187,7 +249,7 @@ type ranges struct {
 type piece struct {
 	lo, hi bound
 	reach  *bound
-	target
+	to     target
 }
 
 func (b *ranges) follow(s *search) {
@@ -195,7 +257,7 @@ func (b *ranges) follow(s *search) {
 	case stateNull:
 	case stateOdd, stateAbsent:
 		for i := range b.pieces {
-			s.reach(b.pieces[i].target)
+			b.pieces[i].to.follow(s)
 		}
 	case stateInt, stateNum, stateText:
 		stab(s, b.pieces, v)
@@ -215,7 +277,7 @@ func stab(s *search, pieces []piece, v *scalar) {
 			return
 		}
 		if root.hi.above(v) {
-			s.reach(root.target)
+			root.to.follow(s)
 		}
 		pieces = pieces[middle+1:]
 	}
@@ -262,23 +324,23 @@ func (b *bound) compareHigh(c *bound) int {
 // change leads on where a column changed.
 type change struct {
 	of *column
-	target
+	to target
 }
 
 // present leads on where a column is not NULL.
 type present struct {
 	of *column
-	target
+	to target
 }
 
 func (b *change) follow(s *search) {
 	if !s.frame.unchanged(b.of.index) {
-		s.reach(b.target)
+		b.to.follow(s)
 	}
 }
 
 func (b *present) follow(s *search) {
 	if s.frame.scalar(b.of).state != stateNull {
-		s.reach(b.target)
+		b.to.follow(s)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postman/cdc"
+	"postman/value"
 )
 
 // RuleKeys says how the changes that a rule may match are found (see docs/engine.md).
@@ -144,7 +145,9 @@ func (c *column) literal(s *scalar) string {
 	case formText, formPadded:
 		return strconv.Quote(string(s.text))
 	case formNumber, formFloat:
-		return s.number().Text('f')
+		n := new(value.Decimal).Set(s.number())
+		n.Reduce(n)
+		return n.Text('f')
 	case formInstant:
 		layout = "2006-01-02T15:04:05.999999Z07:00"
 	case formLocal:

@@ -89,7 +89,7 @@ func TestKeysOfMany(t *testing.T) {
 	if got := shownKeys(keys[0].Ops[0]); got != "message reset" || keys[0].Ops[0].Op != cdc.Emit {
 		t.Errorf("%+v", keys[0])
 	}
-	if got := shownKeys(keys[4].Ops[0]); got != `new.status == "s1" and new.kind == "meeting"` {
+	if got := shownKeys(keys[4].Ops[0]); got != `new.status == "s1" and new.kind == "meeting" and new.price > 3` {
 		t.Errorf("%+v", keys[4])
 	}
 }

@@ -34,8 +34,9 @@ func newWatch(t *cdc.Table) *watch { return &watch{table: t, lower: newLowering(
 
 // opRules are a table's rules on one operation, in the set's order.
 type opRules struct {
-	rules []tried
-	root  *vertex
+	rules        []tried
+	root         *vertex
+	dictionaries int // of the index
 }
 
 // tried is a rule with its condition: as a tree (nil: every change), and as the parts of a conjunction, made ready for the
@@ -70,7 +71,7 @@ func (w *watch) add(r *Rule, when node) {
 // index builds the indexes of a watch that is complete.
 func (w *watch) index() {
 	for op := range w.ops {
-		w.ops[op].root = w.ops[op].grow(nil)
+		w.ops[op].root, w.ops[op].dictionaries = w.ops[op].grow(nil)
 	}
 	w.lower = nil
 }
@@ -140,7 +141,11 @@ func sameToRules(a, b *cdc.Table) bool {
 
 func newPlan(w *watch) *Plan {
 	p := &Plan{watch: w, frame: newFrame(w.table)}
-	p.search.frame = &p.frame
+	most := 0
+	for op := range w.ops {
+		most = max(most, w.ops[op].dictionaries)
+	}
+	p.search = search{frame: &p.frame, ids: make([]idCell, most)}
 	return p
 }
 

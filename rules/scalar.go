@@ -64,14 +64,17 @@ type state uint8
 const (
 	stateNull   state = iota
 	stateInt          // n: a whole number, a truth value (0 or 1), or microseconds since 2000
-	stateNum          // n × 10^exp where n has at most 18 digits and no zero at its end; else big
+	stateNum          // n × 10^exp in its canonical form, with at most 18 digits; else big
 	stateText         // text
 	stateOdd          // a value that has no such form: only its decoded value tells
 	stateAbsent       // a value that the stream does not carry, or that does not decode
 )
 
-// exactDigits is how many digits an int64 always holds.
-const exactDigits = 18
+// exactDigits is how many digits an int64 always holds. millionths is the exponent of what most numbers are kept in.
+const (
+	exactDigits = 18
+	millionths  = -6
+)
 
 // set takes a decoded value in, as a column of the form has it. It reports false where the value has no such form.
 func (s *scalar) set(f form, v any) bool {
@@ -136,10 +139,12 @@ func (s *scalar) setDecimal(d *value.Decimal) {
 	if r.NumDigits() > exactDigits {
 		return
 	}
-	s.n, s.exp, s.big = r.Coeff.Int64(), r.Exponent, nil
+	n := r.Coeff.Int64()
 	if r.Negative {
-		s.n = -s.n
+		n = -n
 	}
+	s.n, s.exp = canonical(n, r.Exponent)
+	s.big = nil
 }
 
 // epoch is where Postgres counts moments from; all that it knows lie within int64 microseconds of it.
@@ -246,14 +251,21 @@ func (s *scalar) readNumber(text []byte) bool {
 	if negative {
 		n = -n
 	}
-	s.n, s.exp = reduce(n, exp)
+	s.n, s.exp = canonical(n, exp)
 	return true
 }
 
-// reduce takes the zeros off a number's end.
-func reduce(n int64, exp int32) (int64, int32) {
+// canonical is the form that a number has as a scalar: millionths where they make it whole and have at most 18 digits, as
+// most numbers of a table do, which are compared the quickest; and else without zeros at its end.
+func canonical(n int64, exp int32) (int64, int32) {
+	for exp < millionths && n%10 == 0 && n != 0 {
+		n, exp = n/10, exp+1
+	}
 	if n == 0 {
-		return 0, 0
+		return 0, millionths
+	}
+	if shift := exp - millionths; shift >= 0 && shift <= exactDigits && max(n, -n) < powers[exactDigits-shift] {
+		return n * powers[shift], millionths
 	}
 	for n%10 == 0 {
 		n, exp = n/10, exp+1
