@@ -1,7 +1,7 @@
 // Command bench measures postman beside the barest loop that could take its place, in the same run on the same machine, and prints one
 // table: what either side took, the ratio, and the bar that the ratio has to keep.
 //
-//	go run . [--quick] [latency] [drain] [store]
+//	go run . [--quick] [latency] [drain] [store] [rules]
 //
 // It takes all of them when none is named. Machines differ and are noisy: only the ratios mean something elsewhere, and they are
 // medians over rounds in which the two sides take turns. --quick makes the rounds few and short: it shows that the
@@ -58,7 +58,7 @@ type bench struct {
 
 // all runs the named benchmarks, or every one.
 func all(ctx context.Context, quick bool, names []string) (err error) {
-	known := []string{"latency", "drain", "store"}
+	known := []string{"latency", "drain", "store", "rules"}
 	for _, name := range names {
 		if !slices.Contains(known, name) {
 			return fmt.Errorf("there is no benchmark %q; there are %s", name, strings.Join(known, ", "))
@@ -97,8 +97,11 @@ func load() string {
 }
 
 func (b *bench) one(ctx context.Context, name string) (err error) {
-	if name == "store" {
+	switch name {
+	case "store":
 		return b.store(ctx)
+	case "rules":
+		return b.rules(ctx)
 	}
 	if err := b.build(ctx); err != nil {
 		return err
