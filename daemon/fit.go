@@ -101,5 +101,5 @@ func (in *intake) mismatch(r *rules.Rule, err error) {
 		name = r.Name
 	}
 	in.mismatches.Add(1)
-	in.report(context.Background(), fmt.Errorf("a defect of postman, which cost no mail: at %s, %w\n  → please report it with the rule", in.open.tx.Commit, err), name, "index")
+	in.report(context.Background(), fmt.Errorf("a defect of postman, found in a sample: at %s, %w\n  → this change was decided without the index, and rightly; others may not have been: please report it with the rule", in.open.tx.Commit, err), name, "index")
 }

@@ -112,7 +112,7 @@ func printRules(w *strings.Builder, r *daemon.RulesStatus) {
 		}
 	}
 	if r.Mismatches > 0 {
-		fmt.Fprintf(w, "  ! the index of the rules was wrong %d times, which cost no mail: please report it\n", r.Mismatches)
+		fmt.Fprintf(w, "  ! the index of the rules was wrong in %d samples, so that others may have been missed: please report it\n", r.Mismatches)
 	}
 }
 
