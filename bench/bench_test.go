@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -119,6 +120,21 @@ func TestRelay(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// TestRules lets the harness measure the rules for a moment: each change must have the matches that it was made for.
+func TestRules(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	b := &bench{quick: true, out: &out, dir: t.TempDir()}
+	if err := b.rules(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"no match, 10 rules", "one match, 1000 rules", "20 signatures, values known", "10 range matches", "loading 1000 rules"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%s has no %q", out.String(), want)
+		}
 	}
 }
 

@@ -25,9 +25,9 @@ import (
 // A rule has four parts: the operation, two equalities, and an order. Changes take turns, so that nothing stays in the
 // processor's caches that would not stay there otherwise.
 func (b *bench) rules(ctx context.Context) error {
-	m := &matching{bench: b, runs: 40, each: 10 * time.Millisecond}
+	m := &matching{bench: b, runs: 40, each: 10 * time.Millisecond, sizes: []int{10, 1_000, 10_000, 100_000}, many: 10_000, took: make(map[string]float64)}
 	if b.quick {
-		m.runs, m.each = 1, time.Millisecond
+		m.runs, m.each, m.sizes, m.many = 1, time.Millisecond, []int{10, 1_000}, 1_000
 	}
 	for _, step := range []func() error{m.signatures, m.manySignatures, m.ranges, m.load} {
 		if err := step(); err != nil {
@@ -46,6 +46,9 @@ type matching struct {
 	*bench
 	runs  int
 	each  time.Duration
+	sizes []int              // numbers of rules
+	many  int                // one that is a lot
+	took  map[string]float64 // nanoseconds
 	lines []line
 }
 
@@ -168,8 +171,7 @@ func (m *matching) loop(all []deal, change func(i int) *deal, holds func(rule, c
 // signatures has rules on two columns each: ten of every account, one for each status.
 func (m *matching) signatures() error {
 	const statuses = 10
-	took := make(map[string]float64)
-	for _, n := range []int{10, 1_000, 10_000, 100_000} {
+	for _, n := range m.sizes {
 		accounts := int64(n / statuses)
 		rule := func(i int) deal { return deal{account: int64(i) / statuses, status: int64(i) % statuses, amount: 500} }
 		plan, _, err := m.plan(n, func(i int) string {
@@ -201,28 +203,37 @@ func (m *matching) signatures() error {
 				return fmt.Errorf("%s of %d: %w", kind.what, n, err)
 			}
 			what := fmt.Sprintf("%s, %d rules", kind.what, n)
-			took[what] = ours
+			m.took[what] = ours
 			m.lines = append(m.lines, line{what: what, unit: "ns", ours: []float64{ours}, bare: []float64{m.loop(all, kind.change, func(r, c *deal) bool {
 				return r.account == c.account && r.status == c.status && c.amount > r.amount
 			})}})
 		}
 	}
-	grown := func(what string, n int) []float64 {
-		return []float64{took[fmt.Sprintf("%s, %d rules", what, n)] / took[fmt.Sprintf("%s, 10 rules", what)]}
-	}
-	m.lines = append(
-		m.lines,
-		line{what: "no match, 10000 rules", unit: "ns", ours: []float64{took["no match, 10000 rules"]}, bar: 150},
-		line{what: "one match, 10000 rules", unit: "ns", ours: []float64{took["one match, 10000 rules"]}, bar: 300},
-		line{what: "no match, 10000 to 10 rules", unit: "×", ours: grown("no match", 10_000), bar: 1.5},
-		line{what: "no match, 100000 to 10 rules", unit: "×", ours: grown("no match", 100_000), bar: 2},
-	)
+	m.promises()
 	return nil
 }
 
-// manySignatures has 10,000 rules on twenty pairs of columns.
+// promises are the bars, each by itself.
+func (m *matching) promises() {
+	for _, p := range []struct {
+		what string
+		n    int
+		bar  float64
+	}{{"no match", m.many, 150}, {"one match", m.many, 300}} {
+		what := fmt.Sprintf("%s, %d rules", p.what, p.n)
+		m.lines = append(m.lines, line{what: what, unit: "ns", ours: []float64{m.took[what]}, bar: p.bar})
+	}
+	for i, n := range m.sizes {
+		if bar := []float64{0, 0, 1.5, 2}[i]; bar > 0 {
+			grown := m.took[fmt.Sprintf("no match, %d rules", n)] / m.took["no match, 10 rules"]
+			m.lines = append(m.lines, line{what: fmt.Sprintf("no match, %d to 10 rules", n), unit: "×", ours: []float64{grown}, bar: bar})
+		}
+	}
+}
+
+// manySignatures has rules on twenty pairs of columns.
 func (m *matching) manySignatures() error {
-	const n, pairs = 10_000, 20
+	const pairs = 20
 	columns := []string{"account_id == %d", "status == \"status %d\"", "region == \"region %d\"", "owner_id == %d", "source == \"source %d\"", "amount == %d.5", "id == %d"}
 	var signatures [][2]string
 	for i, a := range columns {
@@ -230,7 +241,7 @@ func (m *matching) manySignatures() error {
 			signatures = append(signatures, [2]string{a, b})
 		}
 	}
-	plan, _, err := m.plan(n, func(i int) string {
+	plan, _, err := m.plan(m.many, func(i int) string {
 		s, v := signatures[i%pairs], 2+i/pairs
 		return fmt.Sprintf("new."+s[0]+" and new."+s[1]+" and new.amount > %d", v, v+1, v)
 	})
@@ -246,7 +257,7 @@ func (m *matching) manySignatures() error {
 			return &deal{account: v, status: v, region: v, owner: v, source: v, amount: v}
 		}},
 		{"20 signatures, values known", func(i int) *deal {
-			v := int64(2 + i%400) // of no two columns the values that one rule asks for
+			v := int64(2 + i%(m.many/25)) // of no two columns the values that one rule asks for
 			return &deal{account: v, status: v, region: v, owner: v, source: v, amount: v}
 		}},
 	} {
@@ -254,20 +265,21 @@ func (m *matching) manySignatures() error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", kind.what, err)
 		}
-		m.lines = append(m.lines, line{what: kind.what + ", 10000 rules", unit: "ns", ours: []float64{ours}})
+		m.lines = append(m.lines, line{what: fmt.Sprintf("%s, %d rules", kind.what, m.many), unit: "ns", ours: []float64{ours}})
 	}
 	return nil
 }
 
-// ranges has 10,000 rules on an interval each, of which ten overlap everywhere.
+// ranges has rules on an interval each, of which ten overlap everywhere.
 func (m *matching) ranges() error {
-	const n, width = 10_000, 10
+	const width = 10
+	n := m.many
 	rule := func(i int) deal { return deal{amount: int64(i)} }
 	plan, _, err := m.plan(n, func(i int) string { return fmt.Sprintf("new.amount >= %d and new.amount < %d", i, i+width) })
 	if err != nil {
 		return err
 	}
-	change := func(i int) *deal { return &deal{amount: width + int64(i)*7919%(n-2*width)} }
+	change := func(i int) *deal { return &deal{amount: width + int64(i)*7919%int64(n-2*width)} }
 	ours, err := m.match(plan, width, change)
 	if err != nil {
 		return err
@@ -276,17 +288,17 @@ func (m *matching) ranges() error {
 	for i := range all {
 		all[i] = rule(i)
 	}
-	m.lines = append(m.lines, line{what: "10 range matches, 10000 rules", unit: "ns", ours: []float64{ours}, bare: []float64{m.loop(all, change, func(r, c *deal) bool {
+	m.lines = append(m.lines, line{what: fmt.Sprintf("%d range matches, %d rules", width, n), unit: "ns", ours: []float64{ours}, bare: []float64{m.loop(all, change, func(r, c *deal) bool {
 		return c.amount >= r.amount && c.amount < r.amount+width
 	})}})
 	return nil
 }
 
-// load reads and checks 10,000 rules, and builds their index.
+// load reads and checks rules, and builds their index.
 func (m *matching) load() error {
 	var took []float64
 	for range min(m.runs, 5) {
-		_, d, err := m.plan(10_000, func(i int) string {
+		_, d, err := m.plan(m.many, func(i int) string {
 			return fmt.Sprintf("new.account_id == %d and new.status == %q and new.amount > %d", i/10, status(int64(i%10)), i)
 		})
 		if err != nil {
@@ -294,6 +306,6 @@ func (m *matching) load() error {
 		}
 		took = append(took, d.Seconds())
 	}
-	m.lines = append(m.lines, line{what: "loading 10000 rules", unit: "s", ours: []float64{slices.Min(took)}, bar: 1.5})
+	m.lines = append(m.lines, line{what: fmt.Sprintf("loading %d rules", m.many), unit: "s", ours: []float64{slices.Min(took)}, bar: 1.5})
 	return nil
 }
