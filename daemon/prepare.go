@@ -83,6 +83,12 @@ func (p *preparation) run(ctx context.Context) (outbox.Source, error) {
 		}
 	}
 	if err := p.publish(ctx, db, a); err != nil {
+		if _, sql := errors.AsType[*SQLError](err); sql && a.step == stepIntend {
+			// The slot that a DBA makes now is the one that we asked for.
+			src.State = outbox.SourceIntended
+			_, saving := p.save(ctx, *src)
+			err = errors.Join(err, saving)
+		}
 		return outbox.Source{}, err
 	}
 	return p.take(ctx, *src, db, a)
@@ -214,17 +220,23 @@ func (p *preparation) bridge(ctx context.Context, src outbox.Source, db *cdc.Dat
 	return p.streaming(ctx, src, to)
 }
 
-// streaming notes that the slot is ours and where it starts. A gap of the whole stream that was open ends there.
+// streaming notes that the slot is ours and where it starts. A gap of the whole stream that was open ends there; those of single rules
+// from before it end where the stream did.
 func (p *preparation) streaming(ctx context.Context, src outbox.Source, start position.LSN) (outbox.Source, error) {
 	gaps, err := p.store.Gaps(ctx)
 	if err != nil {
 		return src, fmt.Errorf("reading the gaps: %w", err)
 	}
 	for _, g := range gaps {
-		if g.Source == src.ID && g.Rule == "" && g.To == 0 && g.Closed.IsZero() {
-			if err := p.store.CloseGap(ctx, g.ID, start); err != nil {
-				return src, fmt.Errorf("closing gap %d: %w", g.ID, err)
-			}
+		if g.Source != src.ID || g.To != 0 || !g.Closed.IsZero() || g.Rule != "" && g.Epoch == src.Epoch {
+			continue
+		}
+		end := start
+		if g.Rule != "" {
+			end = max(g.From, src.Checkpoint)
+		}
+		if err := p.store.CloseGap(ctx, g.ID, end); err != nil {
+			return src, fmt.Errorf("closing gap %d: %w", g.ID, err)
 		}
 	}
 	src.State, src.Checkpoint = outbox.SourceStreaming, start
