@@ -107,6 +107,8 @@ func API(store outbox.Store, status func() Status, acted func()) http.Handler {
 	mux.HandleFunc("GET /v1/outbox/messages/{id}", a.showMessage)
 	mux.HandleFunc("GET /v1/outbox/matches/{id}", a.showMatch)
 	mux.HandleFunc("POST /v1/outbox/{action}", a.act)
+	mux.HandleFunc("GET /v1/explain/messages/{id}", a.explainMessage)
+	mux.HandleFunc("GET /v1/explain/matches/{id}", a.explainMatch)
 	return mux
 }
 
@@ -182,7 +184,7 @@ func (a *api) showMessage(w http.ResponseWriter, r *http.Request) {
 	})
 	if err == nil {
 		id, _ := strconv.ParseInt(r.PathValue("id"), 10, 64)
-		view.Attempts, err = a.attempts(r, id)
+		view.Attempts, err = a.attempts(r.Context(), id)
 	}
 	reply(w, view, err)
 }
@@ -215,15 +217,6 @@ func notFound(err error) error {
 		return err
 	}
 	return outbox.ErrNotFound
-}
-
-func (a *api) attempts(r *http.Request, message int64) ([]AttemptView, error) {
-	found, err := a.store.Attempts(r.Context(), message)
-	views := make([]AttemptView, len(found))
-	for i, t := range found {
-		views[i] = AttemptView{t.Relay, t.Started, float64(t.Took.Microseconds()) / 1000, t.Code, t.Enhanced, t.Text}
-	}
-	return views, err
 }
 
 func (a *api) act(w http.ResponseWriter, r *http.Request) {

@@ -40,6 +40,9 @@ func (r *recorder) note(n ast.Node, v any) string {
 	case *apply:
 		return r.nullNote(of)
 	case *equality:
+		if isNil(of.a) || isNil(of.b) {
+			return "" // it asks for NULL in so many words
+		}
 		return equalityNote(of.a.eval(r.frame), of.b.eval(r.frame))
 	case *changed:
 		if r.frame.unchanged(of.now.index) && !isKnown(r.frame.value(of.now)) {
@@ -98,6 +101,11 @@ func equalityNote(a, b any) string {
 	return ""
 }
 
+func isNil(n node) bool {
+	c, ok := n.(*constant)
+	return ok && c.value == nil
+}
+
 func listNote(of any) string {
 	if of == nil {
 		return "a list that is NULL has no items"
@@ -133,7 +141,7 @@ func (r *recorder) printed(v any) string {
 		if zone == nil {
 			zone = time.UTC
 		}
-		return v.In(zone).Format("2006-01-02 15:04:05.999999-07:00")
+		return strings.TrimSuffix(v.In(zone).Format("2006-01-02 15:04:05.999999-07:00"), ":00") // as Postgres writes offsets
 	case Duration:
 		return fmt.Sprintf("%dd%s", v.Days, v.Time)
 	case []any:

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+
+	"postman/daemon"
+)
+
+type explainCmd struct {
+	ID     string `arg:"" optional:"" help:"A message's id (17), or a match's (m17)."`
+	Rule   string `help:"Tell why this rule does, or does not, match a change." placeholder:"NAME"`
+	Change string `help:"With --rule: a JSON file with the change, or - for the standard input (docs/explain.md)." placeholder:"FILE"`
+	Schema string `help:"With --rule: take the tables from a file that postman schema wrote, without a database." placeholder:"FILE"`
+	Unmask bool   `help:"Show addresses."`
+	JSON   bool   `name:"json" help:"Print JSON (docs/explain.md)."`
+}
+
+// Run tells why a mail came, or why none does.
+func (x explainCmd) Run(p *program) error {
+	switch {
+	case (x.ID == "") == (x.Rule == ""):
+		return usageError{errors.New("name a message (17) or a match (m17); or a rule and a change: postman explain --rule NAME --change change.json")}
+	case (x.Change == "") != (x.Rule == ""):
+		return usageError{errors.New("--rule and --change go together: postman explain --rule NAME --change change.json")}
+	case x.Rule != "":
+		return x.why(p)
+	}
+	return x.id(p)
+}
+
+// id explains what the outbox has.
+func (x explainCmd) id(p *program) error {
+	sel, err := new(selectFlags).selection([]string{x.ID})
+	if err != nil {
+		return err
+	}
+	path := "/v1/explain/messages/" + x.ID
+	if len(sel.Matches) > 0 {
+		path = "/v1/explain/matches/" + x.ID[1:]
+	}
+	if x.Unmask {
+		path += "?unmask=1"
+	}
+	var view daemon.ExplainView
+	text, err := p.ask(http.MethodGet, path, nil, &view)
+	if err != nil {
+		return fmt.Errorf("explain %s: %w", x.ID, err)
+	}
+	if x.JSON {
+		_, err = p.stdout.Write(text)
+		return err
+	}
+	c, err := p.flags.resolve()
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(p.stdout, explainText(painter(p.stdout), &view, templateFile(c, view.Template)))
+	return err
+}
+
+// templateFile says which file of the live templates a mail was made from.
+func templateFile(c daemon.Config, t daemon.TemplateView) string {
+	if t.Hash == "" {
+		return ""
+	}
+	file, err := daemon.TemplateFile(c, t)
+	switch {
+	case err != nil:
+		return "the templates cannot be read here"
+	case file == "":
+		return "the files have changed since"
+	}
+	return file + ", as it is now"
+}
+
+// why tells why a rule does or does not match a change that somebody wrote down.
+func (x explainCmd) why(p *program) error {
+	c, err := p.flags.resolve()
+	if err != nil {
+		return err
+	}
+	name, in := x.Change, io.Reader(os.Stdin)
+	if name == "-" {
+		name = "the standard input"
+	} else {
+		f, err := os.Open(name)
+		if err != nil {
+			return usageError{fmt.Errorf("reading the change: %w", err)}
+		}
+		defer f.Close() //nolint:errcheck // it was only read
+		in = f
+	}
+	text, err := io.ReadAll(in)
+	if err != nil {
+		return fmt.Errorf("reading the change: %w", err)
+	}
+	view, err := daemon.Why(p.ctx, c, daemon.WhyOptions{Rule: x.Rule, Name: name, Change: text, Schema: x.Schema, Unmask: x.Unmask})
+	if err != nil {
+		return err
+	}
+	if x.JSON {
+		e := json.NewEncoder(p.stdout)
+		e.SetEscapeHTML(false) // expressions are read by people, too
+		return e.Encode(view)
+	}
+	_, err = io.WriteString(p.stdout, whyText(painter(p.stdout), view))
+	return err
+}
