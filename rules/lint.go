@@ -42,9 +42,9 @@ func (l *linter) warn(id ID, at Place, message, hint string) {
 
 // Key is where a key of the rule stands; the rule itself, where it has no such key.
 func (r *Rule) Key(name string) Place {
-	for i := 0; i+1 < len(r.node.Content); i += 2 {
-		if k := r.node.Content[i]; k.Value == name {
-			return Place{r.file.name, k.Line, k.Column}
+	for _, k := range r.keys {
+		if k.name == name {
+			return k.place
 		}
 	}
 	return r.Place

@@ -76,6 +76,7 @@ func (r *reader) readRule(n *yaml.Node) *Rule {
 	}
 	there := make(map[string]*yaml.Node)
 	for _, f := range r.fields(n, "") {
+		rule.keys = append(rule.keys, keyPlace{f.key.Value, Place{r.file.name, f.key.Line, f.key.Column}})
 		if there[f.key.Value] = f.value; !slices.ContainsFunc(ruleKeys, func(k ruleKey) bool { return k.name == f.key.Value }) {
 			r.unknownKey(f.key)
 		}

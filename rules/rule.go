@@ -44,7 +44,8 @@ type Rule struct {
 
 	source  []byte // see Source
 	file    *ruleFile
-	node    *yaml.Node
+	node    *yaml.Node // until all files are read: it is several times as large as all the rest
+	keys    []keyPlace
 	on      text       // the table's name
 	against *cdc.Table // the table that it was checked against; nil of a message, and in a Source
 }
@@ -52,6 +53,12 @@ type Rule struct {
 // Source is the rule's own YAML, with what it takes from its file's top (sensitive): Revive reads it again. Its
 // hash is the rule's version.
 func (r *Rule) Source() []byte { return r.source }
+
+// keyPlace is where a key of a rule stands.
+type keyPlace struct {
+	name  string
+	place Place
+}
 
 // Place is where something stands in a rule file, for messages. Line and Column count from 1; columns are characters.
 type Place struct {

@@ -197,7 +197,7 @@ func (s *Source) unite() Errors {
 	}
 	share(len(s.Rules), func(from, to int) {
 		for _, r := range s.Rules[from:to] {
-			r.source = r.canonical()
+			r.source, r.node = r.canonical(), nil
 		}
 	})
 	for _, e := range s.sensitive {
