@@ -18,6 +18,7 @@ func (b *bench) drain(ctx context.Context) error {
 	for _, d := range []drain{
 		{bench: b, rows: rows, what: "no rule matching", speed: 0.9, memory: 100},
 		{bench: b, rows: rows, what: "1 % matching", every: 100, speed: 0.6, memory: 150},
+		{bench: b, rows: rows, what: "no rule of 10,000 matching", rules: 10_000, speed: 0.9},
 	} {
 		if err := d.run(ctx, rounds); err != nil {
 			return fmt.Errorf("drain, %s: %w", d.what, err)
@@ -26,11 +27,12 @@ func (b *bench) drain(ctx context.Context) error {
 	return nil
 }
 
-// drain is one of the two.
+// drain is one of them.
 type drain struct {
 	bench         *bench
 	what          string
 	rows, every   int     // one row in so many matches; 0: none
+	rules         int     // that match nothing, beside the one that may
 	speed, memory float64 // the bars
 
 	bareRate, ourRate, bareMemory, ourMemory, mails []float64
@@ -63,7 +65,7 @@ func (d *drain) round(ctx context.Context, n int) error {
 		return err
 	}
 	defer r.close()
-	ours := d.bench.postman(options{relay: r.addr(), rule: "changes"})
+	ours := d.bench.postman(options{relay: r.addr(), rule: "changes", more: d.rules})
 	if err := ours.fresh(ctx); err != nil {
 		return err
 	}

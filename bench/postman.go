@@ -13,6 +13,7 @@ import (
 type options struct {
 	relay string
 	rule  string // the table that its rule watches
+	more  int    // rules on the same table that no row matches
 }
 
 // postmanSide is the real command, postman run, with the settings that an operator would take: all default but for the addresses.
@@ -40,11 +41,23 @@ const template = `{{define "subject"}}change {{.new.id}}{{end}}
 <p>{{.new.note}}</p>{{end}}
 `
 
+const moreRules = `  - name: more-%[1]d
+    about: Somebody booked a meeting that never was.
+    on: {table: %[2]s, ops: [insert]}
+    when: op == "insert" and new.kind in ["viewing", "call"] and new.customer_id == %[1]d and new.starts_at > date("2026-01-01T00:00Z")
+    to: {query: "select email, name from staff where id = @new.staff_id"}
+    template: booked
+`
+
 // files writes what postman reads.
 func (s *postmanSide) files() error {
+	rules := fmt.Appendf(nil, ruleFile, s.opts.rule)
+	for i := range s.opts.more {
+		rules = fmt.Appendf(rules, moreRules, i, s.opts.rule)
+	}
 	return errors.Join(
 		os.MkdirAll(filepath.Join(s.dir, "templates"), 0o755),
-		os.WriteFile(filepath.Join(s.dir, "rules.yaml"), fmt.Appendf(nil, ruleFile, s.opts.rule), 0o644),
+		os.WriteFile(filepath.Join(s.dir, "rules.yaml"), rules, 0o644),
 		os.WriteFile(filepath.Join(s.dir, "templates", "booked.html"), []byte(template), 0o644),
 		os.WriteFile(filepath.Join(s.dir, "postman.yaml"), []byte("http: ''\n"), 0o644),
 	)
