@@ -10,12 +10,20 @@ import (
 
 // LoadCatalog reads how tables look now. Tables that are not there are left out of Tables.
 func LoadCatalog(ctx context.Context, conn *pgx.Conn, tables []TableName) (*Catalog, error) {
-	c := &Catalog{
-		Tables: make(map[TableName]*Table), Unwatchable: make(map[TableName]string), Unidentified: make(map[TableName]string),
+	c, err := LoadTables(ctx, conn, tables)
+	if err != nil {
+		return nil, err
 	}
-	var err error
 	if c.Names, err = loadNames(ctx, conn); err != nil {
 		return nil, fmt.Errorf("listing the tables: %w", err)
+	}
+	return c, nil
+}
+
+// LoadTables is [LoadCatalog] without the names of all other tables, of which there may be many.
+func LoadTables(ctx context.Context, conn *pgx.Conn, tables []TableName) (*Catalog, error) {
+	c := &Catalog{
+		Tables: make(map[TableName]*Table), Unwatchable: make(map[TableName]string), Unidentified: make(map[TableName]string),
 	}
 	relations, err := loadRelations(ctx, conn, tables)
 	if err != nil {
@@ -75,7 +83,7 @@ func loadRelations(ctx context.Context, conn *pgx.Conn, tables []TableName) ([]r
 		schemas[i], names[i] = t.Schema, t.Name
 	}
 	rows, err := conn.Query(ctx, `
-		with identity as (
+		with identity as not materialized (
 		  select c.oid, c.relreplident, p.indexrelid is not null as has_primary,
 		         case c.relreplident when 'f' then true when 'd' then p.indexrelid is not null
 		              when 'i' then i.indexrelid is not null else false end as identified

@@ -208,24 +208,32 @@ func (c *committer) run(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		take := c.dispatch.Take
-		if len(b.Transactions) > 0 && b.Transactions[0].LSN >= c.backlog {
-			take = c.dispatch.Ahead(&b.Batch)
-		}
-		claimed, err := c.append(ctx, b.Batch)
-		take(claimed)
-		if err != nil {
+		if err := c.commit(ctx, b); err != nil {
 			return err
 		}
-		for _, m := range b.mends {
-			c.mend(ctx, m)
-		}
-		c.batch.done(b.Checkpoint)
-		c.confirm(b.Checkpoint)
-		if count(b.Batch) > len(claimed) {
-			c.dispatch.Wake() // the rest is in the store and due
-		}
 	}
+}
+
+// commit makes one batch durable.
+func (c *committer) commit(ctx context.Context, b gathered) error {
+	take := c.dispatch.Take
+	if len(b.Transactions) > 0 && b.Transactions[0].LSN >= c.backlog {
+		take = c.dispatch.Ahead(&b.Batch)
+	}
+	claimed, err := c.append(ctx, b.Batch)
+	take(claimed)
+	if err != nil {
+		return err
+	}
+	for _, m := range b.mends {
+		c.mend(ctx, m)
+	}
+	c.batch.done(b.Checkpoint)
+	c.confirm(b.Checkpoint)
+	if count(b.Batch) > len(claimed) {
+		c.dispatch.Wake() // the rest is in the store and due
+	}
+	return nil
 }
 
 func (c *committer) append(ctx context.Context, b outbox.Batch) (claimed []outbox.Match, err error) {

@@ -1,10 +1,14 @@
 package daemon
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"postman/outbox"
 	"postman/position"
@@ -116,4 +120,42 @@ func TestGatheringWaitsWhenFullAndEndsWhenClosed(t *testing.T) {
 			t.Errorf("a closed gathering says %v", err)
 		}
 	})
+}
+
+// What was committed before the start is begun when it is durable that it is; what comes since may be begun ahead.
+func TestBacklogIsNotBegunAhead(t *testing.T) {
+	t.Parallel()
+	dispatch := new(taker)
+	c := &committer{
+		store: appends{}, batch: newGathering(outbox.Source{}), dispatch: dispatch, confirm: func(position.LSN) {}, trouble: func(error) {},
+		backlog: 200,
+	}
+	for _, end := range []position.LSN{150, 250} {
+		add(t, c.batch, end, 1)
+		b, _ := c.batch.next()
+		if err := c.commit(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]string{"took 1", "ahead", "took 1"}, dispatch.calls); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// appends is a store that takes a batch and gives one match of it back.
+type appends struct{ outbox.Store }
+
+func (appends) Append(context.Context, outbox.Batch, int) ([]outbox.Match, error) {
+	return make([]outbox.Match, 1), nil
+}
+
+// taker is a dispatcher that notes how it is given matches.
+type taker struct{ calls []string }
+
+func (k *taker) Room() int              { return 10 }
+func (k *taker) Take(ms []outbox.Match) { k.calls = append(k.calls, fmt.Sprint("took ", len(ms))) }
+func (k *taker) Wake()                  {}
+func (k *taker) Ahead(*outbox.Batch) func([]outbox.Match) {
+	k.calls = append(k.calls, "ahead")
+	return k.Take
 }

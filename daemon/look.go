@@ -105,7 +105,7 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 // readCatalog reads how the tables of the rules look now, and what the rules need of them. A table that was renamed since it was
 // looked at last is needed under its present name, too: the rule that was broken by that may be mended, and what it missed replayed.
 func (d *Daemon) readCatalog(ctx context.Context, conn *pgx.Conn, l *live) (*cdc.Catalog, []cdc.Need, error) {
-	catalog, err := cdc.LoadCatalog(ctx, conn, tables(l.needs))
+	catalog, err := cdc.LoadTables(ctx, conn, tables(l.needs))
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the catalog: %w", err)
 	}
@@ -126,7 +126,7 @@ func (d *Daemon) readCatalog(ctx context.Context, conn *pgx.Conn, l *live) (*cdc
 	for oid, name := range renamed {
 		needs = append(needs, cdc.Need{Table: name, Ops: gone[oid]})
 	}
-	if catalog, err = cdc.LoadCatalog(ctx, conn, tables(needs)); err != nil {
+	if catalog, err = cdc.LoadTables(ctx, conn, tables(needs)); err != nil {
 		return nil, nil, fmt.Errorf("reading the catalog: %w", err)
 	}
 	return catalog, needs, nil
@@ -180,7 +180,12 @@ func (d *Daemon) compare(ctx context.Context, conn *pgx.Conn, c comparison) erro
 	o := &d.outlook
 	news := !sameTables(o.catalog, c.catalog)
 	if news {
-		_, err := rules.Compile(c.live.source, c.catalog)
+		// All names, too, now that somebody may need to be told of one.
+		full, err := cdc.LoadCatalog(ctx, conn, tables(c.live.needs))
+		if err != nil {
+			return fmt.Errorf("reading the catalog: %w", err)
+		}
+		_, err = rules.Compile(c.live.source, full)
 		o.catalog, o.unsound = c.catalog, byRule(err)
 	}
 	for name, e := range o.unsound {
