@@ -222,6 +222,13 @@ func TestUnavailable(t *testing.T) {
 		{`changed(new.note)`, False},
 		{`not changed(new.note)`, True},
 		{`changed(new.name)`, u},
+		{`old.note != new.note`, False}, // it was not sent because it did not change
+		{`new.note == old.note`, True},
+		{`old.name == new.name`, u},
+		{`new.email < new.note`, False}, // of NULL, whatever the other is
+		{`new.note contains new.email`, False},
+		{`(new.note + new.email) == nil`, True},
+		{`new.email == new.note`, u},
 		{`old.name == "a"`, u},
 		{`old.id == 1`, True},
 		{`changed(new.id)`, False},

@@ -164,22 +164,31 @@ type values struct {
 }
 
 func (b *values) follow(s *search) {
-	id := s.id(b.dictionary)
-	switch {
-	case id == idUnmentioned:
-	case id == idUnknown: // it may be any of them
+	switch id := s.id(b.dictionary); id {
+	case idUnmentioned:
+	case idUnknown: // it may be any of them
 		for _, t := range b.targets {
 			t.follow(s)
 		}
-	case b.ids == nil:
-		if int(id) < len(b.targets) {
-			b.targets[id].follow(s)
-		}
 	default:
-		if i, ok := slices.BinarySearch(b.ids, id); ok {
-			b.targets[i].follow(s)
-		}
+		b.at(id).follow(s)
 	}
+}
+
+// at is where a value of that number leads to.
+func (b *values) at(id uint32) target {
+	i := int(id)
+	if b.ids != nil {
+		at, ok := slices.BinarySearch(b.ids, id)
+		if !ok {
+			return nowhere
+		}
+		i = at
+	}
+	if i >= len(b.targets) {
+		return nowhere
+	}
+	return b.targets[i]
 }
 
 func (b *values) add(v *scalar, t target) {
