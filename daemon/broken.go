@@ -29,6 +29,8 @@ type breakage struct {
 	mistake error
 	by      cause
 	lost    bool // what the rule misses is not even streamed
+	// missed is the last transaction that the stream is known to have brought past the rule; 0: none.
+	missed position.LSN
 	// sound is from where on, at the latest, the catalog bears the rule; 0: it does not, or nobody has looked since.
 	sound position.LSN
 }
@@ -88,17 +90,35 @@ func (bs *breakages) soundFrom(rule string, at position.LSN) {
 	}
 }
 
+// misses notes that the stream brings a transaction past rules.
+func (bs *breakages) misses(names []string, commit position.LSN) {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	for _, name := range names {
+		if b := bs.all[name]; b != nil {
+			b.missed = commit
+		}
+	}
+}
+
 // passed takes off the list what the catalog bears from a position on that the stream has passed without a word to the contrary.
-func (bs *breakages) passed(at position.LSN) (mended []breakage) {
+// Waiting says that there is more for which it has yet to come so far.
+func (bs *breakages) passed(at position.LSN) (mended []breakage, waiting bool) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
 	for rule, b := range bs.all {
-		if b.sound != 0 && b.sound <= at {
+		switch {
+		case b.sound == 0:
+		case b.missed >= b.sound:
+			b.sound = 0 // the stream knows better
+		case b.sound <= at:
 			mended = append(mended, *b)
 			delete(bs.all, rule)
+		default:
+			waiting = true
 		}
 	}
-	return mended
+	return mended, waiting
 }
 
 // list is all of them, by name.

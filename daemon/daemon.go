@@ -19,7 +19,6 @@ import (
 	"postman/outbox"
 	"postman/outbox/sqlite"
 	"postman/position"
-	"postman/rules"
 	"postman/templates"
 )
 
@@ -60,6 +59,7 @@ type Daemon struct {
 	addr     net.Addr
 
 	mismatches atomic.Int64 // of the rules' index with what trying every rule says
+	rebind     atomic.Bool  // the stream is to resolve the rules of its tables anew
 	outlook    outlook      // but for its end, guarded by reloading
 
 	reloading sync.Mutex // one Reload, or look at the database, at a time
@@ -154,6 +154,9 @@ func (d *Daemon) begin(ctx context.Context) (err error) {
 	d.serving.Go(func() { d.housekeep(taking) })
 	d.serving.Go(func() { d.watch(taking) })
 	d.ready.Store(true)
+	if len(d.broken.list()) > 0 {
+		d.glance()
+	}
 	d.announce()
 	return nil
 }
@@ -166,8 +169,8 @@ func (d *Daemon) takeIn(ctx context.Context, h *holds) {
 		persist: func(call func(context.Context) error) error {
 			return persist(ctx, func(err error) { d.setTrouble("store", err) }, call)
 		},
-		broken: d.broken, decides: d.decides, mismatches: &d.mismatches,
-		plans: make(map[uint32]*rules.Plan), shapes: make(map[*cdc.Table]shape), names: make(map[uint32]cdc.TableName),
+		broken: d.broken, rebind: &d.rebind, decides: d.decides, mismatches: &d.mismatches,
+		plans: make(map[uint32]bound), shapes: make(map[*cdc.Table]shape), names: make(map[uint32]cdc.TableName), strays: make(map[uint32][]string),
 	})
 	if ctx.Err() == nil {
 		d.fail(ctx, fmt.Errorf("the stream ended: %w", err))

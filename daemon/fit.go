@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"postman/cdc"
 	"postman/position"
@@ -13,6 +14,9 @@ import (
 
 // swap takes up the live set, if it is another one than before: it decides all that commits at a position and after it.
 func (in *intake) swap(at position.LSN) {
+	if in.rebind.Swap(false) {
+		clear(in.plans)
+	}
 	l := in.live.Load()
 	if l == in.current {
 		return
@@ -34,7 +38,7 @@ func (in *intake) swap(at position.LSN) {
 // Relation notes that a table looks different from here on.
 func (in *intake) Relation(t *cdc.Table) error {
 	if was, known := in.names[t.OID]; known && was != t.TableName {
-		in.renamed(was, t.TableName)
+		in.renamed(t, was)
 	}
 	maps.DeleteFunc(in.names, func(_ uint32, name cdc.TableName) bool { return name == t.TableName }) // that one is gone, or has another name
 	in.names[t.OID] = t.TableName
@@ -44,38 +48,46 @@ func (in *intake) Relation(t *cdc.Table) error {
 }
 
 // renamed breaks the rules on a table that has another name from here on.
-func (in *intake) renamed(was, is cdc.TableName) {
+func (in *intake) renamed(t *cdc.Table, was cdc.TableName) {
 	if in.current == nil || in.open.tx.Commit == 0 { // in a transaction that was taken in before
 		return
 	}
+	delete(in.strays, t.OID)
 	for _, r := range in.current.rules.Rules {
 		if r.On.Message == "" && r.On.Table == was {
-			in.breaks(r.Mistake("PM401", r.Place, fmt.Sprintf("the table %s is called %s now", was, is), "name it so in the rule, or rename it back"))
+			in.breaks(r.Mistake("PM401", r.Place, fmt.Sprintf("the table %s is called %s now", was, t.TableName), "name it so in the rule, or rename it back"))
+			in.strays[t.OID] = append(in.strays[t.OID], r.Name)
 		}
 	}
 }
 
 // bind resolves the rules of a table. Those that its new shape broke are reported, with the gap that begins here; the gaps of those
 // that fit it again end.
-func (in *intake) bind(t *cdc.Table) *rules.Plan {
+func (in *intake) bind(t *cdc.Table) bound {
 	plan, err := in.current.rules.Bind(t)
-	unfit := make(map[string]bool)
-	if errs, ok := errors.AsType[rules.Errors](err); ok {
-		for _, e := range errs {
-			unfit[e.Rule] = true
-			in.breaks(e)
+	b := bound{plan: plan}
+	for _, name := range in.strays[t.OID] {
+		if r := in.current.named(name); r != nil && r.On.Table != t.TableName { // else the rule has followed, or is gone
+			b.unfit = append(b.unfit, name)
 		}
 	}
-	for _, b := range in.broken.list() {
-		if r := in.current.named(b.rule); r != nil && r.On.Message == "" && r.On.Table == t.TableName && !unfit[b.rule] {
-			in.mend(b.rule, byStream, byLoad)
+	if errs, ok := errors.AsType[rules.Errors](err); ok {
+		for _, e := range errs {
+			in.breaks(e)
+			b.unfit = append(b.unfit, e.Rule)
+		}
+	}
+	for _, known := range in.broken.list() {
+		r := in.current.named(known.rule)
+		if r != nil && r.On.Message == "" && r.On.Table == t.TableName && !slices.Contains(b.unfit, known.rule) {
+			in.mend(known.rule, byStream, byLoad)
 		}
 	}
 	if plan != nil {
 		plan.OnMismatch = in.mismatch
 	}
-	in.plans[t.OID] = plan
-	return plan
+	in.plans[t.OID] = b
+	return b
 }
 
 func (in *intake) breaks(e *rules.Error) {

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"postman/cdc"
+	"postman/position"
 	"postman/rules"
 	"postman/value"
 )
@@ -33,12 +34,43 @@ func TestMismatchIsTold(t *testing.T) {
 	var mismatches atomic.Int64
 	var told string
 	in := &intake{
-		current: &live{rules: set}, broken: newBreakages(), plans: make(map[uint32]*rules.Plan), mismatches: &mismatches,
+		current: &live{rules: set}, broken: newBreakages(), plans: make(map[uint32]bound), mismatches: &mismatches,
 		report: func(_ context.Context, err error, rule, class string) { told = class + " " + rule + ": " + err.Error() },
 	}
 	in.open.tx.Commit = 0x2A
-	in.bind(table).OnMismatch(set.Rules[0], errors.New("the index says false"))
+	in.bind(table).plan.OnMismatch(set.Rules[0], errors.New("the index says false"))
 	if mismatches.Load() != 1 || !strings.HasPrefix(told, "index r: ") || !strings.Contains(told, "0/2A") {
 		t.Errorf("%d mismatches, told %q", mismatches.Load(), told)
+	}
+}
+
+// What the catalog bears is off the list only once the stream has passed it, and has not missed anything since.
+func TestBreakagesPass(t *testing.T) {
+	t.Parallel()
+	bs := newBreakages()
+	bs.breaks(breakage{rule: "r", from: 10, by: byStream})
+	passed := func(at position.LSN) (n int, waiting bool) {
+		mended, waiting := bs.passed(at)
+		return len(mended), waiting
+	}
+	if n, waiting := passed(100); n != 0 || waiting {
+		t.Errorf("%d passed, waiting %v; nobody has looked", n, waiting)
+	}
+	bs.soundFrom("r", 50)
+	if n, waiting := passed(49); n != 0 || !waiting {
+		t.Errorf("%d passed, waiting %v; the stream has not come so far", n, waiting)
+	}
+	bs.misses([]string{"r", "other"}, 60)
+	if n, _ := passed(100); n != 0 {
+		t.Error("the stream has brought a change past it since")
+	}
+	bs.soundFrom("r", 70)
+	bs.breaks(breakage{rule: "r", from: 80, by: byCatalog})
+	if n, _ := passed(100); n != 0 {
+		t.Error("it was broken again since")
+	}
+	bs.soundFrom("r", 90)
+	if n, _ := passed(90); n != 1 || bs.has("r") {
+		t.Error("it is whole again, and still on the list")
 	}
 }

@@ -34,6 +34,7 @@ type intake struct {
 	batch  *gathering
 	report func(ctx context.Context, err error, rule, class string)
 	broken *breakages
+	rebind *atomic.Bool // somebody has reason to believe that rules fit their tables again
 	// decides is told from where on a set decides.
 	decides    func(*live, position.LSN)
 	mismatches *atomic.Int64 // of the rules' index
@@ -41,9 +42,10 @@ type intake struct {
 	persist func(func(context.Context) error) error
 
 	current *live // decides the open transaction
-	plans   map[uint32]*rules.Plan
+	plans   map[uint32]bound
 	shapes  map[*cdc.Table]shape
 	names   map[uint32]cdc.TableName // of the tables, as the stream told them
+	strays  map[uint32][]string      // rules that know a table by a name that it had before
 	open    transaction
 
 	// Kept until a commit takes them along: a transaction that the stream brings again meets the plans as they are.
@@ -66,6 +68,12 @@ type transaction struct {
 	spilled *outbox.Spill
 }
 
+// bound is a table's plan, which is nil where no rule fits it, and the names of the rules that do not fit it.
+type bound struct {
+	plan  *rules.Plan
+	unfit []string
+}
+
 // miss is why a rule's verdict on changes is undetermined.
 type miss struct{ rule, column string }
 
@@ -82,14 +90,17 @@ func (in *intake) Change(c *cdc.Change) error {
 	if c.Op == cdc.Emit {
 		return in.message(c)
 	}
-	plan, bound := in.plans[c.Table.OID]
-	if !bound {
-		plan = in.bind(c.Table)
+	b, ok := in.plans[c.Table.OID]
+	if !ok {
+		b = in.bind(c.Table)
 	}
-	if plan == nil {
+	if len(b.unfit) > 0 {
+		in.broken.misses(b.unfit, in.open.tx.Commit)
+	}
+	if b.plan == nil {
 		return nil
 	}
-	plan.Match(in.open.tx, c, func(r *rules.Rule, v rules.Verdict) { in.verdict(c, r, v) })
+	b.plan.Match(in.open.tx, c, func(r *rules.Rule, v rules.Verdict) { in.verdict(c, r, v) })
 	return in.spill()
 }
 

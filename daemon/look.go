@@ -27,9 +27,11 @@ const lookEvery = 10 * time.Second
 type outlook struct {
 	conn     *pgx.Conn    // kept between looks; nil: not there
 	verified position.LSN // up to here the publications fitted the rules
-	catalog  *cdc.Catalog // that the live rules were last compared with
+	compared *live        // the rules that were last compared with a catalog
+	catalog  *cdc.Catalog // which one that was
 	unsound  map[string]*rules.Error
 	tried    time.Time // when rules that were broken at load were last checked again
+	waiting  bool      // for the stream to pass a position: soon
 
 	end walEnd
 }
@@ -178,7 +180,7 @@ type comparison struct {
 // for the stream to say, which may be behind; this is for people, and for what the stream never says.
 func (d *Daemon) compare(ctx context.Context, conn *pgx.Conn, c comparison) error {
 	o := &d.outlook
-	news := !sameTables(o.catalog, c.catalog)
+	news := o.compared != c.live || !sameTables(o.catalog, c.catalog)
 	if news {
 		// All names, too, now that somebody may need to be told of one.
 		full, err := cdc.LoadCatalog(ctx, conn, tables(c.live.needs))
@@ -186,7 +188,7 @@ func (d *Daemon) compare(ctx context.Context, conn *pgx.Conn, c comparison) erro
 			return fmt.Errorf("reading the catalog: %w", err)
 		}
 		_, err = rules.Compile(c.live.source, full)
-		o.catalog, o.unsound = c.catalog, byRule(err)
+		o.compared, o.catalog, o.unsound = c.live, c.catalog, byRule(err)
 	}
 	for name, e := range o.unsound {
 		r := c.live.named(name)
@@ -244,6 +246,7 @@ func (d *Daemon) revisit(ctx context.Context, conn *pgx.Conn, l *live) error {
 
 // heal ends the gaps of rules that the catalog bears again, once the stream has passed the position from where on it does.
 func (d *Daemon) heal(ctx context.Context, conn *pgx.Conn, db *cdc.Database) error {
+	d.outlook.waiting = false
 	broken := d.broken.list()
 	if len(broken) == 0 {
 		return nil
@@ -259,20 +262,29 @@ func (d *Daemon) heal(ctx context.Context, conn *pgx.Conn, db *cdc.Database) err
 			d.broken.soundFrom(b.rule, now)
 		}
 	}
-	for _, b := range d.broken.passed(d.batch.durable()) {
+	mended, waiting := d.broken.passed(d.batch.durable())
+	for _, b := range mended {
+		d.rebind.Store(true) // should the stream be of another mind after all, the rule breaks anew, and is not just left out
 		if err := d.mended(ctx, b, b.sound); err != nil {
 			return err
 		}
 	}
+	d.outlook.waiting = waiting
 	return nil
 }
 
-// lookNow looks, and tells of what keeps it from that.
-func (d *Daemon) lookNow(ctx context.Context) {
+// lookNow looks, and tells of what keeps it from that. It returns when to look again.
+func (d *Daemon) lookNow(ctx context.Context) time.Duration {
 	err := d.look(ctx)
 	if ctx.Err() == nil {
 		d.setTrouble("publications", err)
 	}
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	if d.outlook.waiting {
+		return time.Second
+	}
+	return lookEvery
 }
 
 // remember takes up the gaps that the last run left open: their rules have yet to show that they decide again. Then it records

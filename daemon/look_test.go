@@ -169,3 +169,28 @@ func TestMissedWhileAway(t *testing.T) {
 	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`, `insert into calls values (2)`, `delete from calls`)
 	w.messages(d, 4) // the one insert of a call before the start was streamed
 }
+
+// A rule follows its table to a new name: it decides again from there on, and what it missed between was published all the time.
+func TestRuleFollowsItsTable(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`, `alter table visits rename to viewings`, `insert into viewings (kind, staff_id) values ('visit', 1)`)
+	w.eventually("the stream notices", func() bool { return brokenRule(d, "visit") != nil })
+	if err := d.look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"viewings"}, w.publications()["ins"]); diff != "" {
+		t.Errorf("published: %s", diff)
+	}
+	w.rules(strings.Replace(worldRules, "table: visits", "table: viewings", 1))
+	if err := d.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.sql(`insert into viewings (kind, staff_id) values ('visit', 2)`)
+	w.messages(d, 2)
+	w.eventually("it is whole", func() bool { return brokenRule(d, "visit") == nil && gapOf(d, "visit").To != "" })
+	if gap := gapOf(d, "visit"); gap.Lost || len(d.Status().Gaps) != 1 {
+		t.Errorf("gaps %+v", d.Status().Gaps)
+	}
+}

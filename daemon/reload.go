@@ -154,7 +154,7 @@ func (d *Daemon) concerns(e fsnotify.Event) bool {
 // housekeep looks at the database, and blanks what has expired.
 func (d *Daemon) housekeep(ctx context.Context) {
 	const blankEvery = time.Minute
-	blank, look := time.NewTicker(blankEvery), time.NewTicker(lookEvery)
+	blank, look := time.NewTicker(blankEvery), time.NewTimer(lookEvery)
 	defer blank.Stop()
 	defer look.Stop()
 	defer func() {
@@ -172,9 +172,9 @@ func (d *Daemon) housekeep(ctx context.Context) {
 				d.setTrouble("blanking sensitive values", err)
 			}
 		case <-look.C:
-			d.lookNow(ctx)
+			look.Reset(d.lookNow(ctx))
 		case <-d.peek:
-			d.lookNow(ctx)
+			look.Reset(d.lookNow(ctx))
 		}
 	}
 }

@@ -195,7 +195,7 @@ func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *live) (err er
 	}
 	flushed, inserted, err := cdc.WALEnd(ctx, conn)
 	d.outlook.end.set(flushed)
-	d.outlook.verified, d.outlook.catalog = inserted, set.catalog
+	d.outlook.verified = inserted
 	for _, r := range set.rules.Rules {
 		if at := p.since(r); at != 0 {
 			set.fresh = append(set.fresh, newRule{r.Name, at})
