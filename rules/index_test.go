@@ -446,3 +446,11 @@ func shown(c *cdc.Change) string {
 	then, err2 := c.Old.Datums(nil)
 	return fmt.Sprintf("%s new %q (%v) old %q (%v, key only %v)", c.Op, now, err1, then, err2, c.OldKey)
 }
+
+// FuzzIndex goes on where TestIndex ends.
+func FuzzIndex(f *testing.F) {
+	for seed := range 3 {
+		f.Add(uint64(1000 + seed))
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) { newWorld(seed).check(t, new(tally)) })
+}
