@@ -28,7 +28,8 @@ var arrows = map[string][]string{
 	"rules":     {"cdc"},
 	"dispatch":  {"outbox", "rules", "templates"},
 	"daemon":    {"cdc", "dispatch", "outbox", "rules", "templates"},
-	"cmd":       {"daemon", "internal", "the example"},
+	"authoring": {"cdc", "daemon", "dispatch", "outbox", "rules", "templates"},
+	"cmd":       {"authoring", "daemon", "internal", "the example"},
 	// The demo, test clusters, test servers: they may need anything, and only cmd may need them.
 	"internal":    {"cdc", "daemon", "dispatch", "examples", "outbox", "rules", "templates"},
 	"examples":    {},

@@ -134,7 +134,7 @@ func (r *reader) readGiven(rule *Rule, n *yaml.Node) *Given {
 }
 
 func (r *reader) givenRecipients(of []Recipients, key string, n *yaml.Node) [][]Cell {
-	if !slices.ContainsFunc(of, func(s Recipients) bool { return s.Query != nil }) {
+	if !slices.ContainsFunc(of, asksQuery) {
 		r.fail(n, "PM016", "the rule's "+key+" asks no query whose answer could be given", "leave it out: these recipients come from the change or stand in the rule")
 		return nil
 	}
@@ -241,10 +241,25 @@ func (r *reader) texts(n *yaml.Node, what string, mayBeEmpty bool) []Said {
 		}
 	}
 	all := []Said{}
-	for _, n := range nodes {
-		if s, ok := r.scalar(n, what); ok {
+	for i, n := range nodes {
+		s, ok := r.scalar(n, what)
+		if ok && i+1 < len(nodes) && r.torn(n) {
+			r.fail(n, "PM016", "YAML takes the comma in this text for the end of it", "put the text into quotes")
+			continue
+		}
+		if ok {
 			all = append(all, Said{s, r.at(n)})
 		}
 	}
 	return all
+}
+
+// torn says whether a comma without a space behind it ends a plain text in a list: 7,000 would be two texts.
+func (r *reader) torn(n *yaml.Node) bool {
+	if !plainStyle(n) {
+		return false
+	}
+	end := newText(r.file, n).place(len([]rune(n.Value)))
+	rest := []rune(r.file.line(end.Line))[end.Column-1:]
+	return len(rest) > 1 && rest[0] == ',' && rest[1] != ' '
 }

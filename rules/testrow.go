@@ -39,12 +39,18 @@ func (r *Rule) TestChange(s *TestStep) (*cdc.Change, Errors) {
 	case r.against == nil:
 		return &cdc.Change{Op: cdc.Emit, Prefix: messagePrefix + r.On.Message, Content: s.Message}, nil
 	}
-	row := &testRow{rule: r}
-	now, then := row.datums(s.New), row.datums(s.Old)
-	if len(row.errs) > 0 {
-		return nil, row.errs
+	now, then, errs := r.TestRows(s)
+	if len(errs) > 0 {
+		return nil, errs
 	}
 	return cdc.MakeChange(opOf(s.Op), r.against, now, then), nil
+}
+
+// TestRows are the rows of a step in the order of the table's columns, as the stream would print their values.
+func (r *Rule) TestRows(s *TestStep) (now, then []value.Datum, errs Errors) {
+	row := &testRow{rule: r}
+	now, then = row.datums(s.New), row.datums(s.Old)
+	return now, then, row.errs
 }
 
 // LeftOut names the columns that a step leaves out although they are never NULL in the table, and on whose values the verdict
@@ -79,6 +85,35 @@ func (r *Rule) LeftOut(s *TestStep, f *Facts) []string {
 	}
 	return names
 }
+
+// Field is a value whose type is in how it is written: without quotes a number, true, false or a moment; else text.
+func (c *Cell) Field() value.Field {
+	f := value.Field{Column: value.Column{Name: c.Name, Type: typeOf(pgtype.TextOID)}}
+	if c.Text == nil {
+		return f
+	}
+	f.Datum = value.Of(*c.Text)
+	if !c.Plain {
+		return f
+	}
+	_, moment, err := parseMoment(*c.Text)
+	switch text := *c.Text; {
+	case text == "true", text == "false":
+		f.Type, f.Datum = typeOf(pgtype.BoolOID), value.Of(text[:1])
+	case jsonWord(text):
+		f.Type = typeOf(pgtype.NumericOID)
+		if _, err := strconv.ParseInt(text, 10, 64); err == nil {
+			f.Type = typeOf(pgtype.Int8OID)
+		}
+	case err == nil:
+		f.Type = typeOf(map[kind]uint32{kindInstant: pgtype.TimestamptzOID, kindLocal: pgtype.TimestampOID, kindDay: pgtype.DateOID}[moment.kind])
+		printed, _ := momentLiteral(moment, text, nil)
+		f.Datum = value.Of(printed)
+	}
+	return f
+}
+
+func typeOf(oid uint32) value.Type { return value.Type{OID: oid, Base: oid, Name: value.TypeName(oid)} }
 
 // testRow reads the rows of a test by their columns' types.
 type testRow struct {

@@ -111,7 +111,32 @@ func (r *reader) readTest(rule *Rule, n *yaml.Node) Test {
 	if steps.Kind == yaml.SequenceNode && len(steps.Content) == 0 {
 		r.fail(steps, "PM008", "the list is empty", "the first step has a change, as in {insert: {…}, match: true}")
 	}
+	moments := rule.Moments(&t, time.UTC)
+	for i := 1; i < len(moments); i++ {
+		if moments[i].Before(moments[i-1]) {
+			r.failAt(t.Steps[i].Place, "PM016", "the step lies before the one above it", "the clock of a test goes forward only")
+		}
+	}
 	return t
+}
+
+// testClock is when a test begins that does not say.
+var testClock = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// Moments are when the steps of a rule's test happen. Days are calendar days in the rule's zone, or else in the given one.
+func (r *Rule) Moments(t *Test, zone *time.Location) []time.Time {
+	if r.Zone != nil {
+		zone = r.Zone
+	}
+	now := testClock
+	moments := make([]time.Time, len(t.Steps))
+	for i, s := range t.Steps {
+		if now = s.After.Behind(now, zone); !s.At.IsZero() {
+			now = s.At
+		}
+		moments[i] = now
+	}
+	return moments
 }
 
 func (r *reader) at(n *yaml.Node) Place { return Place{r.file.name, n.Line, n.Column} }
@@ -179,10 +204,14 @@ func (r *reader) stepFits(rule *Rule, n *yaml.Node, s *TestStep, parts map[strin
 		r.fail(n, "PM016", "the test does not say whether the rule matches", "add match: true or match: false")
 	case s.Match != nil && !*s.Match && e.Mail() && !e.None:
 		r.failAt(e.Place, "PM016", "a change that the rule does not match makes no mail", "leave this out, or write match: true")
+	case s.Given != nil && s.Given.To == nil && e.Mail() && slices.ContainsFunc(rule.To, asksQuery):
+		r.fail(parts["given"], "PM016", "given does not say whom the query of to finds", "add to: [{email: kim@example.com}], or to: [] for nobody: with given, nothing is asked of a database")
 	case e.None && (e.To != nil || e.CC != nil || e.Subject != nil || e.Body != nil || e.NotBody != nil || e.Locale != nil):
 		r.failAt(e.Place, "PM016", "mail: none says that there is no mail, and the test says something of one", "keep the one or the other")
 	}
 }
+
+func asksQuery(s Recipients) bool { return s.Query != nil }
 
 // readClock reads when a step happens.
 func (r *reader) readClock(rule *Rule, s *TestStep, parts map[string]*yaml.Node, first bool) {

@@ -231,3 +231,38 @@ func TestLeftOut(t *testing.T) {
 		}
 	}
 }
+
+// TestCellField holds which type a given value has by how it is written.
+func TestCellField(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		text  string
+		plain bool
+		want  any
+	}{
+		{"김하늘", true, "김하늘"},
+		{"010-0000-1271", true, "010-0000-1271"},
+		{"007", true, "007"},
+		{"7", true, int64(7)},
+		{"7", false, "7"},
+		{"true", true, true},
+		{"true", false, "true"},
+		{"2026-03-04", true, value.Date{Time: time.Date(2026, 3, 4, 0, 0, 0, 0, time.UTC)}},
+		{"2026-03-04 15:30", true, value.LocalTime{Time: time.Date(2026, 3, 4, 15, 30, 0, 0, time.UTC)}},
+		{"2026-03-04 15:30+09", true, time.Date(2026, 3, 4, 6, 30, 0, 0, time.UTC)},
+		{"2026-03-04 15:30+09", false, "2026-03-04 15:30+09"},
+		{"12345678901234567890.50", true, "a decimal"},
+	} {
+		f := (&Cell{Name: "x", Text: new(c.text), Plain: c.plain}).Field()
+		got, err := value.Decode(f.Type.Base, f.Datum)
+		if d, ok := got.(*value.Decimal); ok && d.String() == c.text {
+			got = "a decimal"
+		}
+		if err != nil || !value.Equal(got, c.want) {
+			t.Errorf("%s (plain %v) is %#v, %v; want %#v", c.text, c.plain, got, err, c.want)
+		}
+	}
+	if f := (&Cell{Name: "x", Plain: true}).Field(); f.State != value.Null || f.Type.Base != pgtype.TextOID {
+		t.Errorf("null is %+v", f)
+	}
+}

@@ -46,7 +46,7 @@ func FuzzLoad(f *testing.F) {
 func FuzzPlainText(f *testing.F) {
 	f.Add(`<table><tr><th>a<td>b</table><p><a href="x">y</a><ul><li>z`)
 	f.Fuzz(func(_ *testing.T, page string) {
-		if text, err := plainText(page); err == nil {
+		if text, err := PlainText(page); err == nil {
 			_ = withPreheader(page, text)
 		}
 	})

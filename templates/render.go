@@ -75,7 +75,7 @@ func (v *variant) execute(e executor, name string, data map[string]any) (string,
 // text is the mail's text part: the block, or else what the HTML says.
 func (v *variant) text(page string, data map[string]any) (string, error) {
 	if !v.has(blockText) {
-		text, err := plainText(page)
+		text, err := PlainText(page)
 		if err != nil {
 			return "", fmt.Errorf("%s: making the text part from the body: %w", v.file.name, err)
 		}

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/net/html/atom"
 )
 
-// plainText says in plain text what a page of HTML says: paragraphs keep apart, the cells of a row stand in one line, and a link
+// PlainText says in plain text what a page of HTML says: paragraphs keep apart, the cells of a row stand in one line, and a link
 // is followed by its address. Spaces stand only where the page has them, since Korean particles follow a name without one.
-func plainText(page string) (string, error) {
+func PlainText(page string) (string, error) {
 	doc, err := html.Parse(strings.NewReader(page))
 	if err != nil {
 		return "", err

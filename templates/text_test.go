@@ -32,7 +32,7 @@ func TestPlainText(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := plainText(c.html)
+			got, err := PlainText(c.html)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -30,6 +30,7 @@ type cli struct {
 
 	Run     runCmd     `cmd:"" help:"Stream changes, decide, send. Stops on SIGTERM, reloads on SIGHUP."`
 	Check   checkCmd   `cmd:"" help:"Check rules, queries and templates before they are live. Changes nothing."`
+	Test    testCmd    `cmd:"" help:"Run the tests beside the rules. Sends and stores nothing."`
 	New     newCmd     `cmd:"" help:"Write a first rule, its template and its tests, to be edited."`
 	Schema  schemaCmd  `cmd:"" help:"Write the tables as rules see them, or what editors complete rules with."`
 	Setup   setupCmd   `cmd:"" help:"Make publications and slot, accept a gap, arm live sending."`
