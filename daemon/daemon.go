@@ -97,7 +97,7 @@ func New(o Options) (*Daemon, error) {
 	return &Daemon{
 		config: o.Config, log: log, observe: o.Observe, report: report, zone: zone,
 		trouble: make(map[string]string), failed: make(chan error, 2), reload: make(chan struct{}, 1), peek: make(chan struct{}, 1),
-		broken: newBreakages(),
+		broken: newBreakages(), outlook: outlook{every: lookEvery},
 	}, nil
 }
 

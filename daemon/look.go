@@ -32,6 +32,7 @@ type outlook struct {
 	unsound  map[string]*rules.Error
 	tried    time.Time // when rules that were broken at load were last checked again
 	waiting  bool      // for the stream to pass a position: soon
+	every    time.Duration
 
 	end walEnd
 }
@@ -282,9 +283,9 @@ func (d *Daemon) lookNow(ctx context.Context) time.Duration {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	if d.outlook.waiting {
-		return time.Second
+		return min(time.Second, d.outlook.every)
 	}
-	return lookEvery
+	return d.outlook.every
 }
 
 // remember takes up the gaps that the last run left open: their rules have yet to show that they decide again. Then it records

@@ -16,7 +16,6 @@ import (
 
 	"postman/cdc"
 	"postman/internal/pgcluster/pgtest"
-	"postman/outbox"
 )
 
 // sorts are tables of every replica identity, each with one partition or child that shares its fate. The bare ones cannot be
@@ -143,7 +142,7 @@ func draw(random *rand.Rand) (set []drawn) {
 
 // written are the rules, and one that tells when the stream has come to where it is asked.
 func written(set []drawn) string {
-	text := []string{"rules:\n", "  - {name: mark, on: {message: mark}, to: {address: a@example.com}, template: plain}\n"}
+	text := []string{"rules:\n", markRule}
 	for _, r := range set {
 		text = append(text, fmt.Sprintf("  - {name: %s, on: {table: %s, ops: [%s]}, to: {address: a@example.com}, template: plain}\n", r.name, r.table, list(r.ops)))
 	}
@@ -196,19 +195,11 @@ func (w *world) publications() map[string][]string {
 // marked waits until all that is committed now has been taken in, and counts the matches of each rule.
 func (w *world) marked(d *Daemon) map[string]int {
 	w.t.Helper()
-	count := func(rule string) int {
-		all, err := d.store.Matches(w.t.Context(), outbox.Filter{Rule: rule, Limit: 1_000_000})
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		return len(all)
-	}
-	marks := count("mark")
-	w.sql(`select pg_logical_emit_message(true, 'postman.mark', '{}')`)
-	w.eventually("the mark", func() bool { return count("mark") > marks })
+	w.mark(d)
 	byRule := make(map[string]int)
 	for i := range mostDrawn {
-		byRule[fmt.Sprintf("r%d", i)] = count(fmt.Sprintf("r%d", i))
+		name := fmt.Sprintf("r%d", i)
+		byRule[name] = w.matchesOf(d, name)
 	}
 	return byRule
 }

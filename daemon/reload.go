@@ -154,7 +154,7 @@ func (d *Daemon) concerns(e fsnotify.Event) bool {
 // housekeep looks at the database, and blanks what has expired.
 func (d *Daemon) housekeep(ctx context.Context) {
 	const blankEvery = time.Minute
-	blank, look := time.NewTicker(blankEvery), time.NewTimer(lookEvery)
+	blank, look := time.NewTicker(blankEvery), time.NewTimer(d.outlook.every)
 	defer blank.Stop()
 	defer look.Stop()
 	defer func() {

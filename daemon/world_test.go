@@ -30,6 +30,7 @@ type world struct {
 	relay  *smtptest.Server
 	config Config
 	also   io.Writer // gets what daemons log; nil: only the test's own log does
+	blind  bool      // daemons look at the database only when the test has them do so
 }
 
 const worldSchema = `
@@ -117,7 +118,11 @@ func (w *world) build() (*Daemon, error) {
 	if w.also != nil {
 		log = io.MultiWriter(log, w.also)
 	}
-	return New(Options{Config: w.config, Log: slog.New(slog.NewTextHandler(log, nil))})
+	d, err := New(Options{Config: w.config, Log: slog.New(slog.NewTextHandler(log, nil))})
+	if err == nil && w.blind {
+		d.outlook.every, d.peek = time.Hour, nil
+	}
+	return d, err
 }
 
 func (w *world) startIn(ctx context.Context) (*Daemon, error) {
@@ -238,6 +243,27 @@ func (w *world) covered(d *Daemon) {
 		err := conn.QueryRow(w.t.Context(), "select $1::text::pg_lsn >= $2::text::pg_lsn", d.batch.durable().String(), end).Scan(&covered)
 		return err == nil && covered
 	})
+}
+
+// markRule is for mark.
+const markRule = "  - {name: mark, on: {message: mark}, to: {address: a@example.com}, template: plain}\n"
+
+// mark waits until all that is committed now has been taken in. It takes less time than covered, and markRule.
+func (w *world) mark(d *Daemon) {
+	w.t.Helper()
+	marks := w.matchesOf(d, "mark")
+	w.sql(`select pg_logical_emit_message(true, 'postman.mark', '{}')`)
+	w.eventually("the mark", func() bool { return w.matchesOf(d, "mark") > marks })
+}
+
+// matchesOf is how many matches a rule has.
+func (w *world) matchesOf(d *Daemon, rule string) int {
+	w.t.Helper()
+	all, err := d.store.Matches(w.t.Context(), outbox.Filter{Rule: rule, Limit: 1_000_000})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return len(all)
 }
 
 // eventually polls a condition that the outside world makes true.
