@@ -38,18 +38,18 @@ func TestAudit(t *testing.T) {
 	}{
 		{"sound", func(*opRules) {}, nil, []string{"a", "b", "every"}, nil},
 		{
-			"finds nothing", func(o *opRules) { o.root = new(vertex) },
+			"finds nothing", func(o *opRules) { o.index = &index{root: new(vertex)} },
 			[]string{"a: the index says false of a change, and trying every rule says true", "b: the index says false of a change, and trying every rule says true", "every: the index says false of a change, and trying every rule says true"},
 			nil, nil,
 		},
 		{
-			"finds what does not match", func(o *opRules) { o.root.here, o.rules[2].parts = []uint32{0, 1, 2, 3}, all{always(True)} },
+			"finds what does not match", func(o *opRules) { o.index.root.here, o.rules[2].parts = []uint32{0, 1, 2, 3}, all{always(True)} },
 			[]string{"never: the index says true of a change, and trying every rule says false"},
 			[]string{"a", "b", "never", "every"},
 			nil,
 		},
 		{
-			"breaks down", func(o *opRules) { o.root.branches = []branch{broken{}} },
+			"breaks down", func(o *opRules) { o.index.root.branches = []branch{broken{}} },
 			[]string{"?: asking the rules' index: out of order"},
 			[]string{"a", "b", "every"},
 			[]string{"?: asking the rules' index: out of order"},
@@ -120,7 +120,7 @@ func TestAuditRate(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := &plan.watch.ops[cdc.Insert]
-		o.root = new(vertex)
+		o.index = &index{root: new(vertex)}
 		var audited []int
 		for i := range 2*every + 3 {
 			plan.OnMismatch = func(*Rule, error) {

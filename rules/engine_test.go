@@ -66,8 +66,8 @@ func TestEngineIndex(t *testing.T) {
 	}
 	set := compile(t, content.String())
 	o := set.watches[schedules().TableName].ops[cdc.Update]
-	d := &drawing{rules: o.rules}
-	d.branch(o.root, "")
+	d := &drawing{o: &o}
+	d.branch(o.index.root, "")
 	if diff := cmp.Diff(blocks[1][2], d.String()); diff != "" {
 		t.Error(diff)
 	}
@@ -76,7 +76,7 @@ func TestEngineIndex(t *testing.T) {
 // drawing shows an index.
 type drawing struct {
 	strings.Builder
-	rules []tried
+	o *opRules
 }
 
 func (d *drawing) branch(b branch, indent string) {
@@ -108,18 +108,18 @@ func (d *drawing) branch(b branch, indent string) {
 func (d *drawing) line(indent, text string) { d.WriteString(indent + text + "\n") }
 
 func (d *drawing) target(text string, t target, indent string) {
-	if t.to == nil {
-		d.line(indent, text+": "+d.names([]uint32{t.rule}))
+	if t&isBranch == 0 {
+		d.line(indent, text+": "+d.names([]uint32{uint32(t)}))
 		return
 	}
 	d.line(indent, text+":")
-	d.branch(t.to, indent+"  ")
+	d.branch(d.o.index.branches[t&^isBranch], indent+"  ")
 }
 
 func (d *drawing) names(rules []uint32) string {
 	var names []string
 	for _, r := range rules {
-		names = append(names, d.rules[r].rule.Name)
+		names = append(names, d.o.rules[r].rule.Name)
 	}
 	return strings.Join(names, ", ")
 }

@@ -2,12 +2,10 @@ package rules
 
 import "slices"
 
-// Where a vertex has few rules, trying them costs less than another branch. Below the root a cover of many keys would put its
-// rule in too many places.
+// Below the root a cover of many keys would put its rule in too many places.
 const (
-	fewRules = 2
-	fewKeys  = 4
-	deepest  = 3
+	fewKeys = 4
+	deepest = 3
 )
 
 // entry is a rule, or one of the alternatives that it is a disjunction of, on its way to its places in an index.
@@ -20,13 +18,15 @@ type entry struct {
 type grower struct {
 	tell         func(rule uint32, path []*key) // of each place of each rule; may be nil
 	dictionaries map[spot]*dictionary
+	branches     []branch
 }
 
 // grow makes the vertex that the keys of a path lead to, and all below it. At each vertex a rule goes on by that of its
-// covers which a change is least likely to have a key of; so equalities with several columns lead to it one after another.
+// covers which a change is least likely to have a key of; so equalities with several columns lead to it one after another, until
+// it is alone.
 func (g *grower) grow(entries []entry, path []*key) *vertex {
 	v := new(vertex)
-	if len(path) > 0 && (len(entries) <= fewRules || len(path) >= deepest) {
+	if len(path) > 0 && (len(entries) == 1 || len(path) >= deepest) {
 		for i := range entries {
 			g.put(v, &entries[i], path)
 		}
@@ -47,7 +47,7 @@ func (g *grower) grow(entries []entry, path []*key) *vertex {
 	}
 	for i := range b.list {
 		at := &b.list[i]
-		g.join(v, at.key, g.grow(at.entries, append(path, at.key)).target())
+		g.join(v, at.key, g.target(g.grow(at.entries, append(path, at.key))))
 	}
 	for _, b := range v.branches {
 		switch b := b.(type) {
@@ -106,15 +106,17 @@ func (b *buckets) add(k *key, e entry) {
 	b.list[i].entries = append(b.list[i].entries, e)
 }
 
-// target is what leads to the vertex.
-func (v *vertex) target() target {
+// target is what leads to a vertex.
+func (g *grower) target(v *vertex) target {
+	var to branch = v
 	switch {
 	case len(v.here) == 1 && len(v.branches) == 0:
-		return target{rule: v.here[0]}
+		return target(v.here[0])
 	case len(v.here) == 0 && len(v.branches) == 1:
-		return target{to: v.branches[0]}
+		to = v.branches[0]
 	}
-	return target{to: v}
+	g.branches = append(g.branches, to)
+	return target(len(g.branches)-1) | isBranch
 }
 
 // join adds a way from a vertex by a key.
@@ -161,7 +163,7 @@ func branchOf[B branch](v *vertex, such func(B) bool, begin func() B) B {
 }
 
 // grow builds the index of an operation's rules. Those that no change can match are not in it.
-func (o *opRules) grow(tell func(rule uint32, path []*key)) (root *vertex, dictionaries int) {
+func (o *opRules) grow(tell func(rule uint32, path []*key)) *index {
 	var entries []entry
 	for i := range o.rules {
 		t := &o.rules[i]
@@ -176,6 +178,7 @@ func (o *opRules) grow(tell func(rule uint32, path []*key)) (root *vertex, dicti
 			entries = append(entries, entry{uint32(i), covers})
 		}
 	}
-	g := &grower{tell, make(map[spot]*dictionary)}
-	return g.grow(entries, nil), len(g.dictionaries)
+	g := &grower{tell: tell, dictionaries: make(map[spot]*dictionary)}
+	root := g.grow(entries, nil)
+	return &index{root, g.branches, len(g.dictionaries)}
 }

@@ -24,27 +24,35 @@ func (v *vertex) follow(s *search) {
 	}
 }
 
-// target is where a branch leads: to another one, or to one rule. Most lead to one rule.
-type target struct {
-	to   branch
-	rule uint32
+// index finds the rules that a change may match. It is immutable.
+type index struct {
+	root         *vertex
+	branches     []branch // that targets are numbers of
+	dictionaries int
 }
 
-// nowhere is the target that is none.
-var nowhere = target{nil, math.MaxUint32}
+// target is where a branch leads: the number of a rule, or with isBranch that of another branch. Most lead to one rule, and
+// there may be as many as there are values: so they are small.
+type target uint32
+
+const (
+	isBranch target = 1 << 31
+	nowhere  target = math.MaxUint32
+)
 
 func (t target) follow(s *search) {
 	switch {
-	case t.to != nil:
-		t.to.follow(s)
-	case t.rule != nowhere.rule:
-		s.found = append(s.found, t.rule)
+	case t&isBranch == 0:
+		s.found = append(s.found, uint32(t))
+	case t != nowhere:
+		s.index.branches[t&^isBranch].follow(s)
 	}
 }
 
 // search gathers the rules that a change must be tried against. It is used again for the next change.
 type search struct {
 	frame *frame
+	index *index
 	found []uint32
 	ids   []idCell // by dictionary
 }
@@ -55,9 +63,9 @@ type idCell struct {
 }
 
 // candidates are the numbers of the rules that a change may match, in their order.
-func (s *search) candidates(root *vertex) []uint32 {
-	s.found = s.found[:0]
-	root.follow(s)
+func (s *search) candidates(in *index) []uint32 {
+	s.index, s.found = in, s.found[:0]
+	in.root.follow(s)
 	if len(s.found) > 1 {
 		slices.Sort(s.found)
 		s.found = slices.Compact(s.found)

@@ -8,18 +8,20 @@ import (
 // lowering makes clauses of conditions. Rules say the same of the same columns often: what they share is made once, and so
 // stays in the processor's caches.
 type lowering struct {
-	columns map[spot]*column
-	equals  map[sameEquals]*equals
+	columns    map[spot]*column
+	equals     map[comparison]*equals
+	thresholds map[comparison]*threshold
 }
 
-type sameEquals struct {
-	of    *column
-	not   bool
-	value mark
+// comparison is what makes a clause of a column and one value the same as another.
+type comparison struct {
+	of   *column
+	flag bool
+	with mark
 }
 
 func newLowering() *lowering {
-	return &lowering{make(map[spot]*column), make(map[sameEquals]*equals)}
+	return &lowering{make(map[spot]*column), make(map[comparison]*equals), make(map[comparison]*threshold)}
 }
 
 func (l *lowering) column(c *column) *column {
@@ -235,11 +237,11 @@ func (l *lowering) member(c *column, not bool, whole residue, list ...node) clau
 	if len(m.list) != 1 || m.null {
 		return m
 	}
-	id := sameEquals{m.of, not, m.list[0].mark()}
-	if l.equals[id] == nil {
-		l.equals[id] = &equals{m.of, not, m.list[0], whole}
+	same := comparison{m.of, not, m.list[0].mark()}
+	if l.equals[same] == nil {
+		l.equals[same] = &equals{m.of, not, m.list[0], whole}
 	}
-	return l.equals[id]
+	return l.equals[same]
 }
 
 // apply knows orderings and text operators; nil of others.
@@ -284,5 +286,9 @@ func (l *lowering) ordering(n *apply, c *column, k any, name string) clause {
 	if c.form == formOther || !t.end.set(c.form, k) || t.end.state == stateNull {
 		return nil
 	}
-	return t
+	same := comparison{c, t.upper, t.end.mark()}
+	if l.thresholds[same] == nil {
+		l.thresholds[same] = t
+	}
+	return l.thresholds[same]
 }

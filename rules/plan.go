@@ -34,9 +34,8 @@ func newWatch(t *cdc.Table) *watch { return &watch{table: t, lower: newLowering(
 
 // opRules are a table's rules on one operation, in the set's order.
 type opRules struct {
-	rules        []tried
-	root         *vertex
-	dictionaries int // of the index
+	rules []tried
+	index *index
 }
 
 // tried is a rule with its condition: as a tree (nil: every change), and as the parts of a conjunction, made ready for the
@@ -71,7 +70,7 @@ func (w *watch) add(r *Rule, when node) {
 // index builds the indexes of a watch that is complete.
 func (w *watch) index() {
 	for op := range w.ops {
-		w.ops[op].root, w.ops[op].dictionaries = w.ops[op].grow(nil)
+		w.ops[op].index = w.ops[op].grow(nil)
 	}
 	w.lower = nil
 }
@@ -143,7 +142,7 @@ func newPlan(w *watch) *Plan {
 	p := &Plan{watch: w, frame: newFrame(w.table)}
 	most := 0
 	for op := range w.ops {
-		most = max(most, w.ops[op].dictionaries)
+		most = max(most, w.ops[op].index.dictionaries)
 	}
 	p.search = search{frame: &p.frame, ids: make([]idCell, most)}
 	return p
@@ -186,7 +185,7 @@ func (p *Plan) find(o *opRules) (found []uint32, err error) {
 			p.tell(nil, err)
 		}
 	}()
-	return p.search.candidates(o.root), nil
+	return p.search.candidates(o.index), nil
 }
 
 // judge is a rule's verdict on the frame's change. What is undetermined is told by the tree: it knows the reason. A panic is a
