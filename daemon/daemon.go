@@ -109,14 +109,11 @@ func (d *Daemon) goLive(l *live) {
 
 // decides tells from where on a set decides. Rules whose table was not published until lately begin later than the others.
 func (d *Daemon) decides(l *live, from position.LSN) {
-	d.log.Info("the rules decide", "from", from, "rules", len(l.rules.Rules), "new", len(l.fresh))
-	const most = 20
-	for i, n := range l.fresh {
-		if i == most {
-			d.log.Info("and more rules are new or changed", "rules", len(l.fresh)-most)
-			return
+	d.log.Info("the rules decide", "from", from, "rules", len(l.rules.Rules))
+	for _, n := range l.fresh {
+		if n.from == 0 { // else it has been told
+			d.log.Info("a rule is new or changed", "rule", n.name, "from", l.since(n))
 		}
-		d.log.Info("a rule is new or changed", "rule", n.name, "from", max(from, n.published))
 	}
 }
 

@@ -33,30 +33,58 @@ type live struct {
 	byName map[string]*rules.Rule
 }
 
-// newRule is a rule that is not as it was in the set before.
+// newRule is a rule that came, or changed, since the daemon was started.
 type newRule struct {
 	name string
 	// published is from where on its table's changes are streamed, when they were not before; 0: they were.
 	published position.LSN
+	from      position.LSN // from where on it decides; 0: as its set does, but not before published
 }
 
-// newRules are the rules of a set that were not, or not alike, in the one before. Published says from where on the table of a
-// rule is published that was not; nil: all of them were.
+// mostNew bounds how many of them are remembered.
+const mostNew = 100
+
+// newRules are the rules of a set that were not, or not alike, in the one before, and then those that were new to that one. Published
+// says from where on the table of a rule is published that was not; nil: all of them were.
 func newRules(before, after *live, published func(*rules.Rule) position.LSN) (fresh []newRule) {
 	for _, r := range after.rules.Rules {
 		n := newRule{name: r.Name}
 		if published != nil {
 			n.published = published(r)
 		}
-		old := before.named(r.Name)
-		if old == nil && r.Was != "" {
-			old = before.named(r.Was)
-		}
-		if old == nil || n.published != 0 || before.known[old].version != after.known[r].version {
+		if n.published != 0 || !after.has(before, r.Name) {
 			fresh = append(fresh, n)
 		}
 	}
-	return fresh
+	for _, n := range before.fresh {
+		again := slices.ContainsFunc(fresh, func(f newRule) bool { return f.name == n.name })
+		if n.from = before.since(n); !again && after.has(before, n.name) {
+			fresh = append(fresh, n)
+		}
+	}
+	return fresh[:min(len(fresh), mostNew)]
+}
+
+// has says whether a rule is in a set as it was in another one, perhaps under another name.
+func (l *live) has(before *live, name string) bool {
+	r := l.named(name)
+	if r == nil {
+		return false
+	}
+	old := before.named(r.Name)
+	if old == nil && r.Was != "" {
+		old = before.named(r.Was)
+	}
+	return old != nil && before.known[old].version == l.known[r].version
+}
+
+// since is from where on a new rule decides; 0: that is not known yet.
+func (l *live) since(n newRule) position.LSN {
+	from := position.LSN(l.from.Load())
+	if n.from != 0 || from == 0 {
+		return n.from
+	}
+	return max(from, n.published)
 }
 
 // known is what the store calls a rule.

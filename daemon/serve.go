@@ -191,11 +191,11 @@ func (d *Daemon) rulesStatus() RulesStatus {
 		s.From = from.String()
 	}
 	for _, n := range l.fresh {
-		since := NewRule{Rule: n.name}
-		if from != 0 {
-			since.From = max(from, n.published).String()
+		view := NewRule{Rule: n.name}
+		if since := l.since(n); since != 0 {
+			view.From = since.String()
 		}
-		s.New = append(s.New, since)
+		s.New = append(s.New, view)
 	}
 	for _, b := range d.broken.list() {
 		view := BrokenRule{Rule: b.rule, From: b.from.String(), Reason: b.why, Lost: b.lost}

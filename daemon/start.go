@@ -198,7 +198,7 @@ func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *live) (err er
 	d.outlook.verified = inserted
 	for _, r := range set.rules.Rules {
 		if at := p.since(r); at != 0 {
-			set.fresh = append(set.fresh, newRule{r.Name, at})
+			set.fresh = append(set.fresh, newRule{name: r.Name, published: at})
 		}
 	}
 	return err

@@ -51,7 +51,7 @@ type RulesStatus struct {
 	Loaded    time.Time `json:"loaded,omitzero"`
 	// From is the LSN from which on they decide: each transaction that commits there or behind. Empty: none has come since they were loaded.
 	From       string       `json:"from,omitempty"`
-	New        []NewRule    `json:"new,omitempty"`         // those that are not as they were before the last load
+	New        []NewRule    `json:"new,omitempty"`         // those that came or changed since the start, latest first; at most 100
 	Broken     []BrokenRule `json:"broken,omitempty"`      // those that do not decide
 	ReloadFail string       `json:"reload_fail,omitempty"` // why the last reload was refused
 	// Mismatches counts verdicts of the rules' index that trying every rule did not confirm. It is a defect where it is not 0.
