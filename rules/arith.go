@@ -165,11 +165,18 @@ func textTest(do func(a, b string) bool) func(a, b any) any {
 	}
 }
 
+// longestText bounds the texts that + yields, in bytes, so that a long value and a rule that says new.x + new.x + new.x … do not take
+// the memory. What would be longer is NULL, as a number is that would have too many digits.
+const longestText = 1 << 20
+
 // plus is + on texts, as far as an expression types them; on two JSON values it is whatever they are.
 var plus = &function{name: "+", do: func(a, b any) any {
 	x, ok1 := a.(string)
 	y, ok2 := b.(string)
-	if ok1 && ok2 {
+	switch {
+	case ok1 && ok2 && len(x)+len(y) > longestText:
+		return nil
+	case ok1 && ok2:
 		return x + y
 	}
 	return calculate("+").do(a, b)
