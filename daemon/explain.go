@@ -188,7 +188,7 @@ func (e *explanation) revive(source, shape []byte) (err error) {
 	if e.facts, err = read.Facts(e.match.Change); err != nil {
 		return err
 	}
-	e.facts.Position, e.facts.CommitTime, e.facts.XID = e.match.Position, e.match.Tx.Time, e.match.Tx.XID
+	e.facts.CommitTime, e.facts.XID = e.match.Tx.Time, e.match.Tx.XID
 	e.rule, err = rules.Revive(source, e.table)
 	return err
 }
@@ -211,12 +211,12 @@ func (e *explanation) tell() {
 		v.Attempts[i].Text = e.mask(v.Attempts[i].Text)
 	}
 	if e.facts != nil {
-		v.Change = viewChange(e.change, e.facts, e.sensitive(), e.mask)
+		v.Change = ViewChange(e.change, e.facts, e.sensitive(), e.mask)
 	}
 	if e.rule != nil {
 		tx := cdc.Tx{XID: e.match.Tx.XID, Commit: e.match.Tx.LSN, End: e.match.Tx.End, Time: e.match.Tx.Time}
 		v.Rule.About = e.rule.About
-		v.Condition = viewCondition(e.rule.Explain(tx, e.change), e.mask)
+		v.Condition = ViewCondition(e.rule.Explain(tx, e.change), e.mask)
 		v.Template.Name = e.rule.Template
 	}
 	v.Recipients = e.recipients()

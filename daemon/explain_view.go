@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"postman/cdc"
+	"postman/outbox"
 	"postman/rules"
 	"postman/value"
 )
@@ -50,7 +51,13 @@ func (v *ValueView) String() string {
 	return *v.Text
 }
 
-func viewChange(c *cdc.Change, f *rules.Facts, sensitive []string, mask func(string) string) ChangeView {
+// ViewRule tells a rule as it stands in its file.
+func ViewRule(r *rules.Rule) RuleView {
+	return RuleView{Name: r.Name, About: r.About, Version: shortHash(outbox.HashOf(r.Source())), File: r.Place.File}
+}
+
+// ViewChange tells a change, without the values of the columns or keys that are sensitive, and each other text as mask leaves it.
+func ViewChange(c *cdc.Change, f *rules.Facts, sensitive []string, mask func(string) string) ChangeView {
 	v := ChangeView{Op: f.Op, Table: f.Table, Prefix: f.Prefix}
 	if c.Op == cdc.Emit {
 		v.Keys = viewMessageKeys(f.Message, sensitive, mask)
@@ -161,7 +168,8 @@ type StepView struct {
 	Parts  []StepView `json:"parts,omitempty"`
 }
 
-func viewCondition(t *rules.Trace, mask func(string) string) ConditionView {
+// ViewCondition tells what a condition came to, its values as mask leaves them.
+func ViewCondition(t *rules.Trace, mask func(string) string) ConditionView {
 	v := ConditionView{Verdict: t.Verdict.Truth.String(), Excluded: t.Excluded, Missing: t.Verdict.Missing}
 	if t.Verdict.Err != nil {
 		v.Error = mask(t.Verdict.Err.Error())

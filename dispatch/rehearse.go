@@ -19,7 +19,12 @@ import (
 
 // Rehearser makes the mails of changes as a [Dispatcher] does, by the same code, and neither stores nor sends any. Safe for many
 // goroutines.
-type Rehearser struct{ composer *composer }
+type Rehearser struct {
+	// HideSensitive shows templates made-up values in the place of the change's sensitive ones. Look-ups bind the real ones.
+	HideSensitive bool
+
+	composer *composer
+}
 
 // NewRehearser takes Templates, From, Domains, ReplyTo, Locale and Zone of the options, and looks at no others. The error names the
 // setting that it is about.
@@ -29,7 +34,7 @@ func NewRehearser(o Options) (*Rehearser, error) {
 	if err == nil && c.from == nil {
 		err = errors.New("from: a rehearsal needs a sender")
 	}
-	return &Rehearser{c}, err
+	return &Rehearser{composer: c}, err
 }
 
 // Rehearsed is what would become of a match if it were expanded now.
@@ -50,7 +55,8 @@ type RehearsedMail struct {
 	CC        []string
 	Locale    string
 	Zone      *time.Location
-	Note      string // what an operator would read about it
+	Note      string         // what an operator would read about it
+	Loaded    map[string]any // what the rule's `load` queries gave, by name: map[string]any, or []map[string]any of all rows
 
 	templates.Mail
 	Header netmail.Header
@@ -71,7 +77,7 @@ func (h *Rehearser) Rehearse(ctx context.Context, rule *rules.Rule, facts *rules
 		return &Rehearsed{State: outbox.MatchHeld, Reason: many.Error()}, nil
 	}
 	if err == nil {
-		err = d.show()
+		err = h.show(d)
 	}
 	if err != nil {
 		return nil, d.veil(err)
@@ -108,6 +114,7 @@ func (h *Rehearser) render(r *research, i int, m *RehearsedMail) {
 	where, _ := h.composer.contextOf(r.draft.rule, to)
 	m.Locale, m.Zone = where.Locale, where.Zone
 	shown, _ := r.loads(i)
+	m.Loaded = shown
 	var l letter
 	if l, m.Mail, m.Err = h.composer.composeParts(r.draft, to, m.CC, 0, shown); m.Err != nil {
 		return

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 
+	"postman/authoring"
 	"postman/daemon"
 )
 
@@ -99,7 +100,7 @@ func (x explainCmd) why(p *program) error {
 	if err != nil {
 		return fmt.Errorf("reading the change: %w", err)
 	}
-	view, err := daemon.Why(p.ctx, c, daemon.WhyOptions{Rule: x.Rule, Name: name, Change: text, Schema: x.Schema, Unmask: x.Unmask})
+	view, err := authoring.Why(p.ctx, &c, authoring.WhyOptions{Rule: x.Rule, Name: name, Change: text, Schema: x.Schema, Unmask: x.Unmask})
 	if err != nil {
 		return err
 	}

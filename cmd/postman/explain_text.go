@@ -6,6 +6,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"postman/authoring"
 	"postman/daemon"
 )
 
@@ -245,7 +246,7 @@ func (w *printer) numbered(text string) {
 }
 
 // whyText tells why a rule does or does not match.
-func whyText(in paint, v *daemon.WhyView) string {
+func whyText(in paint, v *authoring.WhyView) string {
 	w := &printer{in: in}
 	c := &v.Condition
 	verdict, colour := "does not match", red

@@ -36,6 +36,7 @@ type cli struct {
 	Setup   setupCmd   `cmd:"" help:"Make publications and slot, accept a gap, arm live sending."`
 	Status  statusCmd  `cmd:"" help:"Show how stream, rules, outbox and relay do."`
 	Outbox  outboxCmd  `cmd:"" help:"List, show, retry, cancel, release and discard matches and messages."`
+	Preview previewCmd `cmd:"" help:"Show the mail that a rule would send for a real row. Sends nothing."`
 	Explain explainCmd `cmd:"" help:"Tell why a mail came, or why a rule does not match."`
 	Demo    demoCmd    `cmd:"" help:"Show it all on a throwaway database, with an inbox in the browser."`
 	Version versionCmd `cmd:"" help:"Print the version."`

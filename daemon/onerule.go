@@ -11,9 +11,9 @@ import (
 	"postman/rules"
 )
 
-// author reads one rule as its author left it, checked against the database or the file of its schema (empty: the database). Mistakes
-// of other rules are in nobody's way.
-func author(ctx context.Context, config Config, schema, name string) (*rules.Rule, *cdc.Table, error) {
+// OneRule reads a rule as its author left it, checked against the database, or against a file that Schema wrote (empty: the
+// database). The table is that of the database; nil of a rule on a message. Mistakes of other rules are in nobody's way.
+func OneRule(ctx context.Context, config *Config, schema, name string) (*rules.Rule, *cdc.Table, error) {
 	source, readErr := rules.Read(config.Rules)
 	mistakes, ok := errors.AsType[rules.Errors](readErr)
 	if readErr != nil && (!ok || source == nil) {
@@ -70,7 +70,7 @@ func noRule(path, name string, there []*rules.Rule) error {
 	return usage(fmt.Sprintf("there is no rule %q in %s%s", name, path, hint))
 }
 
-func catalogFor(ctx context.Context, config Config, schema string, source *rules.Source) (*cdc.Catalog, error) {
+func catalogFor(ctx context.Context, config *Config, schema string, source *rules.Source) (*cdc.Catalog, error) {
 	switch {
 	case schema != "":
 		return ReadSchema(schema)

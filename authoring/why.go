@@ -1,4 +1,4 @@
-package daemon
+package authoring
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"postman/cdc"
-	"postman/outbox"
+	"postman/daemon"
 	"postman/rules"
 	"postman/value"
 )
@@ -29,16 +29,16 @@ type WhyOptions struct {
 
 // WhyView tells what a rule says of a change that somebody wrote down: what `explain --rule` prints.
 type WhyView struct {
-	Rule      RuleView      `json:"rule"`
-	Change    ChangeView    `json:"change"`
-	Condition ConditionView `json:"condition"`
+	Rule      daemon.RuleView      `json:"rule"`
+	Change    daemon.ChangeView    `json:"change"`
+	Condition daemon.ConditionView `json:"condition"`
 	// LeftOut are columns that are never NULL in the table, which the file leaves out and the verdict hangs on.
 	LeftOut []string `json:"left_out,omitempty"`
 }
 
 // Why tries a rule on a change that somebody wrote down, and tells each clause.
-func Why(ctx context.Context, config Config, o WhyOptions) (*WhyView, error) {
-	rule, table, err := author(ctx, config, o.Schema, o.Rule)
+func Why(ctx context.Context, config *daemon.Config, o WhyOptions) (*WhyView, error) {
+	rule, table, err := daemon.OneRule(ctx, config, o.Schema, o.Rule)
 	if err != nil {
 		return nil, err
 	}
@@ -60,20 +60,20 @@ func Why(ctx context.Context, config Config, o WhyOptions) (*WhyView, error) {
 	}
 	facts, err := read.Facts(change.AppendRest(nil, nil))
 	if err != nil {
-		return nil, refused{fmt.Errorf("%s: %w", o.Name, err)}
+		return nil, daemon.Misuse(fmt.Sprintf("%s: %v", o.Name, err))
 	}
-	hide := Mask
+	hide := daemon.Mask
 	if o.Unmask {
 		hide = func(text string) string { return text }
 	}
-	v := &WhyView{Rule: RuleView{Name: rule.Name, About: rule.About, Version: shortHash(outbox.HashOf(rule.Source())), File: rule.Place.File}}
+	v := &WhyView{Rule: daemon.ViewRule(rule)}
 	facts.CommitTime = at
 	trace := rule.Explain(cdc.Tx{Time: at}, change)
 	if trace.Verdict.Truth == rules.False && trace.Excluded == "" {
 		v.LeftOut = rule.LeftOut(step, facts)
 	}
-	v.Change = viewChange(change, facts, rule.Sensitive, hide)
-	v.Condition = viewCondition(trace, hide)
+	v.Change = daemon.ViewChange(change, facts, rule.Sensitive, hide)
+	v.Condition = daemon.ViewCondition(trace, hide)
 	return v, nil
 }
 
@@ -92,19 +92,19 @@ func readChange(name string, text []byte, rule *rules.Rule, table *cdc.Table) (_
 		err = fmt.Errorf("%s cannot be a %s", strings.ToLower(cmp.Or(e.Field, "the change")), e.Value)
 	}
 	if err != nil {
-		return nil, at, refused{fmt.Errorf("%s%s: %w\n  → %s", name, lineOf(text, d.InputOffset()), err, changeForm)}
+		return nil, at, daemon.Misuse(fmt.Sprintf("%s%s: %v\n  → %s", name, lineOf(text, d.InputOffset()), err, changeForm))
 	}
 	s := &rules.TestStep{Op: c.Op, Message: c.Message, Place: rules.Place{File: name}}
 	if s.Op == "" {
 		s.Op = opOf(c.Old != nil, c.New != nil, c.Message != nil)
 	}
 	if err := complete(s.Op, c.Old != nil, c.New != nil, c.Message != nil); err != "" {
-		return nil, at, refused{fmt.Errorf("%s: %s\n  → %s", name, err, changeForm)}
+		return nil, at, daemon.Misuse(fmt.Sprintf("%s: %s\n  → %s", name, err, changeForm))
 	}
 	if (s.Op == cdc.Emit.String()) != (rule.On.Message != "") {
-		return nil, at, refused{fmt.Errorf("%s: it is %s, and rule %q is on %s", name, article(s.Op), rule.Name, onWhat(rule))}
+		return nil, at, daemon.Misuse(fmt.Sprintf("%s: it is %s, and rule %q is on %s", name, article(s.Op), rule.Name, onWhat(rule)))
 	}
-	s.Old, s.New = cells(name, c.Old, table), cells(name, c.New, table)
+	s.Old, s.New = written(name, c.Old, table), written(name, c.New, table)
 	if at = c.Time; at.IsZero() {
 		at = time.Now()
 	}
@@ -167,9 +167,9 @@ func onWhat(r *rules.Rule) string {
 	return "the table " + r.On.Table.String()
 }
 
-// cells are a row's values as texts: a JSON text as it is, another scalar as it is written, a list as the array of its column, and
+// written are a row's values as texts: a JSON text as it is, another scalar as it is written, a list as the array of its column, and
 // what else there may be as JSON.
-func cells(file string, row map[string]json.RawMessage, table *cdc.Table) []rules.Cell {
+func written(file string, row map[string]json.RawMessage, table *cdc.Table) []rules.Cell {
 	if row == nil {
 		return nil
 	}
