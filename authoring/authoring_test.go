@@ -266,14 +266,7 @@ func TestRepository(t *testing.T) {
 	pgtest.Exec(t, url, string(schema))
 	config := daemon.DefaultConfig()
 	config.Rules, config.Templates, config.DatabaseURL = "../rules.yaml", "../templates", daemon.Secret(url)
-	catalog, err := daemon.Schema(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "schema.json")
-	if err := os.WriteFile(file, catalog.Schema(), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	const file = "../examples/crm/schema.json"
 	for _, o := range []TestOptions{{}, {Schema: file}, {Database: true}} {
 		report, err := Test(t.Context(), config, o)
 		if err != nil {

@@ -1,10 +1,8 @@
 package authoring
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -200,90 +198,26 @@ func (t *trial) written(s *rules.TestStep) (rows [2]value.Row) {
 
 // verdict compares what the rule says with what is expected. Who expects a mail expects a match.
 func (t *trial) verdict(s *rules.TestStep, trace *rules.Trace) {
-	var want bool
-	switch e := &s.Expect; {
-	case s.Match != nil:
-		want = *s.Match
-	case e.Mail() && !e.None:
-		want = true
-	default:
-		return
-	}
+	e := &s.Expect
+	said := s.Match != nil || !e.None
+	want := s.Match == nil && !e.None || s.Match != nil && *s.Match
 	f := Failure{Place: s.Place, Kind: "match", Trace: trace}
 	switch v := trace.Verdict; {
 	case v.Err != nil:
 		f.Text = "the rule cannot be tried: " + v.Err.Error()
 	case v.Truth == rules.Undetermined:
 		f.Text, f.Hint = "nobody can tell whether the rule matches: it hangs on "+v.Missing, "the stream does not carry that value"
-	case want && v.Truth == rules.False:
+	case said && want && v.Truth == rules.False:
 		f.Text = "expected a match, and there is none"
-	case !want && v.Truth == rules.True:
+	case said && !want && v.Truth == rules.True:
 		f.Text = "expected no match, and there is one"
+		if t.rule.When == nil {
+			f.Hint = "the rule has no when: it matches every " + s.Op
+		}
 	default:
 		return
 	}
 	t.fail(f)
-}
-
-var (
-	notThere    = regexp.MustCompile(`there is no \.(\w+)(?:\.(\w+))?`)
-	noRecipient = regexp.MustCompile(`@to\.(.+): there is no such column`)
-)
-
-// lacking says how to give what a template or a query does not find.
-func (t *trial) lacking(err error) string {
-	if t.last.given == nil {
-		return ""
-	}
-	if m := noRecipient.FindStringSubmatch(err.Error()); m != nil {
-		return fmt.Sprintf("give it, as the query would: given: {to: [{%s: …}]}", m[1])
-	}
-	m := notThere.FindStringSubmatch(err.Error())
-	if m == nil {
-		return ""
-	}
-	column := cmp.Or(m[2], "column")
-	if m[1] == "to" {
-		return fmt.Sprintf("or give it, as the query would: given: {to: [{%s: …}]}", column)
-	}
-	for _, l := range t.rule.Load {
-		if l.Name == m[1] {
-			return map[bool]string{
-				false: fmt.Sprintf("or give it, as the query would: given: {load: {%s: {%s: …}}}", l.Name, column),
-				true:  fmt.Sprintf("or give it, as the query would: given: {load: {%s: [{%s: …}]}}", l.Name, column),
-			}[l.All]
-		}
-	}
-	return ""
-}
-
-// hints tells what the verdict hangs on although the test does not say it.
-func (t *trial) hints(s *rules.TestStep, change *cdc.Change, h *happened) {
-	if t.tx == nil {
-		for _, name := range t.rule.LeftOut(s, h.facts) {
-			t.note("%s is left out and so NULL, which it never is in the table; the outcome hangs on it", name)
-		}
-	}
-	if t.timed() || len(t.result.Failures) == 0 {
-		return
-	}
-	for _, year := range []int{1970, 2200} {
-		tx := cdc.Tx{Time: time.Date(year, time.January, 1, 0, 0, 0, 0, time.UTC)}
-		if t.rule.Explain(tx, change).Verdict.Truth != h.trace.Verdict.Truth {
-			t.note("the outcome hangs on commit_time, which is %s where a test has no at", h.tx.Time.Format(time.RFC3339))
-			return
-		}
-	}
-}
-
-// timed says whether the test says when it happens.
-func (t *trial) timed() bool {
-	for _, s := range t.test.Steps[:t.at+1] {
-		if !s.At.IsZero() {
-			return true
-		}
-	}
-	return false
 }
 
 // played is what became of a change's mails: those that go out, and why no other does.
@@ -292,11 +226,12 @@ type played struct {
 	none   string   // why there is none at all
 	lost   []string // why others get none
 	broken []string // whose mail cannot be made, which is told
+	told   int      // failures before these mails were looked at
 }
 
 // mails makes the mails of the last change, as they would go out now.
 func (t *trial) mails(ctx context.Context, s *rules.TestStep) error {
-	h, p := t.last, &played{}
+	h, p := t.last, &played{told: len(t.result.Failures)}
 	deadline := t.rule.Deadline(h.tx.Time, t.zone)
 	switch {
 	case h.trace.Verdict.Truth != rules.True && s.Op != "" && !s.Expect.None:

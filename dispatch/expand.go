@@ -169,10 +169,12 @@ func (d *Dispatcher) write(ctx context.Context, m *outbox.Match, r *research, x 
 	}
 	x.Messages = append(x.Messages, lost...)
 	if len(cc) > 0 {
-		x.Reason = "nobody has an address: the copies were not sent either"
+		x.Reason = noCopies
 	}
 	return nil
 }
+
+const noCopies = "nobody has an address: the copies were not sent either"
 
 // copies are the addresses for Cc. One that is none is a message of its own, which has ended: it must not get lost silently.
 func copies(list []recipient) (cc []string, lost []outbox.NewMessage) {

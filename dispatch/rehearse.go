@@ -104,7 +104,7 @@ func (h *Rehearser) write(r *research) *Rehearsed {
 		made.Copies = append(made.Copies, RehearsedCopy{n.Address, n.Reason})
 	}
 	if len(cc) > 0 {
-		made.Reason = "nobody has an address: the copies were not sent either"
+		made.Reason = noCopies
 	}
 	return made
 }

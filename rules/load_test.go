@@ -423,6 +423,36 @@ func TestErrorSnippet(t *testing.T) {
 
 // FuzzRead holds that no file makes the loader panic or hang, that a mistake has a place, and that what was read comes
 // through its stored form.
+// tryTests tries the tests of a set whose files have so many lines.
+func tryTests(t *testing.T, set *Set, lines int) {
+	mistakes := set.CheckTests()
+	for _, e := range mistakes {
+		if e.Place.Line < 1 || e.Place.Line > lines || e.Message == "" {
+			t.Errorf("%+v", e)
+		}
+	}
+	for _, r := range set.Rules {
+		for i := range r.Tests {
+			r.Moments(&r.Tests[i], time.UTC)
+			for j := range r.Tests[i].Steps {
+				s := &r.Tests[i].Steps[j]
+				change, errs := r.TestChange(s)
+				if change == nil || len(errs) > 0 {
+					continue
+				}
+				facts, err := NewFacts(testTx, change)
+				if err != nil {
+					t.Fatalf("%s: a change that was read cannot be told: %v", s.Place, err)
+				}
+				if v := r.Decide(facts); v.Err != nil {
+					t.Errorf("%s: %v", s.Place, v.Err)
+				}
+				r.LeftOut(s, facts)
+			}
+		}
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	paths, err := filepath.Glob("testdata/mistakes/*.yaml")
 	if err != nil {
@@ -440,6 +470,7 @@ func FuzzRead(f *testing.F) {
 		f.Add(content)
 	}
 	f.Add([]byte(every))
+	f.Add([]byte(everyTest))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		s := new(Source)
 		errs := append(s.add("x.yaml", content), s.unite()...)
@@ -458,6 +489,7 @@ func FuzzRead(f *testing.F) {
 				t.Errorf("%+v", e)
 			}
 		}
+		tryTests(t, set, len(newFile("", content).lines))
 		draft := &Draft{Name: "added-by-a-test", Template: "x", Message: "m", To: "message.email"}
 		if grown, err := Append("x.yaml", content, draft.Rule); err == nil && len(grown) <= len(content) {
 			t.Errorf("nothing was added to\n%s", content)

@@ -208,6 +208,8 @@ func (r *reader) stepFits(rule *Rule, n *yaml.Node, s *TestStep, parts map[strin
 		r.fail(parts["given"], "PM016", "given does not say whom the query of to finds", "add to: [{email: kim@example.com}], or to: [] for nobody: with given, nothing is asked of a database")
 	case e.None && (e.To != nil || e.CC != nil || e.Subject != nil || e.Body != nil || e.NotBody != nil || e.Locale != nil):
 		r.failAt(e.Place, "PM016", "mail: none says that there is no mail, and the test says something of one", "keep the one or the other")
+	case e.To != nil && len(e.To) == 0 && (len(e.CC) > 0 || e.Subject != nil || e.Body != nil || e.NotBody != nil || e.Locale != nil):
+		r.failAt(e.Place, "PM016", "to: [] says that nobody gets a mail, and the test says something of one", "keep the one or the other")
 	}
 }
 

@@ -36,7 +36,11 @@ func TestScripts(t *testing.T) {
 			}
 			env.Defer(relay.Close)
 			env.Values["relay"] = relay
-			env.Vars = append(env.Vars, "DATABASE_URL="+url, "SMTP_URL=smtp://"+relay.Addr(), "POSTMAN_SLOT="+pgtest.Name(url),
+			repository, err := filepath.Abs("../..")
+			if err != nil {
+				return err
+			}
+			env.Vars = append(env.Vars, "REPOSITORY="+repository, "DATABASE_URL="+url, "SMTP_URL=smtp://"+relay.Addr(), "POSTMAN_SLOT="+pgtest.Name(url),
 				"POSTMAN_FROM=Postman <postman@example.com>", "POSTMAN_HTTP=127.0.0.1:0")
 			return world(env.WorkDir, url)
 		},

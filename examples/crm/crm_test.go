@@ -100,6 +100,27 @@ func TestData(t *testing.T) {
 	}
 }
 
+// TestSchemaFile compares schema.json, with which `postman test` and `postman check` do without a database, with the schema.
+func TestSchemaFile(t *testing.T) {
+	t.Parallel()
+	catalog, err := cdc.LoadSchema(t.Context(), newWorld(t).conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile("schema.json", catalog.Schema(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile("schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(catalog.Schema())); diff != "" {
+		t.Errorf("schema.json (-) and the database (+), go test -update writes it anew:\n%s", diff)
+	}
+}
+
 // Every template of the rules is there and reads nothing that the rule does not give it, in any branch, filled or NULL.
 func TestTemplatesFit(t *testing.T) {
 	t.Parallel()
