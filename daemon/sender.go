@@ -7,8 +7,12 @@ import (
 	"postman/rules"
 )
 
-// senderDomains are the domains that a rule's `from` may have: the configured sender's, and those of from_domains.
+// senderDomains are the domains that a rule's `from` may have: the configured sender's, and those of from_domains. Without a sender,
+// when nothing is sent, there is no restriction.
 func (c *Config) senderDomains() (dispatch.Domains, error) {
+	if c.From == "" {
+		return nil, nil
+	}
 	return dispatch.NewDomains(c.From, c.FromDomains...)
 }
 
