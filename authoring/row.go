@@ -178,7 +178,12 @@ func (p *preview) ops() ([]cdc.Op, error) {
 }
 
 func (p *preview) matches(c *cdc.Change) bool {
-	return p.rule.Explain(cdc.Tx{Time: time.Now()}, c).Verdict.Truth == rules.True
+	facts, err := factsOf(c)
+	if err != nil {
+		return false // a value that its column cannot have: it is told of the row that is shown
+	}
+	facts.CommitTime = time.Now()
+	return p.rule.Decide(facts).Truth == rules.True
 }
 
 // example is a row to which something happens, as it stands in the database. Nobody knows what it was before an update: it was the

@@ -103,3 +103,37 @@ func put(t *testing.T, path, text string) {
 		t.Fatal(err)
 	}
 }
+
+// FuzzReadChange holds that whatever a file says is refused in words, or makes a change that the rule can be tried on.
+func FuzzReadChange(f *testing.F) {
+	for _, seed := range []string{
+		`{"new": {"id": 1, "kind": "visit"}}`, `{"op": "update", "old": {"tags": ["a", [null]]}, "new": {"data": {"a": 1e999}}}`, `{"old": {"id": "x"}}`, `{"message": []}`,
+		`{"new": {"id": 1}, "commit_time": "2026-03-04T12:00:00Z"}`, `[`, `{"new": null}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	table := visitTable()
+	rule, err := rules.Revive([]byte(visitRule), table)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s, _, err := readChange("c.json", text, rule, table)
+		if err != nil {
+			if !daemon.Misconfigured(err) {
+				t.Errorf("%v is no mistake of the caller's", err)
+			}
+			return
+		}
+		change, mistakes := rule.TestChange(s)
+		if len(mistakes) > 0 {
+			return
+		}
+		if _, err := factsOf(change); err != nil {
+			t.Error(err)
+		}
+		if trace := rule.Explain(cdc.Tx{}, change); trace.Verdict.Err != nil {
+			t.Error(trace.Verdict.Err)
+		}
+	})
+}

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -80,6 +81,8 @@ func article(op cdc.Op) string {
 type recorder struct {
 	rule   *Rule
 	text   text
+	source []rune  // of the text
+	places []Place // of each of its characters
 	tokens []lexer.Token
 	pairs  [][2]int // brackets that belong together
 	made   map[ast.Node]node
@@ -104,7 +107,17 @@ func (r *Rule) record(f *frame) (*recorder, ast.Node, error) {
 		return nil, nil, fmt.Errorf("the rule does not fit the table as it was: %w", errs)
 	}
 	tokens, err := lexer.Lex(file.NewSource(t.value))
-	return &recorder{rule: r, text: t, tokens: tokens, pairs: brackets(tokens), made: c.made, frame: f}, root, err
+	return &recorder{rule: r, text: t, source: c.source, places: t.places(), tokens: tokens, pairs: brackets(tokens), made: c.made, frame: f}, root, err
+}
+
+// places are those of all characters, see place.
+func (t text) places() []Place {
+	c := t.begin()
+	var all []Place
+	for _, r := range t.value {
+		all = append(all, c.find(r).place(t.file))
+	}
+	return all
 }
 
 // brackets pairs those that belong together, by their places.
@@ -152,18 +165,19 @@ func (s *span) Visit(n *ast.Node) {
 func (r *recorder) step(n ast.Node) *Step {
 	s := new(Step)
 	s.From, s.To = r.span(n)
-	s.Place = r.text.place(s.From)
+	s.Place = r.places[s.From]
 	var b strings.Builder
 	end := s.From
-	for _, t := range r.tokens {
-		if t.Kind == lexer.EOF || t.From < s.From || t.From >= s.To { // the end's place is the last character's
-			continue
+	first, _ := slices.BinarySearchFunc(r.tokens, s.From, func(t lexer.Token, from int) int { return cmp.Compare(t.From, from) })
+	for _, t := range r.tokens[first:] {
+		if t.Kind == lexer.EOF || t.From >= s.To { // the end's place is the last character's
+			break
 		}
 		if t.From > end {
 			b.WriteByte(' ') // for white space and comments
 		}
 		end = t.To
-		b.WriteString(string([]rune(r.text.value)[t.From:t.To]))
+		b.WriteString(string(r.source[t.From:t.To]))
 	}
 	s.Text = b.String()
 	return s

@@ -452,3 +452,83 @@ func (s *Step) kleene() Truth {
 	}
 	return s.Truth // of a clause; where a choice is not known, its values tell more than their truth
 }
+
+// bare is a rule of a condition alone, in a file of its own.
+func bare(source string, table *cdc.Table) *Rule {
+	file := newFile("rules.yaml", []byte(source))
+	return &Rule{
+		Name: "bare", On: On{Table: table.TableName, Ops: everyOp}, file: file,
+		When: &Expr{text: text{file: file, value: source, line: 1, column: 1}},
+	}
+}
+
+// FuzzExplain holds that every expression that is accepted is explained, with the verdict of its tree, and that each step's text stands
+// where the step says.
+func FuzzExplain(f *testing.F) {
+	for _, seed := range []string{
+		`new.id == 1 and not (old.note contains "x")`, `any(new.tags, {# in ["a", nil]}) or none([1, new.id], # > 0)`, `"가" in new.tags /* x */ ? new["id"] in -1..2 : !(changed(new.note))`,
+		`0 < new.id <= (3) // one`, `(new.data?.a[0]["b"] ?? "x") matches "^y" and new.starts_at - commit_time > duration("1h")`, `((new.vacant)) == (op not in ["insert"])`,
+		`-(+new.price) % 2 == - 1`, `count(new.numbers, # == 1) == len(new.tags)`,
+	} {
+		f.Add(seed)
+	}
+	table := schedules()
+	now := row{"id": "1", "status": "a", "price": "NaN", "vacant": "t", "tags": "{a,NULL}", "numbers": "{1,2}", "data": `{"a": [{"b": null}, 1e300, "x"]}`, "note": unsent}
+	changes := []*cdc.Change{
+		{Op: cdc.Update, Table: table, New: now.tuple(table), Old: row{"id": "one"}.tuple(table)},
+		{Op: cdc.Insert, Table: table, New: row{}.tuple(table)},
+		{Op: cdc.Delete, Table: table, Old: now.tuple(table)},
+	}
+	f.Fuzz(func(t *testing.T, source string) {
+		checked, problems := checkExpr(source, env{table: table, ops: everyOp})
+		if len(problems) > 0 || !checked.typ.condition() {
+			return
+		}
+		rule, frame, runes := bare(source, table), newFrame(table), []rune(source)
+		for _, c := range changes {
+			frame.begin(testTx, c)
+			trace, want := rule.Explain(testTx, c), frame.try(checked.root)
+			if trace.Verdict.Truth != want.Truth || trace.Verdict.Missing != want.Missing || trace.When.Truth != want.Truth {
+				t.Fatalf("explained %+v, and its root %v; by the tree %+v", trace.Verdict, trace.When.Truth, want)
+			}
+			if s := trace.When.odd(); s != nil {
+				t.Fatalf("%s is %v, and its parts tell otherwise:\n%s", s.Text, s.Truth, trace.Text(nil))
+			}
+			trace.When.visit(func(s *Step) {
+				if s.From < 0 || s.From >= s.To || s.To > len(runes) || s.Text == "" {
+					t.Fatalf("%q stands from %d to %d of %d", s.Text, s.From, s.To, len(runes))
+				}
+			})
+		}
+	})
+}
+
+func (s *Step) visit(f func(*Step)) {
+	f(s)
+	for _, p := range s.Parts {
+		p.visit(f)
+	}
+}
+
+// BenchmarkExplain explains the longest condition that there may be.
+func BenchmarkExplain(b *testing.B) {
+	table := schedules()
+	for name, source := range map[string]string{
+		"clauses":  strings.Repeat("new.id == 1 or ", 540) + "true",
+		"brackets": strings.Repeat("(", 2000) + "new.vacant" + strings.Repeat(")", 2000),
+		"nots":     strings.Repeat("not (", 100) + "new.vacant" + strings.Repeat(")", 100),
+		"sums":     strings.Repeat("new.id + ", 900) + "1 == 2",
+	} {
+		if _, problems := checkExpr(source, env{table: table, ops: everyOp}); len(problems) > 0 {
+			b.Logf("%s: %v", name, problems[0])
+			continue
+		}
+		rule := bare(source, table)
+		c := &cdc.Change{Op: cdc.Insert, Table: table, New: row{"id": "7"}.tuple(table)}
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				rule.Explain(testTx, c)
+			}
+		})
+	}
+}
