@@ -63,6 +63,9 @@ func TestBreakagesOutliveTheProcess(t *testing.T) {
 		if b := brokenRule(d, "visit"); b == nil || len(d.Status().Gaps) != 1 {
 			t.Errorf("broken %+v, gaps %+v", b, d.Status().Gaps)
 		}
+		if diff := cmp.Diff([]string{"visits"}, w.publications()["ins"]); diff != "" {
+			t.Errorf("what it misses is not published any more: %s", diff)
+		}
 		w.stop(d)
 	}
 	d = w.start()
