@@ -320,8 +320,9 @@ func planOf(t *cdc.Table, rules []*Rule, trees []node) *Plan {
 	return newPlan(w)
 }
 
-// byIndex is what the plan says of a change without trying every rule.
+// byIndex is what the plan says of a change without trying every rule. An index that breaks down does not go unnoticed.
 func (p *Plan) byIndex(c *cdc.Change) (all []said) {
+	p.OnMismatch = func(_ *Rule, err error) { all = append(all, said{nil, Verdict{Err: err}}) }
 	p.frame.begin(testTx, c)
 	p.tryFound(&p.watch.ops[c.Op], func(r *Rule, v Verdict) { all = append(all, said{r, v}) })
 	return all
