@@ -75,7 +75,7 @@ func catalogFor(ctx context.Context, config *Config, schema string, source *rule
 	case schema != "":
 		return ReadSchema(schema)
 	case config.DatabaseURL == "":
-		return nil, usage("database_url: no database is named; set DATABASE_URL=postgres://user@host/database, or name a schema: --schema schema.json")
+		return nil, usage("database_url: no database is named; set DATABASE_URL=postgres://user@host/database")
 	}
 	conn, err := openReader(ctx, config.DatabaseURL, config.Lookup.Timeout)
 	if err != nil {
