@@ -97,10 +97,9 @@ func (w *world) linted(when string) (*Rule, Errors) {
 	text := fmt.Sprintf("rules:\n  - name: r\n    on: {table: things, ops: [%s]}\n%s    when: |\n      %s\n    to: {address: a@example.com}\n    template: x\n",
 		strings.Join(opNames(ops), ", "), zone, when)
 	s := new(Source)
-	if errs := s.add("x.yaml", []byte(text)); len(errs) > 0 {
+	if errs := append(s.add("x.yaml", []byte(text)), s.unite()...); len(errs) > 0 {
 		return nil, nil
 	}
-	s.unite()
 	catalog := &cdc.Catalog{Tables: map[cdc.TableName]*cdc.Table{w.table.TableName: w.table}}
 	set, err := Compile(s, catalog)
 	if err != nil {
