@@ -45,6 +45,8 @@ const moreRules = `  - name: more-%[1]d
     about: Somebody booked a meeting that never was.
     on: {table: %[2]s, ops: [insert]}
     when: op == "insert" and new.kind in ["viewing", "call"] and new.customer_id == %[1]d and new.starts_at > date("2026-01-01T00:00Z")
+    load:
+      customer: select name, phone from customers where id = @new.customer_id
     to: {query: "select email, name from staff where id = @new.staff_id"}
     template: booked
 `
@@ -93,6 +95,10 @@ func (s *postmanSide) fresh(ctx context.Context) error {
 	}
 	if out, err := s.command(ctx, "setup").CombinedOutput(); err != nil {
 		return fmt.Errorf("postman setup: %w\n%s", err, out)
+	}
+	// A rule that is broken decides nothing, and would cost nothing.
+	if out, err := s.command(ctx, "check").CombinedOutput(); err != nil {
+		return fmt.Errorf("postman check: %w\n%.2000s", err, out)
 	}
 	return nil
 }
