@@ -198,7 +198,7 @@ func (t talk) send(s statement) question {
 		return q
 	default:
 		t.c.names++ // a name is never used again: an unsure one may exist
-		name, q.new = fmt.Sprintf("postman_%d", t.c.names), true
+		name, q.new = fmt.Sprintf("postman_%x_%d", t.c.id, t.c.names), true
 		t.c.prepared[q.key], t.unsure[q.key] = name, true
 		t.p.SendPrepare(name, s.sql, s.oids)
 	}

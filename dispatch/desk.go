@@ -10,7 +10,7 @@ import (
 // desk hands tasks to workers, high priority first, and divides the look-ups that may run at the same time among rules: one rule's
 // slow query must not hold up the others. It is what switches do with a buffer that ports share (Choudhury and Hahne, "Dynamic
 // queue length thresholds for shared-memory packet switches", 1998): a rule may begin one more while it has fewer than
-// are left free. The last place is for high priority. Safe for many goroutines.
+// are left free. The last place is for high priority, though not for a rule's second look-up. Safe for many goroutines.
 type desk struct {
 	mu     sync.Mutex
 	news   sync.Cond // on mu: a task came, or a place became free
@@ -48,6 +48,7 @@ func (q *desk) pop(ctx context.Context) (*task, bool) {
 			t.placed, t.rule = true, t.ruleID()
 			q.busy++
 			q.rules[t.rule]++
+			q.news.Signal() // a place that became free may let more than one begin: each wakes the next
 			return t, true
 		}
 		q.news.Wait()
@@ -73,7 +74,10 @@ func (q *desk) first() *task {
 // may says whether a rule that has n look-ups in progress may begin one more. Called with mu held.
 func (q *desk) may(p outbox.Priority, n int) bool {
 	free := q.places - q.busy
-	return q.busy == 0 || p == outbox.High && free > 0 || free > n+1
+	if p == outbox.High {
+		return free > 0 && (n == 0 || free > n)
+	}
+	return q.busy == 0 || free > n+1
 }
 
 // done gives a task's place back, if it has one: when its look-up has ended, and before anybody else may get the task.

@@ -2,7 +2,9 @@ package dispatch
 
 import (
 	"context"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"postman/outbox"
@@ -61,6 +63,7 @@ func TestDesk(t *testing.T) {
 		{"the last is for high priority", 4, []*task{
 			of(1, outbox.Normal), of(1, outbox.Normal), of(2, outbox.Normal), of(3, outbox.Normal), of(4, outbox.High), of(5, outbox.High),
 		}, 4},
+		{"not even of high priority does one rule take all", 4, []*task{of(1, outbox.High), of(1, outbox.High), of(1, outbox.High), of(1, outbox.High)}, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -84,6 +87,40 @@ func TestDesk(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDeskWakes has one place that becomes free let two tasks begin.
+func TestDeskWakes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		of := func(rule uint32) *task { return &task{match: outbox.Match{Rule: rule, Priority: outbox.Normal}} }
+		q := newDesk(4)
+		var busy []*task
+		for _, rule := range []uint32{1, 2} {
+			q.push(of(rule))
+			got, _ := q.pop(t.Context())
+			busy = append(busy, got)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var workers sync.WaitGroup
+		for range 2 {
+			workers.Go(func() { q.pop(ctx) })
+		}
+		synctest.Wait()
+		q.push(of(2))
+		q.push(of(1))
+		synctest.Wait()
+		if n := q.waiting(); n != 2 {
+			t.Fatalf("%d wait beside one of each, of four places", n)
+		}
+		q.done(busy[0])
+		synctest.Wait()
+		if n := q.waiting(); n != 0 {
+			t.Errorf("%d wait, and nobody was woken", n)
+		}
+		cancel()
+		workers.Wait()
+	})
 }
 
 // waitingMay says whether pop would not wait.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -48,6 +49,7 @@ type lookupConn struct {
 	served   bool
 	prepared map[string]string // names of the session's prepared statements, by their text and its parameters' types
 	names    int               // that were given
+	id       uint64            // part of them: behind a pooler that changes the server, another's statement must not be taken for ours
 }
 
 // pinned are the session settings on which the text form of values depends, and those that keep a look-up from harm.
@@ -226,7 +228,7 @@ func (l *Lookup) connect(ctx context.Context) (*lookupConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &lookupConn{PgConn: c, prepared: make(map[string]string)}, nil
+	return &lookupConn{PgConn: c, prepared: make(map[string]string), id: rand.Uint64()}, nil
 }
 
 // Describe has the server check a query with parameters of these types, and returns the columns of its result. A type of 0
