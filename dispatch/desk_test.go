@@ -37,7 +37,7 @@ func TestSlowRules(t *testing.T) {
 		w.mails(i + 1)
 	}
 	add("stuck", outbox.High, "30")
-	w.holds("it waits for its answer, not for a place", func() bool { return w.tasks.waiting() == 7 })
+	w.holds("its rule has its share, high priority or not", func() bool { return w.tasks.waiting() == 8 })
 	add("quick", outbox.High, "40")
 	w.mails(10)
 	w.check(w.conn.QueryRow(context.Background(), "select pg_advisory_unlock(7)").Scan(nil))
