@@ -296,9 +296,14 @@ func (d *Daemon) remember(ctx context.Context, l *live) error {
 		return fmt.Errorf("reading the gaps: %w", err)
 	}
 	for _, g := range gaps {
-		if ofRule(&g, d.source) {
-			d.broken.breaks(breakage{rule: g.Rule, from: g.From, why: reasonOf(g), by: byLoad, lost: g.Lost})
+		if !ofRule(&g, d.source) {
+			continue
 		}
+		b := breakage{rule: g.Rule, from: g.From, why: reasonOf(g), by: byLoad, lost: g.Lost}
+		if g.Lost {
+			b.by = byCatalog // a change from before the loss may fit the rule, and ends nothing
+		}
+		d.broken.breaks(b)
 	}
 	for _, e := range l.broken {
 		if e.Rule == "" { // what is called sensitive is not there: no rule is worse for that

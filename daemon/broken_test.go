@@ -1,0 +1,67 @@
+package daemon
+
+import (
+	"path/filepath"
+	"testing"
+
+	"postman/outbox"
+	"postman/outbox/sqlite"
+	"postman/position"
+)
+
+// recording is a daemon that does nothing but record breakages.
+func recording(t *testing.T) *Daemon {
+	t.Helper()
+	c := DefaultConfig()
+	c.DatabaseURL = "postgres://localhost/crm" // which is never asked
+	d, err := New(Options{Config: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.store, err = sqlite.Open(filepath.Join(t.TempDir(), "postman.db"), sqlite.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.store.Close() })
+	d.source, err = d.store.SaveSource(t.Context(), outbox.Source{
+		SystemID: "1", Database: "crm", Slot: "postman", Epoch: 1, State: outbox.SourceStreaming, Checkpoint: 100,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.batch = newGathering(d.source)
+	return d
+}
+
+func (d *Daemon) storedGaps(t *testing.T) []outbox.Gap {
+	t.Helper()
+	gaps, err := d.store.Gaps(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return gaps
+}
+
+// A change that fits a rule ends what was broken when the last run ended, unless changes were lost: it may be from before that.
+func TestLossIsNotEndedByAChange(t *testing.T) {
+	t.Parallel()
+	d := recording(t)
+	for rule, lost := range map[string]bool{"lost": true, "unfit": false} {
+		b := breakage{rule: rule, from: 50, why: "of " + rule, lost: lost}
+		if err := d.store.SaveGap(t.Context(), b.gap(d.source)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.remember(t.Context(), &live{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := d.broken.mends("unfit", byStream, byLoad); !ok {
+		t.Error("a change fits the rule, and it is broken still")
+	}
+	if _, ok := d.broken.mends("lost", byStream, byLoad); ok {
+		t.Error("a change has ended a loss")
+	}
+	d.broken.soundFrom("lost", 70)
+	if mended, _ := d.broken.passed(position.LSN(70)); len(mended) != 1 || mended[0].why != "of lost" {
+		t.Errorf("the stream has passed the loss: %+v", mended)
+	}
+}
