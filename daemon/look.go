@@ -137,23 +137,30 @@ func (d *Daemon) readCatalog(ctx context.Context, conn *pgx.Conn, l *live) (*cdc
 
 func allOps(r *rules.Rule) []cdc.Op { return r.On.Ops }
 
-// recordMissed notes the rules of a set whose tables are there and not published for the operations that they were, from the last
-// time on that they are known to have been.
+// recordMissed records what the rules of a set miss, from the last time on that their tables are known to have been published.
 func (d *Daemon) recordMissed(ctx context.Context, db *cdc.Database, set *live, were func(*rules.Rule) []cdc.Op) error {
-	for _, r := range set.source.Rules {
-		on := rules.On{Table: r.On.Table, Ops: were(r)}
-		if r.On.Message != "" || set.catalog.Tables[on.Table] == nil || published(db, d.config.Slot, on) {
-			continue
-		}
-		err := d.breaks(ctx, breakage{
-			rule: r.Name, from: d.outlook.verified, by: byCatalog, lost: true,
-			why: fmt.Sprintf("the table %s was not published: it was made again, or somebody altered the publication", r.On.Table),
-		})
-		if err != nil {
+	for _, b := range unpublished(db, d.config.Slot, set, were) {
+		b.from = d.outlook.verified
+		if err := d.breaks(ctx, b); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// unpublished are the rules of a set whose tables are there and not published for the operations that they were.
+func unpublished(db *cdc.Database, slot string, set *live, were func(*rules.Rule) []cdc.Op) (missing []breakage) {
+	for _, r := range set.source.Rules {
+		on := rules.On{Table: r.On.Table, Ops: were(r)}
+		if r.On.Message != "" || set.catalog.Tables[on.Table] == nil || published(db, slot, on) {
+			continue
+		}
+		missing = append(missing, breakage{
+			rule: r.Name, by: byCatalog, lost: true,
+			why: fmt.Sprintf("the table %s was not published: it was made again, or somebody altered the publication", r.On.Table),
+		})
+	}
+	return missing
 }
 
 // published says whether a rule's table is in the publications of its operations.

@@ -184,6 +184,32 @@ func TestMissedWhileAway(t *testing.T) {
 	w.messages(d, 4) // the one insert of a call before the start was streamed
 }
 
+// A setup between two runs, which mends the publications, records what the rules have missed until then.
+func TestSetupRecordsWhatWasMissed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.start()
+	w.covered(d)
+	w.stop(d)
+	w.sql(`drop table visits`, strings.Split(worldSchema, ";")[1], `insert into visits (kind, staff_id) values ('visit', 1)`)
+	away := w.walEnd()
+	done, err := Setup(t.Context(), w.config, SetupOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(done, func(line string) bool { return strings.HasPrefix(line, "rule visit has missed changes since") }) {
+		t.Errorf("it said %q", done)
+	}
+	d = w.start()
+	if gap := gapOf(d, "visit"); !gap.Lost || len(d.Status().Gaps) != 1 {
+		t.Errorf("gaps %+v", d.Status().Gaps)
+	}
+	w.eventually("the gap ends", func() bool { return d.look(t.Context()) == nil && gapOf(d, "visit").To != "" })
+	if gap := gapOf(d, "visit"); lsn(t, gap.To) < away {
+		t.Errorf("the gap %+v ends before %s", gap, away)
+	}
+}
+
 // A rule follows its table to a new name: it decides again from there on, and what it missed between was published all the time.
 func TestRuleFollowsItsTable(t *testing.T) {
 	t.Parallel()

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"postman/cdc"
+	"postman/outbox"
 	"postman/outbox/sqlite"
 	"postman/rules"
 )
@@ -49,14 +50,20 @@ func Setup(ctx context.Context, c Config, o SetupOptions) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
-	done, err := setup(ctx, &preparation{config: c, conn: conn, store: store, needs: set.Needs(), catalog: catalog, accept: o.AcceptGap, arm: o.Arm})
+	p := &preparation{config: c, conn: conn, store: store, needs: set.Needs(), catalog: catalog, accept: o.AcceptGap, arm: o.Arm}
+	done, err := setup(ctx, p, &live{source: source, catalog: catalog})
 	return done, errors.Join(err, store.Close())
 }
 
-func setup(ctx context.Context, p *preparation) (done []string, err error) {
+func setup(ctx context.Context, p *preparation, set *live) (done []string, err error) {
+	// What the last run's rules have missed is recorded before it is mended: the next run would not see it any more.
+	p.missed = func(ctx context.Context, src outbox.Source, db *cdc.Database) (err error) {
+		done, err = recordAway(ctx, p, src, db, set)
+		return err
+	}
 	src, err := p.run(ctx)
 	if err != nil {
-		return nil, err
+		return done, err
 	}
 	done = append(done, fmt.Sprintf("publications %[1]s_ins, %[1]s_upd, %[1]s_del fit the rules", p.config.Slot),
 		fmt.Sprintf("slot %s streams from %s, epoch %d", p.config.Slot, src.Checkpoint, src.Epoch))
@@ -64,6 +71,23 @@ func setup(ctx context.Context, p *preparation) (done []string, err error) {
 		done = append(done, "live sending is armed for "+src.Armed)
 	}
 	return append(done, revokeHint...), nil
+}
+
+// recordAway stores the gaps of rules whose tables are not published that were when the last run ended, and tells them. The next run
+// takes them up, and ends them.
+func recordAway(ctx context.Context, p *preparation, src outbox.Source, db *cdc.Database, set *live) (told []string, err error) {
+	watched, err := readWatched(ctx, p.store, src)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range unpublished(db, p.config.Slot, set, watched.still) {
+		b.from = src.Checkpoint
+		if err := p.store.SaveGap(ctx, b.gap(src)); err != nil {
+			return told, fmt.Errorf("recording the gap of rule %q: %w", b.rule, err)
+		}
+		told = append(told, fmt.Sprintf("rule %s has missed changes since %s, which are lost: %s", b.rule, b.from, b.why))
+	}
+	return told, nil
 }
 
 // revokeHint is for DBAs: the function that rules and mutes listen to may be called by any role.

@@ -24,7 +24,7 @@ type watch struct {
 
 // noteWatched notes what the live rules watch. Should that fail, people are told: the next start would not notice what it misses.
 func (d *Daemon) noteWatched(ctx context.Context) error {
-	watched := make(map[string]watch)
+	watched := make(watches)
 	for _, r := range d.live.Load().rules.Rules {
 		if r.On.Message == "" {
 			watched[r.Name] = watch{r.On.Table, r.On.Ops}
@@ -42,23 +42,38 @@ func (d *Daemon) noteWatched(ctx context.Context) error {
 
 // missedWhileAway records which rules' tables are not published that were when the last run ended.
 func (d *Daemon) missedWhileAway(ctx context.Context, src outbox.Source, db *cdc.Database, set *live) error {
-	text, err := d.store.Note(ctx, src.ID, watchedNote)
-	if errors.Is(err, outbox.ErrNotFound) {
-		return nil
+	watched, err := readWatched(ctx, d.store, src)
+	if err != nil {
+		return err
 	}
-	watched := make(map[string]watch)
+	d.source, d.outlook.verified = src, src.Checkpoint
+	return d.recordMissed(ctx, db, set, watched.still)
+}
+
+// watches are what rules were on, by their names.
+type watches map[string]watch
+
+// readWatched reads what noteWatched noted; nothing, where no daemon ever ran.
+func readWatched(ctx context.Context, store outbox.Store, src outbox.Source) (watches, error) {
+	text, err := store.Note(ctx, src.ID, watchedNote)
+	if errors.Is(err, outbox.ErrNotFound) {
+		return nil, nil
+	}
+	var watched watches
 	if err == nil {
 		err = json.Unmarshal(text, &watched)
 	}
 	if err != nil {
-		return fmt.Errorf("reading what the rules watched: %w", err)
+		return nil, fmt.Errorf("reading what the rules watched: %w", err)
 	}
-	d.source, d.outlook.verified = src, src.Checkpoint
-	return d.recordMissed(ctx, db, set, func(r *rules.Rule) []cdc.Op {
-		before := watched[r.Name]
-		if before.Table != r.On.Table {
-			return nil
-		}
-		return slices.DeleteFunc(slices.Clone(r.On.Ops), func(op cdc.Op) bool { return !slices.Contains(before.Ops, op) })
-	})
+	return watched, nil
+}
+
+// still is for which operations a rule was on the table that it is on.
+func (w watches) still(r *rules.Rule) []cdc.Op {
+	before := w[r.Name]
+	if before.Table != r.On.Table {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(r.On.Ops), func(op cdc.Op) bool { return !slices.Contains(before.Ops, op) })
 }
