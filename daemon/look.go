@@ -91,18 +91,19 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	p := &preparation{config: d.config, conn: conn, store: d.store, needs: needs, catalog: catalog, lenient: true}
-	if err := p.publish(ctx, db, adoption{step: stepResume}); err != nil {
-		return fmt.Errorf("the publications do not fit the rules any more: %w", err)
+	unfit := p.publish(ctx, db, adoption{step: stepResume})
+	if unfit != nil { // which is no reason not to notice what else is wrong
+		unfit = fmt.Errorf("the publications do not fit the rules any more: %w", unfit)
 	}
 	if p.published != 0 {
 		d.log.Warn("the publications did not fit the rules any more, and were mended", "slot", d.config.Slot)
 		if db, err = cdc.Inspect(ctx, conn, d.config.Slot); err != nil {
-			return err
+			return errors.Join(unfit, err)
 		}
 	}
 	before := d.outlook.verified
 	d.outlook.verified = max(inserted, p.published)
-	return d.compare(ctx, conn, comparison{live: l, catalog: catalog, db: db, before: before})
+	return errors.Join(unfit, d.compare(ctx, conn, comparison{live: l, catalog: catalog, db: db, before: before}))
 }
 
 // readCatalog reads how the tables of the rules look now, and what the rules need of them. A table that was renamed since it was
