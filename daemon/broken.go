@@ -47,7 +47,7 @@ const (
 func newBreakages() *breakages { return &breakages{all: make(map[string]*breakage)} }
 
 // breaks notes that a rule does not decide from a position on. It returns what is known of that now: the first reason stays. News is
-// that the rule is broken, worse that what it misses is lost, too.
+// that the rule is broken, worse that what it misses is lost, too, or is more than was known.
 func (bs *breakages) breaks(b breakage) (known breakage, news, worse bool) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
@@ -56,8 +56,8 @@ func (bs *breakages) breaks(b breakage) (known breakage, news, worse bool) {
 		bs.all[b.rule] = &b
 		return b, true, false
 	}
-	worse = b.lost && !before.lost
-	before.sound, before.lost = 0, before.lost || b.lost
+	worse = b.lost && !before.lost || b.from < before.from
+	before.sound, before.lost, before.from = 0, before.lost || b.lost, min(before.from, b.from)
 	before.by = min(before.by, b.by) // the stream will tell when the rule fits again
 	return *before, false, worse
 }

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"postman/outbox"
@@ -63,5 +64,26 @@ func TestLossIsNotEndedByAChange(t *testing.T) {
 	d.broken.soundFrom("lost", 70)
 	if mended, _ := d.broken.passed(position.LSN(70)); len(mended) != 1 || mended[0].why != "of lost" {
 		t.Errorf("the stream has passed the loss: %+v", mended)
+	}
+}
+
+// A rule that turns out to have been broken for longer has a gap that begins there.
+func TestGapBeginsEarlier(t *testing.T) {
+	t.Parallel()
+	d := recording(t)
+	for _, from := range []position.LSN{80, 60, 70} {
+		if err := d.breaks(t.Context(), breakage{rule: "r", from: from, why: "no column kind", by: byCatalog}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gaps := d.storedGaps(t)
+	if len(gaps) != 1 || gaps[0].From != 60 || !strings.HasSuffix(gaps[0].Mend, replayCommand("r", 60, 0)) || d.broken.list()[0].from != 60 {
+		t.Errorf("the breakage %+v, the gaps %+v", d.broken.list(), gaps)
+	}
+	if err := d.breaks(t.Context(), breakage{rule: "r", from: 90, why: "not published", by: byCatalog, lost: true}); err != nil {
+		t.Fatal(err)
+	}
+	if gaps = d.storedGaps(t); len(gaps) != 1 || gaps[0].From != 60 || !gaps[0].Lost || gaps[0].Mend != "" {
+		t.Errorf("lost: the gaps %+v", gaps)
 	}
 }

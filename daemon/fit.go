@@ -91,12 +91,13 @@ func (in *intake) bind(t *cdc.Table) bound {
 }
 
 func (in *intake) breaks(e *rules.Error) {
-	b, news, _ := in.broken.breaks(breakage{rule: e.Rule, from: in.open.tx.Commit, why: e.Message, mistake: e, by: byStream})
-	if !news {
-		return
+	b, news, worse := in.broken.breaks(breakage{rule: e.Rule, from: in.open.tx.Commit, why: e.Message, mistake: e, by: byStream})
+	if news || worse {
+		in.gaps = append(in.gaps, b.gap(in.source))
 	}
-	in.gaps = append(in.gaps, b.gap(in.source))
-	in.report(context.Background(), b.told(), b.rule, "broken rule")
+	if news {
+		in.report(context.Background(), b.told(), b.rule, "broken rule")
+	}
 }
 
 // mend has the gap of a rule end with the transaction that is open: part of it the rule may have missed.

@@ -102,7 +102,7 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 		}
 	}
 	before := d.outlook.verified
-	d.outlook.verified = max(inserted, p.published)
+	d.outlook.verified = inserted // and not what is the end now: altering may have waited long, and the catalog was read before
 	return errors.Join(unfit, d.compare(ctx, conn, comparison{live: l, catalog: catalog, db: db, before: before}))
 }
 

@@ -132,11 +132,19 @@ func (d *Daemon) getReady(ctx context.Context) (set *live, err error) {
 		d.defers(end)
 	}()
 	d.about("checking the rules against the database")
+	flushed, inserted, err := cdc.WALEnd(ctx, conn) // before the catalog is read: what is found to fit has fitted up to here
+	if err != nil {
+		return nil, err
+	}
+	d.outlook.end.set(flushed)
 	if set, err = (&loader{d.config, conn, lookup, false}).load(ctx); err != nil {
 		return nil, err
 	}
 	d.about("making publications and slot fit")
-	return set, d.prepare(ctx, conn, set)
+	if err = d.prepare(ctx, conn, set); err == nil {
+		d.outlook.verified = max(inserted, d.source.Checkpoint) // the slot may have been made since
+	}
+	return set, err
 }
 
 // about notes what the start is at, for those who look.
@@ -193,15 +201,12 @@ func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *live) (err er
 	if d.source, err = p.run(ctx); err != nil {
 		return err
 	}
-	flushed, inserted, err := cdc.WALEnd(ctx, conn)
-	d.outlook.end.set(flushed)
-	d.outlook.verified = inserted
 	for _, r := range set.rules.Rules {
 		if at := p.since(r); at != 0 {
 			set.fresh = append(set.fresh, newRule{name: r.Name, published: at})
 		}
 	}
-	return err
+	return nil
 }
 
 func (d *Daemon) recover(ctx context.Context) error {

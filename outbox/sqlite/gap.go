@@ -32,7 +32,8 @@ func (w *writer) addGap(g *outbox.Gap, now time.Time) error {
 			from_lsn = min(from_lsn, excluded.from_lsn),
 			to_lsn = max(to_lsn, excluded.to_lsn),
 			count = count + excluded.count,
-			lost = max(lost, excluded.lost)`,
+			lost = max(lost, excluded.lost),
+			mend = CASE WHEN excluded.from_lsn < from_lsn OR excluded.lost > lost THEN excluded.mend ELSE mend END`,
 		g.Source, g.Epoch, rule, int64(g.From), int64(g.To), max(g.Count, 1), truth(g.Lost), g.Reason, g.Mend,
 		or(g.Created, now).UnixMicro(), micros(g.Closed))
 	if err != nil {
