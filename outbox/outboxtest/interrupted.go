@@ -62,6 +62,9 @@ func testInterrupted(r *rig) {
 	if sending = r.getMessage(sending.ID); sending.State != outbox.MessageFailed || sending.Attempts != outbox.MostInterrupted || sending.Finished.IsZero() {
 		r.Errorf("it is %s after %d attempts, finished at %v", sending.State, sending.Attempts, sending.Finished)
 	}
+	if !strings.Contains(sending.Reason, "whether the relay has it is not known") {
+		r.Errorf("its reason reads as if it had not been sent: %s", sending.Reason)
+	}
 	// An operator may have it tried again, as often as at first.
 	r.act(outbox.Retry, outbox.Filter{Messages: []int64{sending.ID}})
 	r.claimed()

@@ -122,9 +122,10 @@ func (c *claims) innocent(k kind, id int64) bool {
 var (
 	giveUpMatches = fmt.Sprintf(`UPDATE matches INDEXED BY matches_begun SET state = ?, reason = ? WHERE begun > 1 AND begun >= %d AND state = %d`,
 		outbox.MostInterrupted, outbox.MatchPending)
-	// A message that was sending, and whose rule holds what is uncertain, waits for an operator anyway.
+	// A message that was sending, and whose rule holds what is uncertain, waits for an operator anyway. Of any other that was sending at
+	// one of those ends the reason must not read as if it had not been sent.
 	giveUpMessages = fmt.Sprintf(`UPDATE messages INDEXED BY messages_begun
-		SET state = ?, reason = ?, finished = ?, lease = NULL, attempts = attempts + (state = %[2]d)
+		SET state = ?, reason = CASE WHEN state = %[2]d OR reason = ? THEN ? ELSE ? END, finished = ?, lease = NULL, attempts = attempts + (state = %[2]d)
 		WHERE begun > 1 AND begun >= %[3]d AND (state = %[1]d OR state = %[2]d AND NOT (SELECT hold_uncertain FROM matches x WHERE x.id = match))`,
 		outbox.MessageQueued, outbox.MessageSending, outbox.MostInterrupted)
 	selectSuspects = [...]string{
@@ -140,7 +141,7 @@ func (w *writer) giveUp(now time.Time) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("giving up matches: %w", err)
 	}
-	messages, err := w.exec(giveUpMessages, int64(outbox.MessageFailed), reason, now.UnixMicro())
+	messages, err := w.exec(giveUpMessages, int64(outbox.MessageFailed), interrupted, reason+"; "+interrupted, reason, now.UnixMicro())
 	if err != nil {
 		return 0, fmt.Errorf("giving up messages: %w", err)
 	}
