@@ -33,6 +33,8 @@ type breakage struct {
 	missed position.LSN
 	// sound is from where on, at the latest, the catalog bears the rule; 0: it does not, or nobody has looked since.
 	sound position.LSN
+	// unsaved says that the store does not have the last that was noted of it.
+	unsaved bool
 }
 
 // cause is who noticed that a rule is broken.
@@ -56,10 +58,23 @@ func (bs *breakages) breaks(b breakage) (known breakage, news, worse bool) {
 		bs.all[b.rule] = &b
 		return b, true, false
 	}
-	worse = b.lost && !before.lost || b.from < before.from
+	worse = before.unsaved || b.lost && !before.lost || b.from < before.from
+	before.unsaved = false
 	before.sound, before.lost, before.from = 0, before.lost || b.lost, min(before.from, b.from)
 	before.by = min(before.by, b.by) // the stream will tell when the rule fits again
 	return *before, false, worse
+}
+
+// unsaved notes that the store did not take what breaks returned: it is forgotten where it was news, and else it is worse again the
+// next time.
+func (bs *breakages) unsaved(rule string, news bool) {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	if news {
+		delete(bs.all, rule)
+	} else if b := bs.all[rule]; b != nil {
+		b.unsaved = true
+	}
 }
 
 // has says whether a rule is broken.
@@ -169,7 +184,8 @@ func (d *Daemon) breaks(ctx context.Context, b breakage) error {
 		return nil
 	}
 	if err := d.store.SaveGap(ctx, b.gap(d.source)); err != nil {
-		d.broken.mends(b.rule, byStream, byCatalog, byLoad) // it will be noticed again
+		d.broken.unsaved(b.rule, news) // it will be noticed again
+		d.rebind.Store(true)           // by the stream, too, which may have met it meanwhile
 		return fmt.Errorf("recording the gap of rule %q: %w", b.rule, err)
 	}
 	if news {
@@ -178,10 +194,16 @@ func (d *Daemon) breaks(ctx context.Context, b breakage) error {
 	return nil
 }
 
-// mended ends the gap of a rule that decides again.
+// mended ends the gap of a rule that decides again, unless it has broken again meanwhile: it is one gap then.
 func (d *Daemon) mended(ctx context.Context, b breakage, to position.LSN) error {
+	if d.broken.has(b.rule) {
+		return nil
+	}
+	if err := endGaps(ctx, d.store, d.source, b.rule, to); err != nil {
+		return err
+	}
 	d.tellMended(b, to)
-	return endGaps(ctx, d.store, d.source, b.rule, to)
+	return nil
 }
 
 func (d *Daemon) tellMended(b breakage, to position.LSN) {

@@ -87,3 +87,23 @@ func TestGapBeginsEarlier(t *testing.T) {
 		t.Errorf("lost: the gaps %+v", gaps)
 	}
 }
+
+// What the store did not take is saved when it is noticed again: as news, or as what has become worse.
+func TestUnsavedBreakage(t *testing.T) {
+	t.Parallel()
+	bs := newBreakages()
+	b := breakage{rule: "r", from: 10, by: byStream}
+	bs.breaks(b)
+	bs.unsaved("r", true)
+	if _, news, _ := bs.breaks(b); !news {
+		t.Error("the store does not have it, and it is no news")
+	}
+	b.lost = true
+	bs.breaks(b)
+	bs.unsaved("r", false)
+	for _, want := range []bool{true, false} {
+		if _, news, worse := bs.breaks(b); news || worse != want {
+			t.Errorf("news %v, worse %v; want %v", news, worse, want)
+		}
+	}
+}

@@ -117,13 +117,11 @@ func (d *Daemon) decides(l *live, from position.LSN) {
 	}
 }
 
-// endGap ends the gap of a rule that decides again in the stream, once that is stored. Should that fail, the gap stays open, which
-// promises less than is true, and people are told. So it does when the rule has broken again meanwhile: it is one gap then.
+// endGap ends the gap of a rule that decides again in the stream, once that is stored. A store that fails is tried again; a daemon
+// that ends before leaves the gap open, for the next one to end.
 func (d *Daemon) endGap(ctx context.Context, m mend) {
-	if d.broken.has(m.rule) {
-		return
-	}
-	if err := d.mended(ctx, m.breakage, m.to); err != nil {
+	err := persist(ctx, func(err error) { d.setTrouble("store", err) }, func(ctx context.Context) error { return d.mended(ctx, m.breakage, m.to) })
+	if err != nil {
 		d.report.report(ctx, err, m.rule, "store")
 	}
 }
