@@ -84,6 +84,17 @@ func (bs *breakages) has(rule string) bool {
 	return bs.all[rule] != nil
 }
 
+// get is what is known of a rule that is broken.
+func (bs *breakages) get(rule string) (b breakage, ok bool) {
+	bs.mu.Lock()
+	defer bs.mu.Unlock()
+	known, ok := bs.all[rule]
+	if !ok {
+		return breakage{}, false
+	}
+	return *known, true
+}
+
 // mends takes a rule off the list, unless it is there for another cause.
 func (bs *breakages) mends(rule string, causes ...cause) (b breakage, ok bool) {
 	bs.mu.Lock()
@@ -201,6 +212,14 @@ func (d *Daemon) mended(ctx context.Context, b breakage, to position.LSN) error 
 	}
 	if err := endGaps(ctx, d.store, d.source, b.rule, to); err != nil {
 		return err
+	}
+	if again, ok := d.broken.get(b.rule); ok {
+		// It has broken after all. The store may have taken that as part of the gap that has just ended: it has one of its own.
+		if err := d.store.SaveGap(ctx, again.gap(d.source)); err != nil {
+			d.broken.unsaved(b.rule, false)
+			d.rebind.Store(true)
+			return fmt.Errorf("recording the gap of rule %q: %w", b.rule, err)
+		}
 	}
 	d.tellMended(b, to)
 	return nil

@@ -107,3 +107,28 @@ func TestUnsavedBreakage(t *testing.T) {
 		}
 	}
 }
+
+// A rule that has broken again before its gap was ended has one gap, which stays open.
+func TestBrokenAgainBeforeTheEnd(t *testing.T) {
+	t.Parallel()
+	d := recording(t)
+	b := breakage{rule: "r", from: 10, why: "no column kind", by: byStream}
+	for range 2 {
+		if err := d.breaks(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		mended, _ := d.broken.mends("r", byStream)
+		again := b
+		again.from = 15
+		d.broken.breaks(again)
+		d.endGap(t.Context(), mend{mended, 20})
+		if gaps := d.storedGaps(t); len(gaps) != 1 || gaps[0].To != 0 {
+			t.Fatalf("broken again: the gaps %+v", gaps)
+		}
+	}
+	mended, _ := d.broken.mends("r", byStream)
+	d.endGap(t.Context(), mend{mended, 20})
+	if gaps := d.storedGaps(t); len(gaps) != 1 || gaps[0].To != 20 {
+		t.Errorf("whole: the gaps %+v", gaps)
+	}
+}

@@ -271,15 +271,20 @@ func (d *Daemon) heal(ctx context.Context, conn *pgx.Conn, db *cdc.Database) err
 			d.broken.soundFrom(b.rule, now)
 		}
 	}
-	mended, waiting := d.broken.passed(d.batch.durable())
-	for _, b := range mended {
+	at := d.batch.durable()
+	if slices.ContainsFunc(d.broken.list(), func(b breakage) bool { return b.sound != 0 && b.sound <= at }) {
 		d.rebind.Store(true) // should the stream be of another mind after all, the rule breaks anew, and is not just left out
+	}
+	mended, waiting := d.broken.passed(at)
+	d.outlook.waiting = waiting
+	var errs []error
+	for _, b := range mended {
 		if err := d.mended(ctx, b, b.sound); err != nil {
-			return err
+			d.broken.breaks(b) // until its end is stored
+			errs = append(errs, err)
 		}
 	}
-	d.outlook.waiting = waiting
-	return nil
+	return errors.Join(errs...)
 }
 
 // lookNow looks, and tells of what keeps it from that. It returns when to look again.
