@@ -65,7 +65,7 @@ func drawTable(t *rapid.T) *cdc.Table {
 		Identity:  rapid.SampledFrom([]cdc.Identity{cdc.IdentityDefault, cdc.IdentityFull, cdc.IdentityNothing}).Draw(t, "identity"),
 	}
 	names := rapid.SliceOfNDistinct(rapid.OneOf(
-		rapid.SampledFrom([]string{"id", "email", "kind", "token", "true", "Buyer Id", "값", "{{.x}}", "<b>", `a"b`, "a: b", "a #b", "null", "new"}),
+		rapid.SampledFrom([]string{"id", "email", "kind", "token", "true", "Buyer Id", "값", "{{.x}}", "<b>", `a"b`, "a: b", "a #b", "null", "new", "m²"}),
 		rapid.StringMatching(`[^\x00]{1,8}`)).Filter(notBlank), 1, 8, rapid.ID).Draw(t, "columns")
 	for i, name := range names {
 		base := rapid.SampledFrom([]uint32{pgtype.Int4OID, pgtype.TextOID, pgtype.BoolOID, pgtype.UUIDOID, pgtype.TimestamptzOID, pgtype.JSONBOID, pgtype.TextArrayOID, pgtype.ByteaOID, 0}).Draw(t, "type")

@@ -265,7 +265,8 @@ func (d *Draft) facts() string {
 	return "<table>\n" + b.String() + "</table>\n"
 }
 
-var goName = regexp.MustCompile(`^[\p{L}_][\p{L}\p{N}_]*$`)
+// goName is a name as text/template's lexer takes it: letters and decimal digits (unicode.IsLetter, unicode.IsDigit), and no m².
+var goName = regexp.MustCompile(`^[\p{L}_][\p{L}\p{Nd}_]*$`)
 
 // field is a column in a template.
 func (d *Draft) field(name string) string {
