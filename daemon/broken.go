@@ -61,7 +61,9 @@ func (bs *breakages) breaks(b breakage) (known breakage, news, worse bool) {
 	worse = before.unsaved || b.lost && !before.lost || b.from < before.from
 	before.unsaved = false
 	before.sound, before.lost, before.from = 0, before.lost || b.lost, min(before.from, b.from)
-	before.by = min(before.by, b.by) // the stream will tell when the rule fits again
+	if before.by = min(before.by, b.by); before.lost { // else the stream will tell when the rule fits again
+		before.by = byCatalog // a change that fits it may be from before the loss
+	}
 	return *before, false, worse
 }
 

@@ -67,6 +67,19 @@ func TestLossIsNotEndedByAChange(t *testing.T) {
 	}
 }
 
+// Nor does one end a loss that the stream has noticed, too.
+func TestLossThatTheStreamNotices(t *testing.T) {
+	t.Parallel()
+	for _, first := range []cause{byStream, byCatalog} {
+		bs := newBreakages()
+		bs.breaks(breakage{rule: "r", from: 50, by: first, lost: first == byCatalog})
+		bs.breaks(breakage{rule: "r", from: 60, by: byCatalog - first, lost: first != byCatalog})
+		if _, ok := bs.mends("r", byStream, byLoad); ok {
+			t.Errorf("noticed by %d first: a change has ended the loss", first)
+		}
+	}
+}
+
 // A rule that turns out to have been broken for longer has a gap that begins there.
 func TestGapBeginsEarlier(t *testing.T) {
 	t.Parallel()

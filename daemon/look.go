@@ -87,7 +87,7 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	if err := d.recordMissed(ctx, db, &live{source: l.source, catalog: catalog}, allOps); err != nil {
+	if err := d.recordMissed(ctx, db, &live{source: l.source, catalog: catalog}, d.lastSeen); err != nil {
 		return err
 	}
 	p := &preparation{config: d.config, conn: conn, store: d.store, needs: needs, catalog: catalog, lenient: true}
@@ -136,11 +136,24 @@ func (d *Daemon) readCatalog(ctx context.Context, conn *pgx.Conn, l *live) (*cdc
 	return catalog, needs, nil
 }
 
-func allOps(r *rules.Rule) []cdc.Op { return r.On.Ops }
+// lastSeen is what a live rule watched when the catalog was looked at last.
+func (d *Daemon) lastSeen(r *rules.Rule) watch {
+	w := watch{Table: r.On.Table, Ops: r.On.Ops}
+	for _, c := range []*cdc.Catalog{d.outlook.catalog, d.live.Load().catalog} {
+		if c == nil {
+			continue
+		}
+		if t := c.Tables[r.On.Table]; t != nil {
+			w.OID = t.OID
+			break
+		}
+	}
+	return w
+}
 
 // recordMissed records what the rules of a set miss, from the last time on that their tables are known to have been published.
-func (d *Daemon) recordMissed(ctx context.Context, db *cdc.Database, set *live, were func(*rules.Rule) []cdc.Op) error {
-	for _, b := range unpublished(db, d.config.Slot, set, were) {
+func (d *Daemon) recordMissed(ctx context.Context, db *cdc.Database, set *live, was func(*rules.Rule) watch) error {
+	for _, b := range missing(db, d.config.Slot, set, was) {
 		b.from = d.outlook.verified
 		if err := d.breaks(ctx, b); err != nil {
 			return err
@@ -149,19 +162,24 @@ func (d *Daemon) recordMissed(ctx context.Context, db *cdc.Database, set *live, 
 	return nil
 }
 
-// unpublished are the rules of a set whose tables are there and not published for the operations that they were.
-func unpublished(db *cdc.Database, slot string, set *live, were func(*rules.Rule) []cdc.Op) (missing []breakage) {
+// missing are the rules of a set that have missed changes: their tables are there and not published for the operations that they
+// were, or are others of the same name, which were published some time after they were made.
+func missing(db *cdc.Database, slot string, set *live, was func(*rules.Rule) watch) (list []breakage) {
 	for _, r := range set.source.Rules {
-		on := rules.On{Table: r.On.Table, Ops: were(r)}
-		if r.On.Message != "" || set.catalog.Tables[on.Table] == nil || published(db, slot, on) {
+		before, t := was(r), set.catalog.Tables[r.On.Table]
+		if r.On.Message != "" || t == nil || len(before.Ops) == 0 {
 			continue
 		}
-		missing = append(missing, breakage{
+		another := before.OID != 0 && before.OID != t.OID
+		if !another && published(db, slot, rules.On{Table: before.Table, Ops: before.Ops}) {
+			continue
+		}
+		list = append(list, breakage{
 			rule: r.Name, by: byCatalog, lost: true,
-			why: fmt.Sprintf("the table %s was not published: it was made again, or somebody altered the publication", r.On.Table),
+			why: fmt.Sprintf("the table %s was not published for a while: it was made again, or somebody altered the publication", r.On.Table),
 		})
 	}
-	return missing
+	return list
 }
 
 // published says whether a rule's table is in the publications of its operations.
@@ -198,6 +216,9 @@ func (d *Daemon) compare(ctx context.Context, conn *pgx.Conn, c comparison) erro
 		}
 		_, err = rules.Compile(c.live.source, full)
 		o.compared, o.catalog, o.unsound = c.live, c.catalog, byRule(err)
+		if err := d.noteWatched(ctx); err != nil {
+			return err
+		}
 	}
 	for name, e := range o.unsound {
 		r := c.live.named(name)

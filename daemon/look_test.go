@@ -3,6 +3,7 @@ package daemon
 import (
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -182,6 +183,51 @@ func TestMissedWhileAway(t *testing.T) {
 	}
 	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`, `insert into calls values (2)`, `delete from calls`)
 	w.messages(d, 4) // the one insert of a call before the start was streamed
+}
+
+// A table that is made again, and published again by whoever did so, has lost what happened in between all the same: while a daemon
+// runs, and while none does.
+func TestTableMadeAgainAndPublished(t *testing.T) {
+	t.Parallel()
+	for _, running := range []bool{true, false} {
+		t.Run(map[bool]string{true: "while it runs", false: "while none does"}[running], func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			d := w.start()
+			w.covered(d)
+			if err := d.look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			d.reloading.Lock() // no look comes in between
+			held := sync.OnceFunc(d.reloading.Unlock)
+			defer held()
+			if !running {
+				held()
+				w.stop(d)
+			}
+			w.sql(`drop table visits`, strings.Split(worldSchema, ";")[1], `insert into visits (kind, staff_id) values ('visit', 1)`,
+				`alter publication `+w.config.Slot+`_ins add table visits`)
+			away := w.walEnd()
+			if held(); !running {
+				d = w.start()
+			}
+			w.eventually("the loss is recorded, and ends", func() bool {
+				return d.look(t.Context()) == nil && len(d.Status().Gaps) == 1 && gapOf(d, "visit").To != ""
+			})
+			if gap := gapOf(d, "visit"); !gap.Lost || lsn(t, gap.To) < away {
+				t.Errorf("gap %+v, and the table was published at %s", gap, away)
+			}
+			for range 2 { // once
+				if err := d.look(t.Context()); err != nil || len(d.Status().Gaps) != 1 {
+					t.Errorf("gaps %+v, %v", d.Status().Gaps, err)
+				}
+			}
+			w.stop(d)
+			if d = w.start(); len(d.Status().Gaps) != 1 {
+				t.Errorf("after another start: gaps %+v", d.Status().Gaps)
+			}
+		})
+	}
 }
 
 // A setup between two runs, which mends the publications, records what the rules have missed until then.

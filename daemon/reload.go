@@ -38,7 +38,7 @@ func (d *Daemon) Reload(ctx context.Context) (err error) {
 	// What the live rules have missed is recorded before it is mended unawares.
 	db, err := cdc.Inspect(ctx, conn, d.config.Slot)
 	if err == nil {
-		err = d.recordMissed(ctx, db, &live{source: before.source, catalog: set.catalog}, allOps)
+		err = d.recordMissed(ctx, db, &live{source: before.source, catalog: set.catalog}, d.lastSeen)
 	}
 	if err != nil {
 		return err

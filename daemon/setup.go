@@ -80,7 +80,7 @@ func recordAway(ctx context.Context, p *preparation, src outbox.Source, db *cdc.
 	if err != nil {
 		return nil, err
 	}
-	for _, b := range unpublished(db, p.config.Slot, set, watched.still) {
+	for _, b := range missing(db, p.config.Slot, set, watched.still) {
 		b.from = src.Checkpoint
 		if err := p.store.SaveGap(ctx, b.gap(src)); err != nil {
 			return told, fmt.Errorf("recording the gap of rule %q: %w", b.rule, err)

@@ -20,6 +20,7 @@ const watchedNote = "watched"
 type watch struct {
 	Table cdc.TableName
 	Ops   []cdc.Op
+	OID   uint32 // of the table, which another one of the same name has not; 0: not known
 }
 
 // noteWatched notes what the live rules watch. Should that fail, people are told: the next start would not notice what it misses.
@@ -27,7 +28,7 @@ func (d *Daemon) noteWatched(ctx context.Context) error {
 	watched := make(watches)
 	for _, r := range d.live.Load().rules.Rules {
 		if r.On.Message == "" {
-			watched[r.Name] = watch{r.On.Table, r.On.Ops}
+			watched[r.Name] = d.lastSeen(r)
 		}
 	}
 	text, err := json.Marshal(watched)
@@ -69,11 +70,12 @@ func readWatched(ctx context.Context, store outbox.Store, src outbox.Source) (wa
 	return watched, nil
 }
 
-// still is for which operations a rule was on the table that it is on.
-func (w watches) still(r *rules.Rule) []cdc.Op {
+// still is what a rule watched of what it watches.
+func (w watches) still(r *rules.Rule) watch {
 	before := w[r.Name]
 	if before.Table != r.On.Table {
-		return nil
+		return watch{}
 	}
-	return slices.DeleteFunc(slices.Clone(r.On.Ops), func(op cdc.Op) bool { return !slices.Contains(before.Ops, op) })
+	before.Ops = slices.DeleteFunc(slices.Clone(r.On.Ops), func(op cdc.Op) bool { return !slices.Contains(before.Ops, op) })
+	return before
 }
