@@ -91,9 +91,11 @@ func (s *storing) measure(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.rule, err = s.store.RuleID(ctx, "booked", ""); err != nil {
+	ids, err := s.store.RuleIDs(ctx, outbox.RuleName{Name: "booked"})
+	if err != nil {
 		return err
 	}
+	s.rule = ids[0]
 	s.version, s.lsn = outbox.HashOf(ruleText), s.source.Checkpoint
 	if err := s.small(ctx); err != nil {
 		return err

@@ -92,9 +92,11 @@ func (x *explained) append(version, shape []byte, m outbox.NewMatch) outbox.Matc
 	if err != nil {
 		x.t.Fatal(err)
 	}
-	if m.Rule, err = x.store.RuleID(x.t.Context(), "visit", ""); err != nil {
+	ids, err := x.store.RuleIDs(x.t.Context(), outbox.RuleName{Name: "visit"})
+	if err != nil {
 		x.t.Fatal(err)
 	}
+	m.Rule = ids[0]
 	m.Version, m.Due, m.Priority = outbox.HashOf(version), time.Now().Add(-time.Minute), outbox.Normal
 	texts := map[outbox.Hash][]byte{m.Version: version}
 	if shape != nil {

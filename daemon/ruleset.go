@@ -93,18 +93,22 @@ type known struct {
 	version outbox.Hash
 }
 
-// register has the store allot each rule's number.
+// register has the store allot each rule's number. It does so in one commit, however many rules there are.
 func (l *live) register(ctx context.Context, store outbox.Store) error {
+	names := make([]outbox.RuleName, len(l.rules.Rules))
+	for i, r := range l.rules.Rules {
+		names[i] = outbox.RuleName{Name: r.Name, Was: r.Was}
+	}
+	ids, err := store.RuleIDs(ctx, names...)
+	if err != nil {
+		return fmt.Errorf("registering the rules: %w", err)
+	}
 	l.known = make(map[*rules.Rule]known, len(l.rules.Rules))
 	l.byID = make(map[uint32]*rules.Rule, len(l.rules.Rules))
 	l.byName = make(map[string]*rules.Rule, len(l.rules.Rules))
-	for _, r := range l.rules.Rules {
-		id, err := store.RuleID(ctx, r.Name, r.Was)
-		if err != nil {
-			return fmt.Errorf("registering rule %q: %w", r.Name, err)
-		}
-		l.known[r] = known{id, outbox.HashOf(r.Source())}
-		l.byID[id], l.byName[r.Name] = r, r
+	for i, r := range l.rules.Rules {
+		l.known[r] = known{ids[i], outbox.HashOf(r.Source())}
+		l.byID[ids[i]], l.byName[r.Name] = r, r
 	}
 	return nil
 }

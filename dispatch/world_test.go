@@ -363,10 +363,10 @@ func (w *world) transaction(c change, texts map[outbox.Hash][]byte) outbox.Trans
 	w.lsn += 100
 	lsn := w.lsn
 	w.mu.Unlock()
-	id, err := w.store.RuleID(w.Context(), c.rule, "")
+	ids, err := w.store.RuleIDs(w.Context(), outbox.RuleName{Name: c.rule})
 	w.check(err)
 	stored := cdc.Change{Op: c.op, Table: c.table, Content: []byte(c.message), Prefix: "postman." + c.rule}
-	m := outbox.NewMatch{Rule: id, Op: c.op.String(), Due: c.time, Priority: outbox.Normal, State: outbox.MatchPending}
+	m := outbox.NewMatch{Rule: ids[0], Op: c.op.String(), Due: c.time, Priority: outbox.Normal, State: outbox.MatchPending}
 	if c.table != nil {
 		shape := c.table.Shape()
 		m.Shape = outbox.HashOf(shape)

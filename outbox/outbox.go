@@ -66,7 +66,7 @@ type Tx struct {
 // NewMatch is a match on its way into the store.
 type NewMatch struct {
 	Ordinal uint64
-	Rule    uint32 // as [Store.RuleID] allotted it
+	Rule    uint32 // as [Store.RuleIDs] allotted it
 	Version Hash   // of the rule's text
 	Shape   Hash   // of the table's; zero for a message or a row of a query
 	Op      string

@@ -35,8 +35,9 @@ type Store interface {
 	// SaveSource adds a source (ID 0; it returns with its own) or changes its state, epoch, checkpoint and arming.
 	SaveSource(ctx context.Context, s Source) (Source, error)
 
-	// RuleID allots a number to a rule's name, for ever; with was, the renamed rule keeps its number.
-	RuleID(ctx context.Context, name, was string) (uint32, error)
+	// RuleIDs allots numbers to rules, for ever, one after the other and all of them or none, and returns them in the same order. A
+	// rule whose name is not known, and its former one is, is renamed and keeps its number.
+	RuleIDs(ctx context.Context, rules ...RuleName) ([]uint32, error)
 	// Text returns a text that a Batch brought, or ErrNotFound.
 	Text(ctx context.Context, h Hash) ([]byte, error)
 	// TextSince is when a text was first brought; zero where that is not known any more. ErrNotFound: it never was.
@@ -112,6 +113,9 @@ var (
 	// ErrState: a match or message is not in a state from which it can go where it was told to.
 	ErrState = errors.New("not possible from its state")
 )
+
+// RuleName is what a rule is called, and what it was called before; empty: nothing else.
+type RuleName struct{ Name, Was string }
 
 // Recovered says what Recover found.
 type Recovered struct {

@@ -73,11 +73,10 @@ func newModel(t *rapid.T, r *rig) *model {
 	var err error
 	m.source, err = m.store.SaveSource(t.Context(), outbox.Source{SystemID: "1", Database: "crm", Slot: "postman", Epoch: 1, State: outbox.SourceStreaming, Checkpoint: 100})
 	fatal(t, err)
-	for i, name := range []string{"notify", "careful"} {
-		m.rules[i], err = m.store.RuleID(t.Context(), name, "")
-		fatal(t, err)
-		m.names[m.rules[i]] = name
-	}
+	ids, err := m.store.RuleIDs(t.Context(), outbox.RuleName{Name: "notify"}, outbox.RuleName{Name: "careful"})
+	fatal(t, err)
+	m.rules = [2]uint32(ids)
+	m.names[ids[0]], m.names[ids[1]] = "notify", "careful"
 	return m
 }
 

@@ -27,6 +27,7 @@ func Run(t *testing.T, open Open) {
 		"sources":               testSources,
 		"source checkpoints":    testSourceCheckpoints,
 		"rule ids":              testRuleIDs,
+		"rule ids of a set":     testRuleSets,
 		"notes":                 testNotes,
 		"texts":                 testTexts,
 		"gaps":                  testGaps,
@@ -137,9 +138,9 @@ func (r *rig) reopen() {
 
 func (r *rig) rule(name string) uint32 {
 	r.Helper()
-	id, err := r.store.RuleID(r.Context(), name, "")
+	ids, err := r.store.RuleIDs(r.Context(), outbox.RuleName{Name: name})
 	r.ok(err)
-	return id
+	return ids[0]
 }
 
 // match is a pending match of the rule notify, due in the past.

@@ -1,7 +1,10 @@
 package outboxtest
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -77,9 +80,9 @@ func testSourceCheckpoints(r *rig) {
 
 func testRuleIDs(r *rig) {
 	id := func(name, was string) uint32 {
-		id, err := r.store.RuleID(r.Context(), name, was)
+		ids, err := r.store.RuleIDs(r.Context(), outbox.RuleName{Name: name, Was: was})
 		r.ok(err)
-		return id
+		return ids[0]
 	}
 	a, b := id("a", ""), id("b", "")
 	if a == b || a == 0 || b == 0 {
@@ -98,6 +101,50 @@ func testRuleIDs(r *rig) {
 	r.equal("the rule of a match", m.RuleName, "c")
 	id("e", "c")
 	r.equal("the rule of a match, renamed", r.getMatch(m.ID).RuleName, "e")
+}
+
+// testRuleSets numbers many rules at once: in their order, as one by one, and all of them or none.
+func testRuleSets(r *rig) {
+	r.equal("no rules", len(r.ruleIDs()), 0)
+	first := r.ruleIDs("a", "b", "c")
+	r.equal("the same in another order", r.ruleIDs("c", "a", "b"), []uint32{first[2], first[0], first[1]})
+	mixed, err := r.store.RuleIDs(r.Context(), outbox.RuleName{Name: "d"}, outbox.RuleName{Name: "e", Was: "b"}, outbox.RuleName{Name: "b"}, outbox.RuleName{Name: "a"})
+	r.ok(err)
+	r.equal("known and renamed ones among new ones", []uint32{mixed[1], mixed[3]}, []uint32{first[1], first[0]})
+	all := append(slices.Clone(first), mixed[0], mixed[2])
+	slices.Sort(all)
+	if len(slices.Compact(all)) != 5 || slices.Contains(all, 0) {
+		r.Fatalf("five rules have the ids %v and %v", first, mixed)
+	}
+	many := make([]string, 1000)
+	for i := range many {
+		many[i] = fmt.Sprint("many ", i)
+	}
+	// A caller who has gone: either all have got their numbers, or none.
+	ctx, cancel := context.WithCancel(r.Context())
+	cancel()
+	names := make([]outbox.RuleName, len(many))
+	for i, name := range many {
+		names[i].Name = name
+	}
+	if ids, err := r.store.RuleIDs(ctx, names...); err == nil || ids != nil {
+		r.Fatalf("a cancelled call gave %d ids and %v", len(ids), err)
+	}
+	given := r.ruleIDs(many...)
+	r.reopen()
+	r.equal("many rules after a restart", r.ruleIDs(many...), given)
+	r.equal("the rules from before", r.ruleIDs("a", "e", "c"), first)
+}
+
+func (r *rig) ruleIDs(names ...string) []uint32 {
+	r.Helper()
+	rules := make([]outbox.RuleName, len(names))
+	for i, name := range names {
+		rules[i].Name = name
+	}
+	ids, err := r.store.RuleIDs(r.Context(), rules...)
+	r.ok(err)
+	return ids
 }
 
 func testTexts(r *rig) {

@@ -36,9 +36,11 @@ func newWorkload(tb testing.TB) *workload {
 		}
 	})
 	w := &workload{store: s, text: []byte("name: bench"), change: make([]byte, 200)}
-	if w.rule, err = s.RuleID(tb.Context(), "bench", ""); err != nil {
+	ids, err := s.RuleIDs(tb.Context(), outbox.RuleName{Name: "bench"})
+	if err != nil {
 		tb.Fatal(err)
 	}
+	w.rule = ids[0]
 	w.source, err = s.SaveSource(tb.Context(), outbox.Source{SystemID: "1", Database: "crm", Slot: "postman", Epoch: 1, State: outbox.SourceStreaming})
 	if err != nil {
 		tb.Fatal(err)

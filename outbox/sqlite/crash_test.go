@@ -3,6 +3,7 @@ package sqlite_test
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -22,7 +23,7 @@ import (
 // childEnv says what a test's child process does: one of children, with the store's path as its last argument.
 const childEnv = "POSTMAN_SQLITE_TEST_CHILD"
 
-var children = map[string]func(path string){"work": work, "starve": starve}
+var children = map[string]func(path string){"work": work, "starve": starve, "number": number}
 
 // child starts this test binary over, as a process to be killed.
 func child(t *testing.T, what, path string) (*exec.Cmd, io.Reader) {
@@ -52,8 +53,9 @@ func work(path string) {
 	ctx := context.Background()
 	_, err = s.Recover(ctx, time.Now())
 	check(err)
-	rule, err := s.RuleID(ctx, "crash", "")
+	ids, err := s.RuleIDs(ctx, outbox.RuleName{Name: "crash"})
 	check(err)
+	rule := ids[0]
 	src, err := s.Source(ctx, "1", "crm", "postman")
 	if err != nil {
 		src, err = s.SaveSource(ctx, outbox.Source{SystemID: "1", Database: "crm", Slot: "postman", Epoch: 1, State: outbox.SourceStreaming})
@@ -196,6 +198,94 @@ func TestKill(t *testing.T) {
 		}
 	}
 	drain(t, path)
+}
+
+// setOf is how many rules are numbered at once by number.
+const setOf = 100
+
+// number numbers set after set of rules.
+func number(path string) {
+	s, err := sqlite.Open(path, sqlite.Options{})
+	check(err)
+	for k := time.Now().UnixNano(); ; k++ {
+		set := make([]outbox.RuleName, setOf)
+		for i := range set {
+			set[i].Name = fmt.Sprint(k, ".", i)
+		}
+		_, err := s.RuleIDs(context.Background(), set...)
+		check(err)
+		acknowledge("numbered %d", k)
+	}
+}
+
+// TestKillNumbering kills a store that numbers sets of rules: each set is there as a whole or not at all, and those that were
+// acknowledged are there.
+func TestKillNumbering(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "postman.db")
+	said := make(map[int64]bool)
+	for range 5 {
+		cmd, out := child(t, "number", path)
+		lines := bufio.NewScanner(out)
+		for n, enough := 0, rand.IntN(10); lines.Scan(); n++ {
+			var k int64
+			if _, err := fmt.Sscanf(lines.Text(), "numbered %d", &k); err != nil {
+				t.Fatalf("the child said %q", lines.Text())
+			}
+			if said[k] = true; n == enough {
+				time.Sleep(rand.N(2 * time.Millisecond)) // wherever it is then
+				if err := cmd.Process.Kill(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() == 1 {
+			t.Fatalf("the child ended by itself: %v", err)
+		}
+		sets := ruleSets(t, path)
+		for k, n := range sets {
+			if n != setOf {
+				t.Errorf("of set %d there are %d rules", k, n)
+			}
+		}
+		for k := range said {
+			if sets[k] == 0 {
+				t.Errorf("set %d was acknowledged, and is not there", k)
+			}
+		}
+	}
+}
+
+// ruleSets counts the stored rules of each set.
+func ruleSets(t *testing.T, path string) map[int64]int {
+	t.Helper()
+	open(t, path).Close() // which brings the log in order
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	rows, err := db.QueryContext(t.Context(), "SELECT name FROM rules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	sets := make(map[int64]int)
+	for rows.Next() {
+		var name string
+		var k int64
+		if err := rows.Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Sscanf(name, "%d.", &k); err != nil {
+			t.Fatal(err)
+		}
+		sets[k]++
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return sets
 }
 
 // inspect compares a store that was killed with what it had acknowledged.

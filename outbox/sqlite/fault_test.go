@@ -18,8 +18,9 @@ func starve(path string) {
 	s, err := sqlite.Open(path, sqlite.Options{})
 	check(err)
 	ctx := context.Background()
-	rule, err := s.RuleID(ctx, "starve", "")
+	ids, err := s.RuleIDs(ctx, outbox.RuleName{Name: "starve"})
 	check(err)
+	rule := ids[0]
 	src, err := s.SaveSource(ctx, outbox.Source{SystemID: "1", Database: "crm", Slot: "postman", Epoch: 1, State: outbox.SourceStreaming})
 	check(err)
 	text := []byte("starve")

@@ -145,7 +145,7 @@ func TestOpenTakesAnyPath(t *testing.T) {
 	for _, name := range []string{"postman.db", "우편 함.db", "a?b&c=d#e%41+f;g.db", "'quoted\".db"} {
 		path := filepath.Join(t.TempDir(), name)
 		s := open(t, path)
-		if _, err := s.RuleID(t.Context(), "a", ""); err != nil {
+		if _, err := s.RuleIDs(t.Context(), outbox.RuleName{Name: "a"}); err != nil {
 			t.Error(err)
 		}
 		id := s.ID()

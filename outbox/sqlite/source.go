@@ -113,13 +113,21 @@ func (s *Store) Note(ctx context.Context, source uint32, name string) ([]byte, e
 	return text, nil
 }
 
-// RuleID allots a number to a rule's name.
-func (s *Store) RuleID(ctx context.Context, name, was string) (id uint32, err error) {
-	err = s.write(ctx, fmt.Sprintf("numbering rule %q", name), func(w *writer) (err error) {
-		id, err = w.ruleID(name, was)
-		return err
+// RuleIDs allots numbers to rules.
+func (s *Store) RuleIDs(ctx context.Context, rules ...outbox.RuleName) ([]uint32, error) {
+	ids := make([]uint32, len(rules))
+	err := s.write(ctx, "numbering the rules", func(w *writer) (err error) {
+		for i, r := range rules {
+			if ids[i], err = w.ruleID(r.Name, r.Was); err != nil {
+				return fmt.Errorf("rule %q: %w", r.Name, err)
+			}
+		}
+		return nil
 	})
-	return id, err
+	if err != nil {
+		return nil, err
+	}
+	return ids, nil
 }
 
 func (w *writer) ruleID(name, was string) (uint32, error) {

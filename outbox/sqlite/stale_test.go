@@ -25,10 +25,11 @@ type fixture struct {
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{Store: openInside(t)}
-	var err error
-	if f.rule, err = f.RuleID(t.Context(), "stale", ""); err != nil {
+	ids, err := f.RuleIDs(t.Context(), outbox.RuleName{Name: "stale"})
+	if err != nil {
 		t.Fatal(err)
 	}
+	f.rule = ids[0]
 	f.source, err = f.SaveSource(t.Context(), outbox.Source{SystemID: "1", Database: "crm", Slot: "postman", Epoch: 1, State: outbox.SourceStreaming})
 	if err != nil {
 		t.Fatal(err)
@@ -209,6 +210,28 @@ func TestIDConflict(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestNumberingFails: of a set of rules of which one cannot be numbered none is, and none has another name.
+func TestNumberingFails(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	defer f.Close()
+	f.forget(t, "rules")
+	set := []outbox.RuleName{{Name: "renamed", Was: "stale"}, {Name: "taken"}}
+	if ids, err := f.RuleIDs(t.Context(), set...); err == nil || ids != nil || !strings.Contains(err.Error(), `"taken"`) {
+		t.Errorf("a set with a number that is taken gave %v, %v", ids, err)
+	}
+	if got := f.ruleNames(t); !slices.Equal(got, []string{"stale"}) {
+		t.Errorf("stored are %v", got)
+	}
+	ids, err := f.RuleIDs(t.Context(), set...) // the failure had it read again what it knows
+	if err != nil || ids[0] != f.rule || ids[1] == f.rule {
+		t.Errorf("the set has %v, with %d before (%v)", ids, f.rule, err)
+	}
+	if got := f.ruleNames(t); !slices.Equal(got, []string{"renamed", "taken"}) {
+		t.Errorf("stored are %v", got)
+	}
 }
 
 // forget has the writer allot the ids of a table from the start.

@@ -106,7 +106,7 @@ func TestOneFailsAlone(t *testing.T) {
 			t.Error("the claims are not those of the operations that succeeded")
 		}
 		// What the failed one was given is given to the next.
-		if _, err := s.RuleID(t.Context(), "bb", ""); err != nil {
+		if _, err := s.RuleIDs(t.Context(), outbox.RuleName{Name: "bb"}); err != nil {
 			t.Error(err)
 		}
 		if got := s.ruleNames(t); !slices.Contains(got, "bb") || len(got) != 3 {
@@ -176,7 +176,7 @@ func TestContextEndsWhileWaiting(t *testing.T) {
 			}
 		})
 		synctest.Wait()
-		_, err := s.RuleID(ctx, "late", "")
+		_, err := s.RuleIDs(ctx, outbox.RuleName{Name: "late"})
 		wg.Wait()
 		if !errors.Is(err, context.DeadlineExceeded) || len(s.ruleNames(t)) != 0 {
 			t.Errorf("the late one got %v; stored are %v", err, s.ruleNames(t))
@@ -191,9 +191,9 @@ func TestCloseAnswers(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 50 {
 		wg.Go(func() {
-			id, err := s.RuleID(context.Background(), fmt.Sprint(i), "")
-			if err == nil && id == 0 || err != nil && !errors.Is(err, errClosed) {
-				t.Errorf("got %d, %v", id, err)
+			ids, err := s.RuleIDs(context.Background(), outbox.RuleName{Name: fmt.Sprint(i)})
+			if err == nil && ids[0] == 0 || err != nil && !errors.Is(err, errClosed) {
+				t.Errorf("got %d, %v", ids, err)
 			}
 		})
 	}
