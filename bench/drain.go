@@ -144,7 +144,7 @@ func (d *drain) measure(ctx context.Context, p *process, s side, end string, rat
 			return err
 		}
 	}
-	peak, err := p.peak()
+	peak, err := p.memory("VmHWM")
 	if err != nil {
 		return err
 	}

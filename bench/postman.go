@@ -14,6 +14,8 @@ type options struct {
 	relay string
 	rule  string // the table that its rule watches
 	more  int    // rules on the same table that no row matches
+	// unlike gives each of these queries of its own, and a hundred of them a template.
+	unlike bool
 }
 
 // postmanSide is the real command, postman run, with the settings that an operator would take: all default but for the addresses.
@@ -51,18 +53,37 @@ const moreRules = `  - name: more-%[1]d
     template: booked
 `
 
+const unlikeRules = `  - name: more-%[1]d
+    about: Somebody booked a meeting that never was.
+    on: {table: %[2]s, ops: [insert]}
+    when: op == "insert" and new.kind in ["viewing", "call"] and new.customer_id == %[1]d and new.starts_at > date("2026-01-01T00:00Z")
+    load:
+      customer: select name, phone from customers where id = @new.customer_id and id <> -%[1]d
+    to: {query: "select email, name from staff where id = @new.staff_id and id <> -%[1]d"}
+    template: %[3]s
+`
+
 // files writes what postman reads.
 func (s *postmanSide) files() error {
 	rules := fmt.Appendf(nil, ruleFile, s.opts.rule)
+	templates := map[string]bool{"booked": true}
 	for i := range s.opts.more {
-		rules = fmt.Appendf(rules, moreRules, i, s.opts.rule)
+		if !s.opts.unlike {
+			rules = fmt.Appendf(rules, moreRules, i, s.opts.rule)
+			continue
+		}
+		name := fmt.Sprint("booked_", i/100)
+		rules, templates[name] = fmt.Appendf(rules, unlikeRules, i, s.opts.rule, name), true
 	}
-	return errors.Join(
+	errs := []error{
 		os.MkdirAll(filepath.Join(s.dir, "templates"), 0o755),
 		os.WriteFile(filepath.Join(s.dir, "rules.yaml"), rules, 0o644),
-		os.WriteFile(filepath.Join(s.dir, "templates", "booked.html"), []byte(template), 0o644),
 		os.WriteFile(filepath.Join(s.dir, "postman.yaml"), []byte("http: ''\n"), 0o644),
-	)
+	}
+	for name := range templates {
+		errs = append(errs, os.WriteFile(filepath.Join(s.dir, "templates", name+".html"), []byte(template), 0o644))
+	}
+	return errors.Join(errs...)
 }
 
 func (s *postmanSide) name() string  { return "postman" }

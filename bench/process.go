@@ -64,19 +64,19 @@ func (p *process) watch(ctx context.Context) (context.Context, context.CancelFun
 	return ctx, func() { cancel(nil) }
 }
 
-// peak is the most memory that the process had resident so far, in MB (VmHWM in proc(5)).
-func (p *process) peak() (float64, error) {
+// memory is what the process has resident, in MB: now (VmRSS in proc(5)), or the most so far (VmHWM).
+func (p *process) memory(field string) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
-		return 0, fmt.Errorf("reading the peak of memory: %w", err)
+		return 0, fmt.Errorf("reading how much memory there is: %w", err)
 	}
 	for line := range strings.Lines(string(text)) {
-		if kb, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if kb, ok := strings.CutPrefix(line, field+":"); ok {
 			n, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kb), "kB")), 64)
 			return n * 1024 / 1e6, err
 		}
 	}
-	return 0, errors.New("reading the peak of memory: /proc tells no VmHWM")
+	return 0, errors.New("reading how much memory there is: /proc tells no " + field)
 }
 
 // tail is the end of what a process said.
