@@ -16,8 +16,10 @@ import (
 // breakages are the rules that do not decide at present. Each has an open gap in the store, which ends where the rule decides
 // again. Any goroutine may use them.
 type breakages struct {
-	mu  sync.Mutex
-	all map[string]*breakage // by the rule's name
+	mu   sync.Mutex
+	all  map[string]*breakage // by the rule's name
+	last map[string]int64     // the number of the last breakage of each rule, mended ones too
+	n    int64                // how many have been numbered
 }
 
 // breakage is a rule that does not decide.
@@ -33,8 +35,9 @@ type breakage struct {
 	missed position.LSN
 	// sound is from where on, at the latest, the catalog bears the rule; 0: it does not, or nobody has looked since.
 	sound position.LSN
-	// unsaved says that the store does not have the last that was noted of it.
-	unsaved bool
+	// unsaved says that the store does not have the last that was noted of it; untold, that people have not been told for that reason.
+	unsaved, untold bool
+	nth             int64 // the number of what was noted last
 }
 
 // cause is who noticed that a rule is broken.
@@ -46,55 +49,57 @@ const (
 	byLoad                 // the catalog did not bear the rule when the live set was loaded, which leaves it out
 )
 
-func newBreakages() *breakages { return &breakages{all: make(map[string]*breakage)} }
+func newBreakages() *breakages {
+	return &breakages{all: make(map[string]*breakage), last: make(map[string]int64)}
+}
 
 // breaks notes that a rule does not decide from a position on. It returns what is known of that now: the first reason stays. News is
-// that the rule is broken, worse that what it misses is lost, too, or is more than was known.
+// that the rule is broken, worse that what it misses is lost, too, or is more than was known. Either is to be stored.
 func (bs *breakages) breaks(b breakage) (known breakage, news, worse bool) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
+	bs.n++
+	b.nth, bs.last[b.rule] = bs.n, bs.n
 	before, ok := bs.all[b.rule]
 	if !ok {
 		bs.all[b.rule] = &b
 		return b, true, false
 	}
-	worse = before.unsaved || b.lost && !before.lost || b.from < before.from
-	before.unsaved = false
+	news, worse = before.untold, before.unsaved || b.lost && !before.lost || b.from < before.from
+	before.unsaved, before.untold, before.nth = false, false, b.nth
 	before.sound, before.lost, before.from = 0, before.lost || b.lost, min(before.from, b.from)
 	if before.by = min(before.by, b.by); before.lost { // else the stream will tell when the rule fits again
 		before.by = byCatalog // a change that fits it may be from before the loss
 	}
-	return *before, false, worse
+	return *before, news, worse
 }
 
-// unsaved notes that the store did not take what breaks returned: it is forgotten where it was news, and else it is worse again the
-// next time.
-func (bs *breakages) unsaved(rule string, news bool) {
+// unsaved notes that the store did not take what breaks returned: it is worse again the next time, and news again where it was.
+func (bs *breakages) unsaved(b breakage, news bool) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
-	if news {
-		delete(bs.all, rule)
-	} else if b := bs.all[rule]; b != nil {
-		b.unsaved = true
+	known := bs.all[b.rule]
+	if known == nil { // it has been mended, and there is no gap yet that could end
+		known = &b
+		bs.all[b.rule] = known
 	}
+	known.unsaved, known.untold = true, known.untold || news
 }
 
-// has says whether a rule is broken.
-func (bs *breakages) has(rule string) bool {
+// anew says whether a rule has broken anew since it was taken off the list, be it that it was mended anew as well.
+func (bs *breakages) anew(b *breakage) bool {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
-	return bs.all[rule] != nil
+	return bs.last[b.rule] != b.nth
 }
 
-// get is what is known of a rule that is broken.
-func (bs *breakages) get(rule string) (b breakage, ok bool) {
+// keep puts a rule back on the list whose gap could not be ended, unless it has broken anew: then another end is to come, or has come.
+func (bs *breakages) keep(b breakage) {
 	bs.mu.Lock()
 	defer bs.mu.Unlock()
-	known, ok := bs.all[rule]
-	if !ok {
-		return breakage{}, false
+	if bs.last[b.rule] == b.nth {
+		bs.all[b.rule] = &b
 	}
-	return *known, true
 }
 
 // mends takes a rule off the list, unless it is there for another cause.
@@ -197,8 +202,7 @@ func (d *Daemon) breaks(ctx context.Context, b breakage) error {
 		return nil
 	}
 	if err := d.store.SaveGap(ctx, b.gap(d.source)); err != nil {
-		d.broken.unsaved(b.rule, news) // it will be noticed again
-		d.rebind.Store(true)           // by the stream, too, which may have met it meanwhile
+		d.broken.unsaved(b, news)
 		return fmt.Errorf("recording the gap of rule %q: %w", b.rule, err)
 	}
 	if news {
@@ -207,21 +211,24 @@ func (d *Daemon) breaks(ctx context.Context, b breakage) error {
 	return nil
 }
 
-// mended ends the gap of a rule that decides again, unless it has broken again meanwhile: it is one gap then.
+// mended ends the gap of a rule that decides again. One that has broken anew since it was taken off the list has its gap go on: the
+// store may have that as a part of it.
 func (d *Daemon) mended(ctx context.Context, b breakage, to position.LSN) error {
-	if d.broken.has(b.rule) {
+	gaps, err := d.store.Gaps(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the gaps: %w", err)
+	}
+	if d.broken.anew(&b) { // asked only now: what is noted later is stored later, and a gap that has taken that in refuses to end
 		return nil
 	}
-	if err := endGaps(ctx, d.store, d.source, b.rule, to); err != nil {
-		return err
-	}
-	if again, ok := d.broken.get(b.rule); ok {
-		// It has broken after all. The store may have taken that as part of the gap that has just ended: it has one of its own.
-		if err := d.store.SaveGap(ctx, again.gap(d.source)); err != nil {
-			d.broken.unsaved(b.rule, false)
-			d.rebind.Store(true)
-			return fmt.Errorf("recording the gap of rule %q: %w", b.rule, err)
+	var errs []error
+	for _, g := range gaps {
+		if ofRule(&g, d.source) && g.Rule == b.rule && g.From <= to {
+			errs = append(errs, d.store.CloseGap(ctx, g, to))
 		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("ending the gap of rule %q at %s: %w", b.rule, to, err)
 	}
 	d.tellMended(b, to)
 	return nil
@@ -233,24 +240,6 @@ func (d *Daemon) tellMended(b breakage, to position.LSN) {
 		return
 	}
 	d.log.Info("a rule decides again", "rule", b.rule, "from", to, "missed", replayCommand(b.rule, b.from, to))
-}
-
-// endGaps ends the open gaps of a rule.
-func endGaps(ctx context.Context, store outbox.Store, source outbox.Source, rule string, to position.LSN) error {
-	gaps, err := store.Gaps(ctx)
-	if err != nil {
-		return fmt.Errorf("reading the gaps: %w", err)
-	}
-	var errs []error
-	for _, g := range gaps {
-		if ofRule(&g, source) && g.Rule == rule && g.From <= to {
-			errs = append(errs, store.CloseGap(ctx, g.ID, to))
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("ending the gap of rule %q at %s: %w", rule, to, err)
-	}
-	return nil
 }
 
 // ofRule says whether a gap is that of a rule that is broken.

@@ -107,13 +107,13 @@ func TestUnsavedBreakage(t *testing.T) {
 	bs := newBreakages()
 	b := breakage{rule: "r", from: 10, by: byStream}
 	bs.breaks(b)
-	bs.unsaved("r", true)
+	bs.unsaved(b, true)
 	if _, news, _ := bs.breaks(b); !news {
 		t.Error("the store does not have it, and it is no news")
 	}
 	b.lost = true
 	bs.breaks(b)
-	bs.unsaved("r", false)
+	bs.unsaved(b, false)
 	for _, want := range []bool{true, false} {
 		if _, news, worse := bs.breaks(b); news || worse != want {
 			t.Errorf("news %v, worse %v; want %v", news, worse, want)

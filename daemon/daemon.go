@@ -17,7 +17,6 @@ import (
 	"postman/cdc"
 	"postman/dispatch"
 	"postman/outbox"
-	"postman/outbox/sqlite"
 	"postman/position"
 	"postman/templates"
 )
@@ -41,7 +40,7 @@ type Daemon struct {
 	report  *reporter
 	zone    *time.Location
 
-	store    *sqlite.Store
+	store    outbox.Store
 	lookup   *dispatch.Lookup
 	dispatch *dispatch.Dispatcher
 	stream   *cdc.Stream
@@ -120,7 +119,15 @@ func (d *Daemon) decides(l *live, from position.LSN) {
 // endGap ends the gap of a rule that decides again in the stream, once that is stored. A store that fails is tried again; a daemon
 // that ends before leaves the gap open, for the next one to end.
 func (d *Daemon) endGap(ctx context.Context, m mend) {
-	err := persist(ctx, func(err error) { d.setTrouble("store", err) }, func(ctx context.Context) error { return d.mended(ctx, m.breakage, m.to) })
+	err := persist(ctx, func(err error) { d.setTrouble("store", err) }, func(ctx context.Context) error {
+		if m.unsaved { // what the rule missed is to be known, although it is over
+			if err := d.store.SaveGap(ctx, m.gap(d.source)); err != nil {
+				return fmt.Errorf("recording the gap of rule %q: %w", m.rule, err)
+			}
+			m.unsaved = false
+		}
+		return d.mended(ctx, m.breakage, m.to)
+	})
 	if err != nil {
 		d.report.report(ctx, err, m.rule, "store")
 	}

@@ -281,6 +281,13 @@ func (d *Daemon) heal(ctx context.Context, conn *pgx.Conn, db *cdc.Database) err
 	if len(broken) == 0 {
 		return nil
 	}
+	for _, b := range broken {
+		if b.unsaved { // before its end is
+			if err := d.breaks(ctx, b); err != nil {
+				return err
+			}
+		}
+	}
 	_, now, err := cdc.WALEnd(ctx, conn)
 	if err != nil {
 		return err
@@ -301,7 +308,7 @@ func (d *Daemon) heal(ctx context.Context, conn *pgx.Conn, db *cdc.Database) err
 	var errs []error
 	for _, b := range mended {
 		if err := d.mended(ctx, b, b.sound); err != nil {
-			d.broken.breaks(b) // until its end is stored
+			d.broken.keep(b) // until its end is stored
 			errs = append(errs, err)
 		}
 	}

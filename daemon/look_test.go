@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -253,6 +254,81 @@ func TestSetupRecordsWhatWasMissed(t *testing.T) {
 	w.eventually("the gap ends", func() bool { return d.look(t.Context()) == nil && gapOf(d, "visit").To != "" })
 	if gap := gapOf(d, "visit"); lsn(t, gap.To) < away {
 		t.Errorf("the gap %+v ends before %s", gap, away)
+	}
+}
+
+// A look by a role that may not alter the publications says what a DBA has to run, and notices all the same what else is new. What is
+// missed until that is run has a gap from the last look on at which all was well, and nothing else is lost.
+func TestALookThatMayNotAlter(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	notes := new(notebook)
+	w.also, w.blind = notes, true
+	w.sql("create table calls (id int generated always as identity primary key, kind text)", "create table steady (id int)")
+	w.template("plain.html", `{{define "subject"}}Plain{{end}}{{define "body"}}<p></p>{{end}}`)
+	w.rules(worldRules + markRule + `
+  - {name: call, on: {table: calls, ops: [insert]}, when: new.kind == "a", to: {address: a@example.com}, template: plain}
+  - {name: steady, on: {table: steady, ops: [insert]}, to: {address: a@example.com}, template: plain}
+`)
+	w.meek()
+	_, err := w.tryStart()
+	w.sql(w.asked(err)...)
+	d := w.start()
+	if err := d.look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	well := w.walEnd()
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`) // is streamed, gap or not
+	w.sql(`alter publication `+w.config.Slot+`_ins drop table visits`, `alter table calls drop column kind`)
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 2)`)
+	away := w.walEnd()
+	for range 2 {
+		err := d.look(t.Context())
+		want := fmt.Sprintf(`ALTER PUBLICATION "%s_ins" ADD TABLE ONLY "public"."visits";`, w.config.Slot)
+		if run := w.asked(err); !slices.Equal(run, []string{want}) {
+			t.Errorf("it asks for %q", run)
+		}
+		visit, call := brokenRule(d, "visit"), brokenRule(d, "call")
+		if visit == nil || !visit.Lost || lsn(t, visit.From) > well {
+			t.Fatalf("the rule that is not published: %+v; all was well at %s", visit, well)
+		}
+		if call == nil || call.Lost || !strings.Contains(call.Reason, "no column kind") || lsn(t, call.From) > away {
+			t.Fatalf("the rule that the catalog does not bear: %+v", call)
+		}
+		for _, rule := range []string{"visit", "call"} {
+			if gap := gapOf(d, rule); gap.To != "" || notes.count(`rule \"`+rule+`\" is broken`) != 1 {
+				t.Errorf("gap %+v; told %d times", gap, notes.count(`rule \"`+rule+`\" is broken`))
+			}
+		}
+		w.sql(`insert into steady values (1)`, `insert into calls default values`)
+	}
+	d.lookNow(t.Context()) // as the daemon does by itself
+	if s := d.Status(); s.Healthy || !strings.Contains(strings.Join(s.Trouble, "\n"), "ALTER PUBLICATION") || notes.count("ADD TABLE ONLY") == 0 {
+		t.Errorf("status: healthy %v, trouble %q", s.Healthy, s.Trouble)
+	}
+	w.mark(d)
+	if visits, steady := w.matchesOf(d, "visit"), w.matchesOf(d, "steady"); visits != 1 || steady != 2 {
+		t.Errorf("%d matches of the rule before it was broken, %d of another", visits, steady)
+	}
+	w.sql(w.asked(d.look(t.Context()))...)
+	w.sql(`alter table calls add column kind text`)
+	mended := w.walEnd()
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`, `insert into calls (kind) values ('a')`)
+	w.eventually("all is well again", func() bool {
+		w.mark(d)
+		d.lookNow(t.Context())
+		return d.Status().Healthy && len(d.broken.list()) == 0
+	})
+	for _, rule := range []string{"visit", "call"} {
+		if gap := gapOf(d, rule); gap.Lost != (rule == "visit") || lsn(t, gap.To) < away || rule == "visit" && lsn(t, gap.To) < mended {
+			t.Errorf("the gap %+v; what it missed was over at %s", gap, mended)
+		}
+	}
+	if len(d.Status().Gaps) != 2 {
+		t.Errorf("gaps %+v", d.Status().Gaps)
+	}
+	if visits, calls := w.matchesOf(d, "visit"), w.matchesOf(d, "call"); visits != 2 || calls != 1 {
+		t.Errorf("%d visits, %d calls once all is well", visits, calls)
 	}
 }
 

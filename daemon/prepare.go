@@ -235,7 +235,7 @@ func (p *preparation) streaming(ctx context.Context, src outbox.Source, start po
 		if g.Rule != "" {
 			end = max(g.From, src.Checkpoint)
 		}
-		if err := p.store.CloseGap(ctx, g.ID, end); err != nil {
+		if err := p.store.CloseGap(ctx, g, end); err != nil {
 			return src, fmt.Errorf("closing gap %d: %w", g.ID, err)
 		}
 	}

@@ -59,8 +59,9 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 const lockPatience = 3 * time.Second
 
 func (d *Daemon) openStore(ctx context.Context) (err error) {
+	var store *sqlite.Store
 	for began := time.Now(); ; {
-		d.store, err = sqlite.Open(d.config.StorePath(), sqlite.Options{}) //nolint:contextcheck // its writer outlives the call
+		store, err = sqlite.Open(d.config.StorePath(), sqlite.Options{}) //nolint:contextcheck // its writer outlives the call
 		if err == nil || !errors.Is(err, outbox.ErrLocked) || time.Since(began) > lockPatience {
 			break
 		}
@@ -73,6 +74,7 @@ func (d *Daemon) openStore(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}
+	d.store = store
 	d.defers(func() { d.close("store", d.store.Close()) })
 	return nil
 }

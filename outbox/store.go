@@ -98,9 +98,10 @@ type Store interface {
 
 	// SaveGap records a gap outside of a batch, as Batch.Gaps does.
 	SaveGap(ctx context.Context, g Gap) error
-	// Gaps lists the gaps, newest first. CloseGap ends an open one.
+	// Gaps lists the gaps, newest first.
 	Gaps(ctx context.Context) ([]Gap, error)
-	CloseGap(ctx context.Context, id int64, to position.LSN) error
+	// CloseGap ends an open one as Gaps gave it out. ErrState: it is not open any more, or has taken more in since, and stays as it is.
+	CloseGap(ctx context.Context, g Gap, to position.LSN) error
 }
 
 // Sentinels that callers branch on.

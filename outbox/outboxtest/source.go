@@ -210,9 +210,14 @@ func testGaps(r *rig) {
 		}
 	}
 
-	id := gaps()[1].ID
-	r.ok(r.store.CloseGap(r.Context(), id, 960))
-	if err := r.store.CloseGap(r.Context(), id, 970); !errors.Is(err, outbox.ErrNotFound) {
+	stale := gaps()[1]
+	r.ok(r.store.SaveGap(r.Context(), broken))
+	if err := r.store.CloseGap(r.Context(), stale, 960); !errors.Is(err, outbox.ErrState) || !gaps()[1].Closed.IsZero() {
+		r.Fatalf("a gap was closed with what it took in after it was read: %v", err)
+	}
+	g := gaps()[1]
+	r.ok(r.store.CloseGap(r.Context(), g, 960))
+	if err := r.store.CloseGap(r.Context(), g, 970); !errors.Is(err, outbox.ErrState) {
 		r.Fatalf("a closed gap was closed again: %v", err)
 	}
 	if g := gaps()[1]; g.To != 960 || g.Closed.IsZero() {

@@ -61,12 +61,12 @@ func scanGap(scan scanner) (g outbox.Gap, err error) {
 	return g, err
 }
 
-// CloseGap ends an open gap.
-func (s *Store) CloseGap(ctx context.Context, id int64, to position.LSN) error {
-	return s.write(ctx, fmt.Sprintf("closing gap %d", id), func(w *writer) error {
-		n, err := w.exec(`UPDATE gaps SET to_lsn = ?, closed = ? WHERE id = ? AND closed IS NULL`, int64(to), time.Now().UnixMicro(), id)
+// CloseGap ends an open gap that has not changed since it was read: whatever it takes in raises its count.
+func (s *Store) CloseGap(ctx context.Context, g outbox.Gap, to position.LSN) error {
+	return s.write(ctx, fmt.Sprintf("closing gap %d", g.ID), func(w *writer) error {
+		n, err := w.exec(`UPDATE gaps SET to_lsn = ?, closed = ? WHERE id = ? AND count = ? AND closed IS NULL`, int64(to), time.Now().UnixMicro(), g.ID, g.Count)
 		if err == nil && n == 0 {
-			err = fmt.Errorf("no open gap has that id: %w", outbox.ErrNotFound)
+			err = fmt.Errorf("it is not open any more, or has taken more in: %w", outbox.ErrState)
 		}
 		return err
 	})
