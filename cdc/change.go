@@ -85,7 +85,7 @@ type Tx struct {
 // Change is one change of a transaction. Its tuples alias the receive buffer: whoever keeps a change copies it.
 type Change struct {
 	Op      Op
-	Ordinal uint64 // counts the transaction's changes from 0
+	Ordinal uint64 // counts the transaction's changes from 0, without those that were rolled back
 	Table   *Table // nil for a message
 	New     Tuple  // insert, update
 	Old     Tuple  // update, delete; empty where the replica identity sends none
@@ -94,18 +94,33 @@ type Change struct {
 	Content []byte // of a message
 }
 
-// Handler takes the stream in. All calls come from one goroutine, in the order of commits; a transaction's
-// changes lie between its Begin and its Commit. An error stops the stream.
+// Handler takes the stream in. All calls come from one goroutine. Transactions are committed in the order of their commits. An
+// error stops the stream.
 //
-// When the connection breaks in a transaction, that one begins anew: a Begin or an Idle without a Commit before it discards
-// what the handler was told of the open one.
+// Most transactions come whole: Begin, their changes, Commit. A large one comes while it is in progress: parts of it, each after a
+// Stream, between which whole ones and parts of others may lie; what its savepoints roll back is taken back by Rollback, and Commit or
+// Rollback ends it.
 type Handler interface {
+	// Restart says that a session begins. Whatever was told of transactions that were not committed is void: they begin anew.
+	Restart() error
+	// Begin says that a whole transaction follows, up to its Commit.
 	Begin(Tx) error
+	// Stream says that what follows, up to the next call of another method than Change, belongs to this transaction, which is in
+	// progress. It is the first that is told of it, or goes on.
+	Stream(xid uint32) error
+	// Change hands over one change. Its Ordinal counts the changes of the transaction that were not rolled back: after a Rollback
+	// from an ordinal, the next change has that one.
 	Change(*Change) error
+	// Rollback takes back all changes from an ordinal on of a transaction in progress. From 0 on: nothing is left of it, and it
+	// may be over. The transaction may never have been told of, then.
+	Rollback(xid uint32, from uint64) error
+	// Commit ends the transaction that Begin opened, or the one in progress that has this number. Of one that was never told of,
+	// nothing is published.
 	Commit(Tx) error
-	// Relation announces how a table looks from here on, before its first change and after each change of its shape.
+	// Relation announces how a table looks from here on, before its first change and after each change of its shape. A transaction
+	// in progress uses tables as it sees them itself, which may have altered them: these are announced before its Commit.
 	Relation(*Table) error
-	// Idle says that every transaction that committed before the LSN has been handed over and none is open.
+	// Idle says that every transaction that committed before the LSN has been handed over.
 	Idle(position.LSN) error
 }
 

@@ -21,12 +21,14 @@ type decoder struct {
 	done position.LSN
 	// announced are the tables that the handler knows, by OID. It outlives the session.
 	announced map[uint32]*Table
-	// resolve finds the types that are not Postgres' own, for a transaction that has just committed.
+	// resolve finds the types that are not Postgres' own, for a transaction that has just committed, or for xid 0 those that are
+	// to be seen now.
 	resolve func(ctx context.Context, xid uint32, oids []uint32) (map[uint32]value.Type, error)
 	// refuse takes note of a message that no transaction carries.
 	refuse func(prefix string)
 
-	relations map[uint32]*Table // as this session described them
+	relations map[uint32]*Table // as this session described them, and announced
+	latent    map[uint32]*Table // as a streamed transaction described them: not announced yet
 	last      *Table            // the relation of the last change: rows of a table come in runs
 	typeNames map[uint32]string // as Type messages gave them
 
@@ -35,6 +37,10 @@ type decoder struct {
 	skip   bool // the open transaction was handed over before
 	change Change
 	next   uint64 // ordinal
+
+	streams map[uint32]*streamed // transactions in progress, by their number
+	block   *streamed            // the one whose block is open; nil: none
+	sub     uint32               // the subtransaction of the message in hand, in a block
 }
 
 // Errors of the protocol; message wraps them in a DecodeError.
@@ -46,6 +52,7 @@ var (
 	errNested   = errors.New("a transaction within a transaction")
 	errRelation = errors.New("a change of a relation that was not described")
 	errColumns  = errors.New("the row has not the columns of its relation")
+	errBlock    = errors.New("a first block of a transaction that is known, or a later one of one that is not")
 )
 
 // handlerError keeps an error of the handler apart from all others.
@@ -73,6 +80,8 @@ func (d *decoder) message(ctx context.Context, lsn position.LSN, b []byte) error
 	broken := &DecodeError{LSN: lsn, Message: bytes.Clone(b[:min(len(b), 40)]), Err: err}
 	if d.open {
 		broken.Commit = d.tx.Commit
+	} else if d.block != nil {
+		broken.XID = d.block.xid
 	}
 	return broken
 }
@@ -89,6 +98,9 @@ func (d *decoder) dispatch(ctx context.Context, b []byte) error {
 		return malformed(errShort)
 	}
 	r := reader{b: b[1:]}
+	if d.block != nil && prefixed(b[0]) {
+		d.sub = r.u32()
+	}
 	switch b[0] {
 	case 'I':
 		return d.insert(&r)
@@ -112,8 +124,25 @@ func (d *decoder) dispatch(ctx context.Context, b []byte) error {
 		r.u64()     // the commit's LSN on the origin
 		r.cstring() // the origin's name
 		return r.end()
+	case 'S':
+		return d.streamStart(&r)
+	case 'E':
+		return d.streamStop(&r)
+	case 'A':
+		return d.streamAbort(&r)
+	case 'c':
+		return d.streamCommit(ctx, &r)
 	}
 	return malformed(fmt.Errorf("a message of the unknown kind %q", b[0]))
+}
+
+// prefixed says whether messages of a kind begin with the number of their subtransaction, in a block.
+func prefixed(kind byte) bool {
+	switch kind {
+	case 'I', 'U', 'D', 'T', 'M', 'R', 'Y':
+		return true
+	}
+	return false
 }
 
 func (d *decoder) begin(r *reader) error {
@@ -121,7 +150,7 @@ func (d *decoder) begin(r *reader) error {
 	if err := r.end(); err != nil {
 		return err
 	}
-	if d.open {
+	if d.open || d.block != nil {
 		return malformed(errNested)
 	}
 	d.tx, d.next, d.open, d.skip = tx, 0, true, tx.Commit < d.done
@@ -233,7 +262,7 @@ func (d *decoder) emit(r *reader) error {
 		d.refuse(string(prefix))
 		return nil
 	}
-	if !d.open {
+	if !d.open && d.block == nil {
 		return malformed(errOutside)
 	}
 	d.change = Change{Op: Emit, Prefix: string(prefix), Content: content}
@@ -245,6 +274,10 @@ func (d *decoder) yield(r *reader) error {
 	if err := r.end(); err != nil {
 		return err
 	}
+	if d.block != nil {
+		d.change.Ordinal = d.block.add(d.sub, d.change.Op)
+		return handled(d.handler.Change(&d.change))
+	}
 	d.change.Ordinal = d.next
 	d.next++
 	if d.skip {
@@ -254,16 +287,29 @@ func (d *decoder) yield(r *reader) error {
 }
 
 // table is the relation that a change names.
-func (d *decoder) table(oid uint32) (*Table, error) {
-	if !d.open {
+func (d *decoder) table(oid uint32) (t *Table, err error) {
+	switch {
+	case !d.open && d.block == nil:
 		return nil, malformed(errOutside)
-	}
-	if d.last != nil && d.last.OID == oid {
+	case d.last != nil && d.last.OID == oid: // the ends of a block forget it
 		return d.last, nil
-	}
-	t := d.relations[oid]
-	if t == nil {
-		return nil, malformed(errRelation)
+	case d.block != nil:
+		known := d.block.relations[oid]
+		if known == nil {
+			return nil, malformed(errRelation)
+		}
+		known.first = min(known.first, d.block.next)
+		t = known.Table
+	default:
+		if t = d.relations[oid]; t != nil {
+			break
+		}
+		if t = d.latent[oid]; t == nil {
+			return nil, malformed(errRelation)
+		}
+		if t, err = d.announce(t); err != nil {
+			return nil, err
+		}
 	}
 	d.last = t
 	return t, nil
@@ -305,23 +351,41 @@ func (d *decoder) relation(ctx context.Context, r *reader) error {
 	if err := r.end(); err != nil {
 		return err
 	}
-	if err := d.fillTypes(ctx, t); err != nil {
+	if d.block != nil {
+		return d.describe(ctx, t)
+	}
+	if _, err := d.fillTypes(ctx, t, d.tx.XID); err != nil {
 		return err
 	}
-	known := d.announced[t.OID]
+	for _, s := range d.streams {
+		if old := s.relations[t.OID]; old != nil {
+			old.passed = true
+		}
+	}
 	d.last = nil
-	if known != nil && bytes.Equal(known.Shape(), t.Shape()) {
-		d.relations[t.OID] = known
-		return nil
-	}
-	if err := d.handler.Relation(t); err != nil {
-		return handled(err)
-	}
-	d.relations[t.OID], d.announced[t.OID] = t, t
-	return nil
+	_, err = d.announce(t)
+	return err
 }
 
-func (d *decoder) fillTypes(ctx context.Context, t *Table) error {
+// announce makes a table the session's, and tells the handler of it if it is new or differs from what it knows.
+func (d *decoder) announce(t *Table) (*Table, error) {
+	delete(d.latent, t.OID)
+	if known := d.announced[t.OID]; known != nil && same(known, t) {
+		d.relations[t.OID] = known
+		return known, nil
+	}
+	if err := d.handler.Relation(t); err != nil {
+		return nil, handled(err)
+	}
+	d.relations[t.OID], d.announced[t.OID] = t, t
+	return t, nil
+}
+
+func same(a, b *Table) bool { return a == b || bytes.Equal(a.Shape(), b.Shape()) }
+
+// fillTypes resolves the types of a table's columns, as the transaction sees them that has just committed; 0: as everybody does now.
+// Those that are not found are text under the name that a Type message gave.
+func (d *decoder) fillTypes(ctx context.Context, t *Table, xid uint32) (all bool, err error) {
 	var unknown []uint32
 	for _, c := range t.Columns {
 		if c.Type.OID >= firstUserOID {
@@ -330,11 +394,11 @@ func (d *decoder) fillTypes(ctx context.Context, t *Table) error {
 	}
 	var types map[uint32]value.Type
 	if len(unknown) > 0 {
-		var err error
-		if types, err = d.resolve(ctx, d.tx.XID, unknown); err != nil {
-			return err
+		if types, err = d.resolve(ctx, xid, unknown); err != nil {
+			return false, err
 		}
 	}
+	all = true
 	for i := range t.Columns {
 		typ := &t.Columns[i].Type
 		resolved, ok := types[typ.OID]
@@ -343,9 +407,10 @@ func (d *decoder) fillTypes(ctx context.Context, t *Table) error {
 			*typ = resolved
 		case typ.OID < firstUserOID:
 			*typ = builtin(typ.OID)
-		default: // dropped since: its values are text
+		default: // dropped since, or not to be seen yet
 			*typ = value.Type{OID: typ.OID, Base: typ.OID, Name: cmp.Or(d.typeNames[typ.OID], value.TypeName(typ.OID))}
+			all = false
 		}
 	}
-	return nil
+	return all, nil
 }

@@ -106,6 +106,11 @@ func (h *teller) say(format string, args ...any) error {
 func (h *teller) Begin(tx Tx) error       { return h.say("begin %d, commits at %s", tx.XID, tx.Commit) }
 func (h *teller) Commit(tx Tx) error      { return h.say("commit %d, ends at %s", tx.XID, tx.End) }
 func (h *teller) Idle(position.LSN) error { return nil }
+func (h *teller) Restart() error          { return h.say("restart") }
+func (h *teller) Stream(xid uint32) error { return h.say("stream %d", xid) }
+func (h *teller) Rollback(xid uint32, from uint64) error {
+	return h.say("rollback %d from %d", xid, from)
+}
 func (h *teller) Relation(t *Table) error { return h.say("relation %s", t.Shape()) }
 func (h *teller) Change(c *Change) error {
 	h.changes++
@@ -138,7 +143,8 @@ func shorten(row map[string]any) map[string]any {
 
 func newDecoder(h Handler) *decoder {
 	return &decoder{
-		handler: h, announced: make(map[uint32]*Table), relations: make(map[uint32]*Table), typeNames: make(map[uint32]string), refuse: func(string) {},
+		handler: h, announced: make(map[uint32]*Table), relations: make(map[uint32]*Table), latent: make(map[uint32]*Table),
+		typeNames: make(map[uint32]string), streams: make(map[uint32]*streamed), refuse: func(string) {},
 		resolve: func(context.Context, uint32, []uint32) (map[uint32]value.Type, error) { return nil, nil },
 	}
 }
@@ -237,7 +243,6 @@ func TestDecoderRefuses(t *testing.T) {
 	}{
 		"empty":                    {nil, nil, "cut short"},
 		"unknown kind":             {nil, []byte("Zzz"), `unknown kind 'Z'`},
-		"streamed":                 {nil, []byte("S\x00\x00\x00\x01\x01"), `unknown kind 'S'`},
 		"change outside":           {[][]byte{begin, relation, insert, commit}, insert, "outside of a transaction"},
 		"commit outside":           {nil, commit, "outside of a transaction"},
 		"message outside":          {nil, []byte("M\x01\x00\x00\x00\x00\x00\x00\x00\x00p\x00\x00\x00\x00\x00"), "outside of a transaction"},
@@ -351,6 +356,17 @@ func (h *checker) Commit(tx Tx) error {
 	return nil
 }
 func (h *checker) Idle(position.LSN) error { return nil }
+func (h *checker) Restart() error          { return nil }
+func (h *checker) Stream(xid uint32) error {
+	h.told = append(h.told, fmt.Sprint("stream ", xid))
+	return nil
+}
+
+func (h *checker) Rollback(xid uint32, from uint64) error {
+	h.told = append(h.told, fmt.Sprint("rollback ", xid))
+	return nil
+}
+
 func (h *checker) Relation(t *Table) error {
 	h.told = append(h.told, fmt.Sprint("relation ", t.OID, t.Schema, t.Name, t.Identity))
 	for _, c := range t.Columns {

@@ -30,15 +30,20 @@ func (e *SetupError) Unwrap() error { return e.Err }
 // DecodeError says that a message of the stream could not be read. The stream stays before it: it is never skipped.
 type DecodeError struct {
 	LSN     position.LSN // of the message
-	Commit  position.LSN // of its transaction; zero outside of one
+	Commit  position.LSN // of its transaction; zero outside of one, and while it is in progress
+	XID     uint32       // of its transaction, while that is in progress
 	Message []byte       // its beginning
 	Err     error
 }
 
 func (e *DecodeError) Error() string {
-	return fmt.Sprintf("reading the stream at %s, in the transaction that commits at %s: %v (the message begins with %q)\n"+
+	within := fmt.Sprintf("the transaction that commits at %s", e.Commit)
+	if e.XID != 0 {
+		within = fmt.Sprintf("transaction %d, which is in progress", e.XID)
+	}
+	return fmt.Sprintf("reading the stream at %s, in %s: %v (the message begins with %q)\n"+
 		"  → nothing is lost while the slot waits; please report this, with the version of Postgres",
-		e.LSN, e.Commit, e.Err, e.Message)
+		e.LSN, within, e.Err, e.Message)
 }
 
 func (e *DecodeError) Unwrap() error { return e.Err }

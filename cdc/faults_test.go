@@ -579,8 +579,11 @@ func (h *refuser) at(call string) error {
 	return nil
 }
 
-func (h *refuser) Begin(Tx) error          { return h.at("Begin") }
-func (h *refuser) Change(*Change) error    { return h.at("Change") }
-func (h *refuser) Commit(Tx) error         { return h.at("Commit") }
-func (h *refuser) Relation(*Table) error   { return h.at("Relation") }
-func (h *refuser) Idle(position.LSN) error { return h.at("Idle") }
+func (h *refuser) Restart() error                { return h.at("Restart") }
+func (h *refuser) Begin(Tx) error                { return h.at("Begin") }
+func (h *refuser) Stream(uint32) error           { return h.at("Stream") }
+func (h *refuser) Rollback(uint32, uint64) error { return h.at("Rollback") }
+func (h *refuser) Change(*Change) error          { return h.at("Change") }
+func (h *refuser) Commit(Tx) error               { return h.at("Commit") }
+func (h *refuser) Relation(*Table) error         { return h.at("Relation") }
+func (h *refuser) Idle(position.LSN) error       { return h.at("Idle") }

@@ -51,7 +51,12 @@ type recorder struct {
 
 	mu        sync.Mutex
 	wake      chan struct{}
-	open      *transaction
+	open      *transaction            // that Begin opened
+	streams   map[uint32]*transaction // in progress
+	current   *transaction            // that changes belong to
+	blocks    int                     // calls of Stream
+	cuts      int                     // calls of Rollback
+	restarts  int
 	done      []transaction
 	discarded int // transactions that began and were not seen to their end
 	relations []*Table
@@ -68,6 +73,18 @@ func (r *recorder) told() {
 	}
 }
 
+func (r *recorder) Restart() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open != nil {
+		r.discarded++
+	}
+	r.discarded += len(r.streams)
+	r.restarts++
+	r.open, r.current, r.streams = nil, nil, make(map[uint32]*transaction)
+	return nil
+}
+
 func (r *recorder) Begin(tx Tx) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -75,9 +92,43 @@ func (r *recorder) Begin(tx Tx) error {
 		r.t.Errorf("the transaction at %s begins after %s", tx.Commit, r.last)
 	}
 	if r.open != nil {
-		r.discarded++
+		r.t.Errorf("%d begins within %d", tx.XID, r.open.XID)
 	}
 	r.open = &transaction{Tx: tx}
+	r.current = r.open
+	return nil
+}
+
+func (r *recorder) Stream(xid uint32) error {
+	r.mu.Lock()
+	if r.open != nil {
+		r.t.Errorf("%d is streamed within %d", xid, r.open.XID)
+	}
+	if r.streams[xid] == nil {
+		r.streams[xid] = &transaction{Tx: Tx{XID: xid}}
+	}
+	r.current = r.streams[xid]
+	r.blocks++
+	r.mu.Unlock()
+	r.told()
+	return nil
+}
+
+func (r *recorder) Rollback(xid uint32, from uint64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cuts++
+	r.current = nil
+	if from == 0 {
+		delete(r.streams, xid)
+		return nil
+	}
+	t := r.streams[xid]
+	if t == nil || uint64(len(t.Changes)) <= from {
+		r.t.Errorf("rollback of %d from %d: %+v", xid, from, t)
+		return nil
+	}
+	t.Changes = t.Changes[:from]
 	return nil
 }
 
@@ -87,13 +138,13 @@ func (r *recorder) Change(c *Change) error {
 		r.t.Errorf("a change that cannot be read: %v", err)
 	}
 	r.mu.Lock()
-	if r.open == nil {
+	if t := r.current; t == nil {
 		r.t.Error("a change outside of a transaction")
 	} else {
-		if s.Ordinal != uint64(len(r.open.Changes)) {
-			r.t.Errorf("ordinal %d of change %d", s.Ordinal, len(r.open.Changes))
+		if s.Ordinal != uint64(len(t.Changes)) {
+			r.t.Errorf("ordinal %d of change %d", s.Ordinal, len(t.Changes))
 		}
-		r.open.Changes = append(r.open.Changes, s)
+		t.Changes = append(t.Changes, s)
 	}
 	r.mu.Unlock()
 	r.told()
@@ -105,15 +156,23 @@ func (r *recorder) Change(c *Change) error {
 
 func (r *recorder) Commit(tx Tx) error {
 	r.mu.Lock()
-	if r.open == nil || r.open.Commit != tx.Commit || tx.End <= tx.Commit {
-		r.t.Errorf("commit %+v of %+v", tx, r.open)
+	t := r.open
+	if t == nil {
+		if t = r.streams[tx.XID]; t == nil {
+			t = new(transaction)
+		}
+		delete(r.streams, tx.XID)
+		t.Commit = tx.Commit
+	}
+	if t.Commit != tx.Commit || tx.End <= tx.Commit || tx.Commit < r.last || tx.Time.IsZero() {
+		r.t.Errorf("commit %+v of %+v after %s", tx, t.Tx, r.last)
 	} else {
-		r.open.Tx = tx
-		if len(r.open.Changes) > 0 { // Postgres 14 sends transactions in which nothing is published
-			r.done = append(r.done, *r.open)
+		t.Tx = tx
+		if len(t.Changes) > 0 { // Postgres 14 sends transactions in which nothing is published
+			r.done = append(r.done, *t)
 		}
 	}
-	r.open, r.last = nil, tx.End
+	r.open, r.current, r.last = nil, nil, tx.End
 	r.mu.Unlock()
 	r.told()
 	if r.confirm != nil {
@@ -131,10 +190,10 @@ func (r *recorder) Relation(t *Table) error {
 
 func (r *recorder) Idle(lsn position.LSN) error {
 	r.mu.Lock()
-	if r.open != nil { // the connection broke in it; if it did not, its next change is an error
-		r.discarded++
-		r.open = nil
+	if r.open != nil {
+		r.t.Errorf("idle at %s within %d", lsn, r.open.XID)
 	}
+	r.current = nil // if a block is open, its next change is an error
 	if lsn <= r.last {
 		r.t.Errorf("idle at %s after %s", lsn, r.last)
 	}
@@ -290,6 +349,7 @@ func run(t testing.TB, o Options, h Handler) (s *Stream, stop func() error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
+	o.InProgress = true
 	s = NewStream(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	if r, ok := h.(*recorder); ok && r.confirm == nil {

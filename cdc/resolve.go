@@ -15,7 +15,8 @@ import (
 const resolvePatience = 2 * time.Second
 
 // resolve finds the types that are not Postgres' own. Without them the values that come next cannot be read, so that the stream
-// waits for the catalog: the connection is kept alive meanwhile, and the status says why nothing moves.
+// waits for the catalog: the connection is kept alive meanwhile, and the status says why nothing moves. What a transaction in
+// progress has made (xid 0) is not waited for: nobody sees it before the commit.
 func (s *Stream) resolve(ctx context.Context, xid uint32, oids []uint32) (map[uint32]value.Type, error) {
 	var unknown []uint32
 	for _, oid := range oids {
@@ -70,6 +71,9 @@ func (s *Stream) askTypes(ctx context.Context, xid uint32, oids []uint32) (map[u
 // resolveTypes finds types that a transaction used, which may have made them itself: a commit can be streamed a moment
 // before others see it, and a type that is not seen yet must not pass for one that was dropped.
 func resolveTypes(ctx context.Context, conn *pgx.Conn, xid uint32, oids []uint32) (map[uint32]pgType, error) {
+	if xid == 0 {
+		return loadTypes(ctx, conn, oids)
+	}
 	retry := time.NewTicker(10 * time.Millisecond)
 	defer retry.Stop()
 	for {

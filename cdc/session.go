@@ -49,7 +49,10 @@ func (s *Stream) session(ctx context.Context, h Handler) error {
 	x := &session{Stream: s, conn: conn, link: link, handler: h, silence: 2 * timeout, asked: make(chan struct{}, 1)}
 	x.decoder = decoder{
 		handler: h, done: s.resume(), announced: s.announced, resolve: s.resolve, refuse: x.refuse,
-		relations: make(map[uint32]*Table), typeNames: make(map[uint32]string),
+		relations: make(map[uint32]*Table), latent: make(map[uint32]*Table), typeNames: make(map[uint32]string), streams: make(map[uint32]*streamed),
+	}
+	if err := h.Restart(); err != nil {
+		return handled(err)
 	}
 	s.connected()
 	s.log.Info("streaming", "slot", s.slot, "from", s.resume())
@@ -81,13 +84,21 @@ func (s *Stream) start(ctx context.Context, conn *pgx.Conn) (timeout time.Durati
 	}
 	err = pglogrepl.StartReplication(ctx, conn.PgConn(), quoted(s.slot), pglogrepl.LSN(resume), pglogrepl.StartReplicationOptions{
 		PluginArgs: []string{
-			"proto_version '2'", "messages 'true'", fmt.Sprintf("publication_names '%s_ins,%[1]s_upd,%[1]s_del'", s.slot),
+			"proto_version '2'", "messages 'true'", s.streaming(), fmt.Sprintf("publication_names '%s_ins,%[1]s_upd,%[1]s_del'", s.slot),
 		},
 	})
 	if sqlState(err) == codeInUse {
 		return 0, &busyError{slot: s.slot, pid: db.Slot.ActivePID, patience: 2 * timeout, err: err}
 	}
 	return timeout, permanent(err, s.slot)
+}
+
+// streaming asks for large transactions while they are in progress, unless there is one that has to be read whole.
+func (s *Stream) streaming() string {
+	if !s.inProgress || s.whole != 0 {
+		return "streaming 'off'"
+	}
+	return "streaming 'on'"
 }
 
 // sameServer says whether this is the cluster that was streamed from before, and not an older state of it.
@@ -216,19 +227,28 @@ func (x *session) data(ctx context.Context, data pglogrepl.XLogData) error {
 	if err := x.decoder.message(ctx, position.LSN(data.WALStart), data.WALData); err != nil {
 		return err
 	}
-	if x.decoder.done > x.done {
-		x.done = x.decoder.done
-		advance(&x.received, x.done)
+	if x.decoder.done <= x.done {
+		return nil
+	}
+	x.done = x.decoder.done
+	advance(&x.received, x.done)
+	if x.whole != 0 && x.whole == x.decoder.tx.XID {
+		x.whole = 0
+		return errWhole
 	}
 	return nil
 }
 
-// keepalive tells the handler how far the server has come, unless a transaction is open: what the server has sent then
-// ends in the middle of it.
+// errWhole ends a session without streaming of what is in progress, once it has served its purpose.
+var errWhole = errors.New("the transaction that had to be read whole is over: large ones are streamed again")
+
+// keepalive tells the handler how far the server has come, unless a transaction or a block of one is open: what the server has sent
+// then ends in the middle of it. Transactions in progress are no obstacle: they commit behind that position, and the slot keeps what
+// they need.
 func (x *session) keepalive(k pglogrepl.PrimaryKeepaliveMessage) error {
 	end := position.LSN(k.ServerWALEnd)
 	advance(&x.serverEnd, end)
-	if !x.decoder.open && uint64(end) > x.received.Load() {
+	if !x.decoder.open && x.decoder.block == nil && uint64(end) > x.received.Load() {
 		if err := x.handler.Idle(end); err != nil {
 			return handled(err)
 		}

@@ -23,14 +23,17 @@ type Options struct {
 	// Start is the checkpoint: the end of the last commit, or the idle position, that is durable with the caller. Zero
 	// starts where the slot stands.
 	Start position.LSN
-	Log   *slog.Logger // nil: none
+	// InProgress has large transactions sent while they are in progress, and not only when they have committed.
+	InProgress bool
+	Log        *slog.Logger // nil: none
 }
 
 // Stream hands the committed changes of a database over, in commit order. Confirm and Status are for any goroutine;
 // Run is for one.
 type Stream struct {
-	url, slot string
-	log       *slog.Logger
+	url, slot  string
+	inProgress bool
+	log        *slog.Logger
 
 	confirmed atomic.Uint64 // what the caller called durable
 	news      chan struct{} // holds one token when confirmed has advanced
@@ -48,12 +51,13 @@ type Stream struct {
 	systemID  string       // of the cluster, once one was seen
 	announced map[uint32]*Table
 	types     map[uint32]value.Type
+	whole     uint32 // the transaction that the next session must not be sent in parts; 0: none
 }
 
 // NewStream is a stream that is not running yet.
 func NewStream(o Options) *Stream {
 	s := &Stream{
-		url: o.URL, slot: o.Slot, log: o.Log, done: o.Start,
+		url: o.URL, slot: o.Slot, inProgress: o.InProgress, log: o.Log, done: o.Start,
 		news: make(chan struct{}, 1), announced: make(map[uint32]*Table), types: make(map[uint32]value.Type),
 	}
 	if s.log == nil {
@@ -146,6 +150,9 @@ func (s *Stream) Run(ctx context.Context, h Handler) error {
 		s.disconnected(err)
 		if end := final(ctx, err); end != nil {
 			return end
+		}
+		if e, ok := errors.AsType[*wholeError](err); ok {
+			s.whole = e.xid
 		}
 		if s.done != before || time.Since(began) > lastBackOff { // it did stream
 			wait, busySince, logged = firstBackOff, time.Time{}, ""

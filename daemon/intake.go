@@ -3,6 +3,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -77,13 +78,27 @@ type bound struct {
 // miss is why a rule's verdict on changes is undetermined.
 type miss struct{ rule, column string }
 
-// Begin opens a transaction. One that was open is forgotten: the stream broke off in it and will bring it again.
-func (in *intake) Begin(tx cdc.Tx) error {
+// Restart forgets the transaction that was open: the stream broke off in it and will bring it again.
+func (in *intake) Restart() error {
 	in.takeBack(nil)
+	in.open = transaction{}
+	return nil
+}
+
+// Begin opens a transaction.
+func (in *intake) Begin(tx cdc.Tx) error {
 	in.swap(tx.Commit)
 	in.open = transaction{tx: tx}
 	return nil
 }
+
+var errInProgress = errors.New("a transaction in progress came, and was not asked for")
+
+// Stream is not called.
+func (in *intake) Stream(uint32) error { return errInProgress }
+
+// Rollback is not called.
+func (in *intake) Rollback(uint32, uint64) error { return errInProgress }
 
 // Change tries the rules on one change.
 func (in *intake) Change(c *cdc.Change) error {
