@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -20,7 +22,7 @@ import (
 )
 
 // checker tries what a set's rules will do when they fire: each query is prepared on the live database, and each template is
-// rendered with rows of the types that the queries give.
+// rendered with rows of the types that the queries give. What is the same for several rules is tried once. It is for one set.
 type checker struct {
 	catalog *cdc.Catalog
 	lookup  *dispatch.Lookup // nil: no database is at hand, and queries are not tried
@@ -28,34 +30,65 @@ type checker struct {
 	mails   *templates.Set   // nil: templates are not tried
 	dir     string           // their folder
 	tried   tried
-	samples map[*rules.Rule]samples // of rules whose templates fit
+	samples map[*rules.Rule]samples // of rules whose templates fit; nil: nobody asks for them
+
+	described memo[description] // by query and the types of its parameters
+	trials    memo[trial]       // by template and what it sees
+	worded    memo[bool]        // by template: whether it reads the rule's own words
+	reading   sync.Mutex        // rows and samples
 }
 
 // tried counts what a checker did.
-type tried struct{ prepared, unprepared, rendered, withRow int }
+type tried struct{ prepared, unprepared, rendered, withRow atomic.Int64 }
 
-// check returns what the database does not bear, or the templates. The error is the world's.
+// check returns what the database does not bear, or the templates, in the rules' order. The error is the world's. As many rules are
+// tried at the same time as there may be look-ups.
 func (c *checker) check(ctx context.Context, set *rules.Set) (rules.Errors, error) {
-	var found rules.Errors
-	c.samples = make(map[*rules.Rule]samples)
-	for _, r := range set.Rules {
-		s, mistakes, err := c.sample(ctx, r)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	workers := 1
+	if c.lookup != nil {
+		workers = c.lookup.Conns()
+	}
+	found := make([]rules.Errors, len(set.Rules))
+	var next atomic.Int64
+	var group sync.WaitGroup
+	for range min(workers, len(found)) {
+		group.Go(func() {
+			for i := next.Add(1) - 1; int(i) < len(found) && ctx.Err() == nil; i = next.Add(1) - 1 {
+				var err error
+				if found[i], err = c.one(ctx, set.Rules[i]); err != nil {
+					cancel(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return slices.Concat(found...), nil
+}
+
+// one tries one rule.
+func (c *checker) one(ctx context.Context, r *rules.Rule) (rules.Errors, error) {
+	v, mistakes, err := c.view(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if c.mails != nil {
+		misfits, err := c.template(ctx, v, len(mistakes) > 0)
 		if err != nil {
 			return nil, err
 		}
-		if c.mails != nil {
-			misfits, err := c.template(ctx, r, s, len(mistakes) > 0)
-			if err != nil {
-				return nil, err
-			}
-			mistakes = append(mistakes, misfits...)
-		}
-		if len(mistakes) == 0 {
-			c.samples[r] = s
-		}
-		found = append(found, mistakes...)
+		mistakes = append(mistakes, misfits...)
 	}
-	return found, nil
+	if len(mistakes) == 0 && c.samples != nil {
+		c.reading.Lock()
+		defer c.reading.Unlock()
+		c.samples[r] = c.sample(v)
+	}
+	return mistakes, nil
 }
 
 // recipientColumns are what `.to` always has.
@@ -140,11 +173,28 @@ func recipient(r *rules.Rule, q *rules.SQL, to []value.Column) (broken rules.Err
 // nil where they are not known.
 func (c *checker) describe(ctx context.Context, r *rules.Rule, q *rules.SQL, row, to []value.Column) ([]value.Column, *rules.Error, error) {
 	if c.lookup == nil {
-		c.tried.unprepared++
+		c.tried.unprepared.Add(1)
 		return nil, nil, nil
 	}
-	c.tried.prepared++
+	c.tried.prepared.Add(1)
 	oids := parameterTypes(q, row, to)
+	d, err := c.described.of(fmt.Sprint(oids, q.Text), func() (description, error) { return c.ask(ctx, q, oids) })
+	switch {
+	case err != nil:
+		return nil, nil, fmt.Errorf("checking the queries of rule %q: %w", r.Name, err)
+	case d.refused != nil:
+		return nil, c.refusal(r, q, d.refused), nil
+	}
+	return d.columns, nil, nil
+}
+
+// description is what Postgres says of a query: its columns, or why it refuses it.
+type description struct {
+	columns []value.Column
+	refused *pgconn.PgError
+}
+
+func (c *checker) ask(ctx context.Context, q *rules.SQL, oids []uint32) (description, error) {
 	columns, err := c.lookup.Describe(ctx, q, oids)
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "42P18" { // a message's key, of which only the value tells the type
 		for i := range oids {
@@ -154,14 +204,10 @@ func (c *checker) describe(ctx context.Context, r *rules.Rule, q *rules.SQL, row
 		}
 		columns, err = c.lookup.Describe(ctx, q, oids)
 	}
-	pg, ok := errors.AsType[*pgconn.PgError](err)
-	switch {
-	case err == nil:
-		return columns, nil, nil
-	case ok && lasting(pg):
-		return nil, c.refusal(r, q, pg), nil
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && lasting(pg) {
+		return description{refused: pg}, nil
 	}
-	return nil, nil, fmt.Errorf("checking the queries of rule %q: %w", r.Name, err)
+	return description{columns: columns}, err
 }
 
 // lasting says whether Postgres refuses the query itself. What an operator, a lock or want of something may have caused is of the

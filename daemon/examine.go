@@ -51,7 +51,7 @@ func (r *CheckReport) Errors() int {
 // Check looks at rules and templates as a reload would, and for what is allowed and mostly not meant. It needs a database or the
 // schema of one, and changes nothing. The error is the world's: what is wrong with the files is in the report.
 func Check(ctx context.Context, config Config, o CheckOptions) (*CheckReport, error) {
-	e := &examination{config: config, options: o, report: new(CheckReport), checker: checker{dir: config.Templates}}
+	e := &examination{config: config, options: o, report: new(CheckReport), checker: checker{dir: config.Templates, samples: make(map[*rules.Rule]samples)}}
 	if len(o.Paths) == 0 {
 		o.Paths = []string{config.Rules}
 	}
@@ -209,12 +209,13 @@ func (e *examination) askable(source *rules.Source) []*rules.Rule {
 }
 
 func (e *examination) count() {
-	t := e.checker.tried
-	e.report.Prepared, e.report.Unprepared, e.report.Rendered, e.report.WithRow = t.prepared, t.unprepared, t.rendered, t.withRow
-	switch {
-	case t.unprepared == 1:
+	t := &e.checker.tried
+	e.report.Prepared, e.report.Unprepared = int(t.prepared.Load()), int(t.unprepared.Load())
+	e.report.Rendered, e.report.WithRow = int(t.rendered.Load()), int(t.withRow.Load())
+	switch n := e.report.Unprepared; {
+	case n == 1:
 		e.untried("1 query was not tried: no database")
-	case t.unprepared > 0:
-		e.untried("%d queries were not tried: no database", t.unprepared)
+	case n > 0:
+		e.untried("%d queries were not tried: no database", n)
 	}
 }

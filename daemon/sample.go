@@ -29,10 +29,71 @@ func (s samples) add(name string, columns []value.Column) {
 
 func (s samples) set(name string, v any) { s.filled[name], s.nulls[name] = v, v }
 
-// sample describes all that a rule's template sees.
-func (c *checker) sample(ctx context.Context, r *rules.Rule) (samples, rules.Errors, error) {
-	s := samples{make(templates.Data), make(templates.Data)}
-	table := c.catalog.Tables[r.On.Table]
+// view is what a rule's template sees, but for the values.
+type view struct {
+	rule  *rules.Rule
+	table *cdc.Table     // nil: a message
+	to    []value.Column // of the recipient
+	known bool           // whether that is all of them
+	loads []loaded       // beside rule.Load
+}
+
+// loaded is what a `load` gives; nil: that is not known.
+type loaded []value.Column
+
+// view asks the database what the rule's queries give, and says what it has against them.
+func (c *checker) view(ctx context.Context, r *rules.Rule) (view, rules.Errors, error) {
+	v := view{rule: r, table: c.catalog.Tables[r.On.Table]}
+	var row []value.Column
+	if v.table != nil {
+		row = valueColumns(v.table.Columns)
+	}
+	var broken rules.Errors
+	var err error
+	if v.to, v.known, broken, err = c.recipients(ctx, r, row); err != nil {
+		return v, nil, err
+	}
+	for _, l := range r.Load {
+		if v.known {
+			broken = append(broken, recipient(r, l.SQL, v.to)...)
+		}
+	}
+	for _, l := range r.Load {
+		columns, mistake, err := c.describe(ctx, r, l.SQL, row, v.to)
+		if err != nil {
+			return v, nil, err
+		}
+		if mistake != nil {
+			broken = append(broken, mistake)
+		}
+		v.loads = append(v.loads, columns)
+	}
+	return v, broken, nil
+}
+
+// key is the same for views of which a template sees the same. The rule's own words count where it reads them.
+func (v view) key(words bool) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%q %q %v %v", v.rule.Template, v.rule.On.Table.String(), v.rule.On.Ops, v.known)
+	if words {
+		fmt.Fprintf(&b, " %q %q", v.rule.Name, v.rule.About)
+	}
+	seen := func(columns []value.Column) {
+		for _, c := range columns {
+			fmt.Fprintf(&b, " %q %d", c.Name, c.Type.Base)
+		}
+	}
+	seen(v.to)
+	for i, l := range v.rule.Load {
+		fmt.Fprintf(&b, "\n%q %v %v", l.Name, l.All, v.loads[i] != nil)
+		seen(v.loads[i])
+	}
+	return b.String()
+}
+
+// sample fills a view.
+func (c *checker) sample(v view) samples {
+	s, r := samples{make(templates.Data), make(templates.Data)}, v.rule
 	s.set("rule", r.Name)
 	s.set("about", r.About)
 	s.set("op", r.On.Ops[0].String())
@@ -40,32 +101,31 @@ func (c *checker) sample(ctx context.Context, r *rules.Rule) (samples, rules.Err
 	s.set("commit_time", time.Now())
 	s.set("row", nil)
 	s.set("message", nil)
-	var columns []value.Column
-	if table == nil {
+	if v.table == nil {
 		s.set("message", templates.Unknown{})
 		s.add("new", nil)
 		s.add("old", nil)
 	} else {
-		columns = valueColumns(table.Columns)
-		s.add("new", columns)
-		s.add("old", valueColumns(carried(table, r.On.Ops)))
+		s.add("new", valueColumns(v.table.Columns))
+		s.add("old", valueColumns(carried(v.table, r.On.Ops)))
 	}
-	to, known, broken, err := c.recipients(ctx, r, columns)
-	if err != nil {
-		return s, nil, err
-	}
-	s.add("to", to)
+	s.add("to", v.to)
 	s.filled["to"].(map[string]any)["locale"] = nil // the locale that is checked is the template's
-	if !known {
+	if !v.known {
 		s.set("to", templates.Unknown{})
 	}
-	for _, l := range r.Load {
-		if known {
-			broken = append(broken, recipient(r, l.SQL, to)...)
+	for i, l := range r.Load {
+		switch columns := v.loads[i]; {
+		case columns == nil:
+			s.set(l.Name, templates.Unknown{})
+		case l.All:
+			s.filled[l.Name] = []map[string]any{templates.Sample(columns, false)}
+			s.nulls[l.Name] = []map[string]any{templates.Sample(columns, true)}
+		default:
+			s.add(l.Name, columns)
 		}
 	}
-	loads, err := c.loads(ctx, r, s, columns, to)
-	return s, append(broken, loads...), err
+	return s
 }
 
 func valueColumns(of []cdc.Column) []value.Column {
@@ -85,61 +145,65 @@ func carried(t *cdc.Table, ops []cdc.Op) []cdc.Column {
 	return slices.DeleteFunc(slices.Clone(t.Columns), func(c cdc.Column) bool { return !c.Key })
 }
 
-// loads adds what each `load` gives.
-func (c *checker) loads(ctx context.Context, r *rules.Rule, s samples, row, to []value.Column) (broken rules.Errors, err error) {
-	for _, l := range r.Load {
-		columns, mistake, err := c.describe(ctx, r, l.SQL, row, to)
-		if err != nil {
-			return nil, err
-		}
-		if mistake != nil {
-			broken = append(broken, mistake)
-		}
-		switch {
-		case columns == nil:
-			s.set(l.Name, templates.Unknown{})
-		case l.All:
-			s.filled[l.Name] = []map[string]any{templates.Sample(columns, false)}
-			s.nulls[l.Name] = []map[string]any{templates.Sample(columns, true)}
-		default:
-			s.add(l.Name, columns)
-		}
-	}
-	return broken, nil
-}
-
 // template tries a rule's template, in all of its languages; unknown says that what some of its queries give is not known.
-func (c *checker) template(ctx context.Context, r *rules.Rule, s samples, unknown bool) (rules.Errors, error) {
+func (c *checker) template(ctx context.Context, v view, unknown bool) (rules.Errors, error) {
+	r := v.rule
 	if !c.mails.Has(r.Template) {
 		hint := cmp.Or(rules.Nearest(r.Template, c.mails.Names()), "make "+filepath.Join(c.dir, r.Template+".html"))
 		return rules.Errors{r.Mistake("PM501", r.Key("template"), fmt.Sprintf("there is no template %q", r.Template), hint)}, nil
 	}
-	c.tried.rendered++
-	var found rules.Errors
-	for _, m := range templates.Mistakes(c.mails.Check(r.Template, s.filled, s.nulls)) {
-		found = append(found, c.misfit(r, "PM503", m))
-	}
-	if len(found) > 0 || unknown || c.rows == nil {
-		return found, nil
-	}
-	row, err := realRow(ctx, c.rows, c.catalog.Tables[r.On.Table])
-	if err != nil || row == nil {
+	words, err := c.worded.of(r.Template, func() (bool, error) { return c.mails.Reads(r.Template, "rule", "about"), nil })
+	if err != nil {
 		return nil, err
 	}
-	c.tried.withRow++
+	t, err := c.trials.of(fmt.Sprint(unknown, v.key(words)), func() (trial, error) { return c.try(ctx, v, unknown) })
+	if err != nil {
+		return nil, err
+	}
+	c.tried.rendered.Add(1)
+	if t.withRow {
+		c.tried.withRow.Add(1)
+	}
+	var found rules.Errors
+	for _, m := range t.misfits {
+		found = append(found, c.misfit(r, t.id, m))
+	}
+	return found, nil
+}
+
+// trial is how a template did.
+type trial struct {
+	id      rules.ID // of the misfits
+	misfits []templates.Mistake
+	withRow bool // it was tried with a real row, too
+}
+
+// try tries a template with samples and, where these fit, with a real row.
+func (c *checker) try(ctx context.Context, v view, unknown bool) (trial, error) {
+	s, name := c.sample(v), v.rule.Template
+	if misfits := templates.Mistakes(c.mails.Check(name, s.filled, s.nulls)); len(misfits) > 0 || unknown || c.rows == nil {
+		return trial{id: "PM503", misfits: misfits}, nil
+	}
+	c.reading.Lock()
+	row, err := realRow(ctx, c.rows, v.table)
+	c.reading.Unlock()
+	if err != nil || row == nil {
+		return trial{}, err
+	}
 	data := maps.Clone(s.filled)
 	data["new"] = row
 	old := maps.Clone(row)
 	maps.DeleteFunc(old, func(name string, _ any) bool { _, ok := s.filled["old"].(map[string]any)[name]; return !ok })
 	data["old"] = old
-	for _, locale := range c.mails.Locales(r.Template) {
-		_, err := c.mails.Render(r.Template, templates.Context{Locale: locale}, data)
+	t := trial{id: "PM504", withRow: true}
+	for _, locale := range c.mails.Locales(name) {
+		_, err := c.mails.Render(name, templates.Context{Locale: locale}, data)
 		for _, m := range templates.Mistakes(err) {
-			m.Message += fmt.Sprintf(" (of the newest row of %s)", r.On.Table)
-			found = append(found, c.misfit(r, "PM504", m))
+			m.Message += fmt.Sprintf(" (of the newest row of %s)", v.rule.On.Table)
+			t.misfits = append(t.misfits, m)
 		}
 	}
-	return found, nil
+	return t, nil
 }
 
 // misfit is a mistake of a template as one of the rule that takes it.

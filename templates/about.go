@@ -1,6 +1,7 @@
 package templates
 
 import (
+	"slices"
 	"strings"
 
 	"golang.org/x/net/html"
@@ -19,11 +20,11 @@ func (v *variant) reason(data map[string]any) error {
 	return err
 }
 
-// reads says whether a block, or one that it calls, reads a name of the data in any of its branches.
-func (v *variant) reads(block, name string) bool {
+// reads says whether a block, or one that it calls, reads one of some names of the data in any of its branches.
+func (v *variant) reads(block string, names ...string) bool {
 	root, found := &anything{}, false
 	w := &walker{variant: v, read: func(shape any, part string) {
-		found = found || shape == any(root) && part == name
+		found = found || shape == any(root) && slices.Contains(names, part)
 	}}
 	w.block(block, root)
 	return found

@@ -138,6 +138,9 @@ type walker struct {
 	read    func(shape any, name string) // is told of each part that is read; may be nil
 }
 
+// anyPart is the name of a part of which only the data can tell the name.
+const anyPart = ""
+
 type variable struct {
 	name  string
 	shape any
@@ -276,9 +279,11 @@ func (w *walker) command(c *parse.CommandNode, dot any) any {
 		case id.Ident == "dict":
 			return dictShape(c.Args[1:], shapes[1:])
 		case id.Ident == "get" && w.read != nil && len(c.Args) > 2:
-			if name, ok := c.Args[2].(*parse.StringNode); ok {
-				w.read(shapes[1], name.Text)
+			name := anyPart
+			if literal, ok := c.Args[2].(*parse.StringNode); ok {
+				name = literal.Text
 			}
+			w.read(shapes[1], name)
 		}
 		return undecided{}
 	}

@@ -151,6 +151,28 @@ func TestUses(t *testing.T) {
 	}
 }
 
+func TestReads(t *testing.T) {
+	t.Parallel()
+	s := load(t, map[string]string{
+		"none.html":    whole("{{.new.about}}{{get .new \"rule\"}}"),
+		"one.html":     whole("{{if .new}}{{else}}{{.about}}{{end}}"),
+		"root.html":    whole("{{with .new}}{{$.rule}}{{end}}"),
+		"handed.html":  whole("{{template \"part\" (dict \"all\" .)}}"),
+		"_part.html":   "{{define \"part\"}}{{$x := .all}}{{$x.about}}{{end}}",
+		"get.html":     whole("{{get . \"rule\"}}"),
+		"any.html":     whole("{{get . .new.title}}"),
+		"else.html":    whole(""),
+		"else.ko.html": whole("{{.rule}}"),
+	})
+	for name, want := range map[string]bool{
+		"none": false, "one": true, "root": true, "handed": true, "get": true, "any": true, "else": true, "missing": false,
+	} {
+		if got := s.Reads(name, "rule", "about"); got != want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 func TestMistakesApart(t *testing.T) {
 	t.Parallel()
 	_, err := Load(folderOf(map[string]string{

@@ -1,6 +1,9 @@
 package templates
 
-import "reflect"
+import (
+	"reflect"
+	"slices"
+)
 
 // Use is a value that a template reads: Of is the name of what it is a part of, such as new, or empty for a name of the data
 // itself. Block is the part of the mail that shows it: subject, body, text, preheader or ics.
@@ -27,7 +30,7 @@ func (s *Set) Uses(name string, d Data) map[Use]bool {
 		}
 		for _, block := range known {
 			w := &walker{variant: v, read: func(shape any, name string) {
-				if of, ok := named[address(shape)]; ok {
+				if of, ok := named[address(shape)]; ok && name != anyPart {
 					uses[Use{block, of, name}] = true
 				}
 			}}
@@ -35,6 +38,21 @@ func (s *Set) Uses(name string, d Data) map[Use]bool {
 		}
 	}
 	return uses
+}
+
+// Reads says whether a template may read one of some names of the data itself, in any language and any branch.
+func (s *Set) Reads(name string, of ...string) bool {
+	m := s.mails[name]
+	if m == nil {
+		return false
+	}
+	of = append(of, anyPart)
+	for _, v := range m.variants {
+		if slices.ContainsFunc(known, func(block string) bool { return v.reads(block, of...) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // address tells shapes apart that look the same; 0: it is no row, list or object.
