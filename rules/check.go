@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -80,19 +81,36 @@ func checkExpr(source string, e env) (tree, []problem) {
 	config := e.config()
 	root, problems := parseExpr(source, config)
 	if len(problems) > 0 {
-		return tree{}, problems
+		return tree{}, first(problems)
 	}
 	c := &check{env: e, source: []rune(source)}
 	var t tree
 	t.root, t.typ = c.expr(root)
 	t.uses = c.uses
 	if len(c.problems) > 0 {
-		return tree{}, c.problems
+		return tree{}, first(c.problems)
 	}
 	if _, err := checker.Check(&parser.Tree{Node: root, Source: file.NewSource(source)}, config); err != nil {
 		return tree{}, []problem{parseProblem(source, err)}
 	}
 	return t, nil
+}
+
+// mostProblems is how many mistakes of one expression are told. One that is repeated all along a list makes hundreds, and nobody reads on.
+const mostProblems = 20
+
+// first are those that are told. The last of them says that it is not the last.
+func first(problems []problem) []problem {
+	if len(problems) <= mostProblems {
+		return problems
+	}
+	problems = problems[:mostProblems:mostProblems]
+	last := &problems[mostProblems-1]
+	if last.hint != "" {
+		last.hint += "; "
+	}
+	last.hint += "there are more mistakes behind the first " + strconv.Itoa(mostProblems) + " of this expression: mend these, and the others are told"
+	return problems
 }
 
 // check makes nodes of an expression's syntax tree and gathers every mistake.
@@ -113,6 +131,9 @@ func (c *check) fail(n ast.Node, id ID, message, hint string) (node, typ) {
 }
 
 func (c *check) expr(n ast.Node) (node, typ) {
+	if len(c.problems) > mostProblems {
+		return &constant{}, typAny // it is refused, and enough is known of why
+	}
 	made, t := c.part(n)
 	if c.made != nil {
 		c.made[n] = made
@@ -380,9 +401,46 @@ func fold(n node, of ...node) node {
 // show is a part of an expression in a message.
 func show(n ast.Node) string {
 	const most = 40
-	s := []rune(n.String())
+	s := []rune(shorten(n, 2*most).String())
 	if len(s) > most {
 		return string(s[:most]) + "…"
 	}
 	return string(s)
+}
+
+// shorten replaces parts of an expression by an ellipsis until it has about so many: a chain as long as an expression may be has a
+// thousand parts that have the rest of the chain in them, and each of them may be shown.
+func shorten(n ast.Node, size int) ast.Node {
+	if left := size; countable(n, &left) {
+		return n
+	}
+	if size <= 1 {
+		return &ast.IdentifierNode{Value: "…"}
+	}
+	switch n := n.(type) {
+	case *ast.BinaryNode:
+		return &ast.BinaryNode{Operator: n.Operator, Left: shorten(n.Left, size/2), Right: shorten(n.Right, size/2)}
+	case *ast.UnaryNode:
+		return &ast.UnaryNode{Operator: n.Operator, Node: shorten(n.Node, size/2)}
+	case *ast.ConditionalNode:
+		return &ast.ConditionalNode{Cond: shorten(n.Cond, size/3), Exp1: shorten(n.Exp1, size/3), Exp2: shorten(n.Exp2, size/3)}
+	case *ast.BuiltinNode:
+		return &ast.BuiltinNode{Name: n.Name, Arguments: shortened(n.Arguments, size/2)}
+	case *ast.ArrayNode:
+		return &ast.ArrayNode{Nodes: shortened(n.Nodes, size/2)}
+	}
+	return &ast.IdentifierNode{Value: "…"}
+}
+
+// shortened are the first of many parts.
+func shortened(nodes []ast.Node, size int) []ast.Node {
+	const most = 3
+	some := make([]ast.Node, 0, most+1)
+	for _, n := range nodes[:min(most, len(nodes))] {
+		some = append(some, shorten(n, size/most))
+	}
+	if len(nodes) > most {
+		some = append(some, &ast.IdentifierNode{Value: "…"})
+	}
+	return some
 }

@@ -91,3 +91,25 @@ func TestDeep(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedAtOnce holds that refusing a long expression takes work in proportion to its length, however many mistakes it has and however
+// much each of them is about, and that the first of them are told.
+func TestRefusedAtOnce(t *testing.T) { // not parallel: it counts allocations
+	e := env{table: schedules(), ops: everyOp}
+	for name, link := range map[string]string{
+		"comparisons": "1 == ", "lists": `new.id in ["a"] == `, "orders": `new.id in [1, 2] < `, "texts": "new.id contains ", "choices": "1 ? 1 : ",
+		"sums": `new.note in "a" + `, "or": `new.id in ["a"] || `, "lists in lists": `new.note in ["a"] in `,
+	} {
+		work := func(size int) float64 {
+			source := strings.Repeat(link, (size-1)/len(link)) + "1"
+			_, problems := checkExpr(source, e)
+			if len(problems) != mostProblems || !strings.Contains(problems[mostProblems-1].hint, "more mistakes") {
+				t.Fatalf("%s: %d mistakes are told: %+v", name, len(problems), problems)
+			}
+			return testing.AllocsPerRun(1, func() { _, _ = checkExpr(source, e) })
+		}
+		if half, whole := work(maxExpr/2), work(maxExpr); whole > 2.5*half {
+			t.Errorf("%s: %.0f allocations, and %.0f for half the length", name, whole, half)
+		}
+	}
+}
