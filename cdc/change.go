@@ -80,6 +80,8 @@ type Tx struct {
 	Commit position.LSN // where the commit record begins: the key
 	End    position.LSN // where it ends: the checkpoint. Zero until the commit was read.
 	Time   time.Time    // of the commit, by the server's clock
+	// Origin is the replication origin that the transaction was replayed from; empty: it is the database's own.
+	Origin string
 }
 
 // Change is one change of a transaction. Its tuples alias the receive buffer: whoever keeps a change copies it.
@@ -92,6 +94,12 @@ type Change struct {
 	OldKey  bool   // Old holds the replica identity's columns only; its others are sent as NULL and mean nothing
 	Prefix  string // of a message
 	Content []byte // of a message
+
+	// Err is why the change could not be read; nil: it could. Then Raw is its message as it came, and nothing else of it is known but
+	// Op and Ordinal, and Table where the message tells. Where Table is nil, the change may be of any table, or of several, and Op and
+	// Ordinal are not to be trusted: so it is for all that follows, in its transaction, a message of which nobody can say whether it counts.
+	Err error
+	Raw []byte
 }
 
 // Handler takes the stream in. All calls come from one goroutine. Transactions are committed in the order of their commits. An

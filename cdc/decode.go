@@ -34,6 +34,7 @@ type decoder struct {
 
 	tx     Tx
 	open   bool // between Begin and Commit
+	untold bool // the handler's Begin waits for the transaction's origin, which comes next if it has one
 	skip   bool // the open transaction was handed over before
 	change Change
 	next   uint64 // ordinal
@@ -41,6 +42,8 @@ type decoder struct {
 	streams map[uint32]*streamed // transactions in progress, by their number
 	block   *streamed            // the one whose block is open; nil: none
 	sub     uint32               // the subtransaction of the message in hand, in a block
+
+	quarantine quarantine
 }
 
 // Errors of the protocol; message wraps them in a DecodeError.
@@ -70,20 +73,37 @@ func handled(err error) error {
 // message reads one pgoutput message and tells the handler of it. It returns a handlerError, a DecodeError, or
 // what resolve returned.
 func (d *decoder) message(ctx context.Context, lsn position.LSN, b []byte) error {
-	err := d.dispatch(ctx, b)
+	err := d.begun(b)
+	if err == nil && d.quarantine.rest && !envelope(b) {
+		err = d.isolate(ctx, b, errBehind)
+	} else if err == nil {
+		err = d.dispatch(ctx, b)
+	}
 	if err == nil {
 		return nil
 	}
 	if _, ok := errors.AsType[protocolError](err); !ok {
 		return err
 	}
-	broken := &DecodeError{LSN: lsn, Message: bytes.Clone(b[:min(len(b), 40)]), Err: err}
+	broken := &DecodeError{LSN: lsn, Message: bytes.Clone(b), Err: err}
 	if d.open {
 		broken.Commit = d.tx.Commit
 	} else if d.block != nil {
 		broken.XID = d.block.xid
 	}
+	if d.quarantine.sure(broken) && d.open && !envelope(b) {
+		return d.isolate(ctx, b, err)
+	}
 	return broken
+}
+
+// begun tells the handler of a transaction once its origin is known.
+func (d *decoder) begun(b []byte) error {
+	if !d.untold || len(b) > 0 && b[0] == 'O' {
+		return nil
+	}
+	d.untold = false
+	return handled(d.handler.Begin(d.tx))
 }
 
 // protocolError marks what is wrong with the message itself.
@@ -121,9 +141,7 @@ func (d *decoder) dispatch(ctx context.Context, b []byte) error {
 	case 'Y':
 		return d.typ(&r)
 	case 'O':
-		r.u64()     // the commit's LSN on the origin
-		r.cstring() // the origin's name
-		return r.end()
+		return d.origin(&r)
 	case 'S':
 		return d.streamStart(&r)
 	case 'E':
@@ -154,10 +172,26 @@ func (d *decoder) begin(r *reader) error {
 		return malformed(errNested)
 	}
 	d.tx, d.next, d.open, d.skip = tx, 0, true, tx.Commit < d.done
-	if d.skip {
-		return nil
+	d.untold, d.quarantine.rest = !d.skip, false
+	return nil
+}
+
+// origin is the replication origin that a transaction was replayed from. It comes first in its transaction.
+func (d *decoder) origin(r *reader) error {
+	r.u64() // the commit's LSN on the origin
+	name := r.cstring()
+	if err := r.end(); err != nil {
+		return err
 	}
-	return handled(d.handler.Begin(tx))
+	switch {
+	case d.block != nil:
+		d.block.origin = string(name)
+	case d.open:
+		d.tx.Origin = string(name)
+	default:
+		return malformed(errOutside)
+	}
+	return nil
 }
 
 func (d *decoder) commit(r *reader) error {
@@ -173,7 +207,7 @@ func (d *decoder) commit(r *reader) error {
 	if commit != d.tx.Commit || end <= commit {
 		return malformed(fmt.Errorf("the transaction was to commit at %s, and does from %s to %s", d.tx.Commit, commit, end))
 	}
-	d.open = false
+	d.open, d.quarantine.rest = false, false
 	if d.skip {
 		return nil
 	}
@@ -233,6 +267,11 @@ func (d *decoder) truncate(r *reader) error {
 	}
 	if n == 0 {
 		return malformed(errShort)
+	}
+	for rest := oids; len(rest) > 0; rest = rest[4:] { // all of them before the first is handed over
+		if _, err := d.table(binary.BigEndian.Uint32(rest)); err != nil {
+			return err
+		}
 	}
 	for ; len(oids) > 0; oids = oids[4:] {
 		t, err := d.table(binary.BigEndian.Uint32(oids))

@@ -103,7 +103,12 @@ func (h *teller) say(format string, args ...any) error {
 	return nil
 }
 
-func (h *teller) Begin(tx Tx) error       { return h.say("begin %d, commits at %s", tx.XID, tx.Commit) }
+func (h *teller) Begin(tx Tx) error {
+	if tx.Origin != "" {
+		return h.say("begin %d, commits at %s, from %s", tx.XID, tx.Commit, tx.Origin)
+	}
+	return h.say("begin %d, commits at %s", tx.XID, tx.Commit)
+}
 func (h *teller) Commit(tx Tx) error      { return h.say("commit %d, ends at %s", tx.XID, tx.End) }
 func (h *teller) Idle(position.LSN) error { return nil }
 func (h *teller) Restart() error          { return h.say("restart") }
@@ -116,6 +121,9 @@ func (h *teller) Change(c *Change) error {
 	h.changes++
 	if h.quiet {
 		return nil
+	}
+	if c.Err != nil {
+		return h.say("%d %s %s unread %.1q: %v", c.Ordinal, c.Op, tableOf(c), c.Raw, c.Err)
 	}
 	old, oldErr := decode(tableOf(c), c.Old)
 	row, newErr := decode(tableOf(c), c.New)
@@ -324,6 +332,9 @@ func FuzzMessage(f *testing.F) {
 		d.open = len(message) == 0 || message[0] != 'B'
 		original := bytes.Clone(message)
 		err := d.message(t.Context(), 1, message)
+		if err == nil {
+			err = d.begun(nil)
+		}
 		if !bytes.Equal(original, message) {
 			t.Fatal("the message was changed")
 		}

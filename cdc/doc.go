@@ -9,7 +9,8 @@
 //  3. A lost connection is made again, with back-off, behind the last commit that was handed over. Where the slot can
 //     no longer give what comes next, the stream ends with an error instead of going on elsewhere.
 //  4. Changes come undecoded, as pgoutput wrote them; a value that the stream does not carry is told apart from NULL.
-//     A message that cannot be read ends the stream: none is ever skipped.
+//     A message that cannot be read is asked for again; if it stays so, it is handed over as it came, and the stream goes on,
+//     unless it is one that says where the stream stands. None is ever skipped.
 //  5. Publications are planned so that no statement of the application ever fails because a table is watched.
 //
 // It owns the slot, the publications and the catalog. It knows no rules.

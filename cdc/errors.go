@@ -27,12 +27,13 @@ func (e *SetupError) Error() string {
 
 func (e *SetupError) Unwrap() error { return e.Err }
 
-// DecodeError says that a message of the stream could not be read. The stream stays before it: it is never skipped.
+// DecodeError says that a message of the stream could not be read, and is one without which the stream cannot go on: it stays before
+// it. What it can go on without is handed over unread (see [Change]).
 type DecodeError struct {
 	LSN     position.LSN // of the message
 	Commit  position.LSN // of its transaction; zero outside of one, and while it is in progress
 	XID     uint32       // of its transaction, while that is in progress
-	Message []byte       // its beginning
+	Message []byte       // the whole of it
 	Err     error
 }
 
@@ -43,7 +44,7 @@ func (e *DecodeError) Error() string {
 	}
 	return fmt.Sprintf("reading the stream at %s, in %s: %v (the message begins with %q)\n"+
 		"  → nothing is lost while the slot waits; please report this, with the version of Postgres",
-		e.LSN, within, e.Err, e.Message)
+		e.LSN, within, e.Err, e.Message[:min(len(e.Message), 40)])
 }
 
 func (e *DecodeError) Unwrap() error { return e.Err }

@@ -1,7 +1,6 @@
 package cdc
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -512,39 +511,6 @@ func TestTypesNotYetVisible(t *testing.T) {
 	if st := s.Status(); !st.Connected || st.LastError != "" || st.Held != "" || r.discarded != 0 {
 		t.Errorf("it did not stay connected, or is held still: %+v", st)
 	}
-}
-
-// TestUndecodable has the network change a message: it must stop the stream, and never be skipped.
-func TestUndecodable(t *testing.T) {
-	t.Parallel()
-	url := pgtest.Database(t)
-	pgtest.Exec(t, url, "create table t (id int primary key, x text)")
-	slot, start := provide(t, url, all("t")...)
-	p := newProxy(t, url, func(b []byte) {
-		if at := bytes.Index(b, []byte("t\x00\x00\x00\x09tamper-me")); at >= 0 {
-			b[at] = 'q'
-		}
-	})
-	pgtest.Exec(t, url, "insert into t values (1, 'fine')", "insert into t values (2, 'tamper-me')", "insert into t values (3, 'fine')")
-	r := newRecorder(t)
-	s := NewStream(Options{URL: p.url, Slot: slot, Start: start})
-	r.confirm = s.Confirm
-	err := s.Run(t.Context(), r)
-	broken, ok := errors.AsType[*DecodeError](err)
-	if !ok {
-		t.Fatalf("%v; want a DecodeError", err)
-	}
-	first := r.transactions(1)[0]
-	if broken.LSN <= first.Commit || broken.Commit <= broken.LSN || !strings.Contains(err.Error(), broken.LSN.String()) {
-		t.Errorf("%v: its LSN does not lie between the commits", err)
-	}
-	if st := s.Status(); st.Connected || st.Confirmed != first.End || st.LastError == "" {
-		t.Errorf("status %+v; want it confirmed up to %s", st, first.End)
-	}
-	// On a sound network it goes on with the very same transaction.
-	_, stop := run(t, Options{URL: url, Slot: slot, Start: first.End}, r)
-	onceEach(t, r, 3, 3)
-	_ = stop()
 }
 
 // TestHandlerError: an error of the handler ends the stream, whichever call returns it.

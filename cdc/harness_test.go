@@ -33,6 +33,7 @@ type seen struct {
 	OldKey  bool
 	Prefix  string
 	Content string
+	Unread  string // the message of a change that could not be read
 }
 
 // transaction is one that was handed over whole.
@@ -208,7 +209,7 @@ func (r *recorder) Idle(lsn position.LSN) error {
 
 // look copies and decodes a change.
 func look(c *Change) (seen, error) {
-	s := seen{Op: c.Op, Ordinal: c.Ordinal, OldKey: c.OldKey, Prefix: c.Prefix, Content: string(c.Content)}
+	s := seen{Op: c.Op, Ordinal: c.Ordinal, OldKey: c.OldKey, Prefix: c.Prefix, Content: string(c.Content), Unread: string(c.Raw)}
 	if c.Table == nil {
 		return s, nil
 	}

@@ -50,6 +50,7 @@ func (s *Stream) session(ctx context.Context, h Handler) error {
 	x.decoder = decoder{
 		handler: h, done: s.resume(), announced: s.announced, resolve: s.resolve, refuse: x.refuse,
 		relations: make(map[uint32]*Table), latent: make(map[uint32]*Table), typeNames: make(map[uint32]string), streams: make(map[uint32]*streamed),
+		quarantine: quarantine{suspects: s.suspects},
 	}
 	if err := h.Restart(); err != nil {
 		return handled(err)
@@ -93,9 +94,10 @@ func (s *Stream) start(ctx context.Context, conn *pgx.Conn) (timeout time.Durati
 	return timeout, permanent(err, s.slot)
 }
 
-// streaming asks for large transactions while they are in progress, unless there is one that has to be read whole.
+// streaming asks for large transactions while they are in progress, unless there is one that has to be read whole, or what came last
+// could not be read: it is told apart and put aside where transactions come whole.
 func (s *Stream) streaming() string {
-	if !s.inProgress || s.whole != 0 {
+	if !s.inProgress || s.whole != 0 || len(s.suspects) > 0 {
 		return "streaming 'off'"
 	}
 	return "streaming 'on'"

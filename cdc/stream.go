@@ -51,7 +51,8 @@ type Stream struct {
 	systemID  string       // of the cluster, once one was seen
 	announced map[uint32]*Table
 	types     map[uint32]value.Type
-	whole     uint32 // the transaction that the next session must not be sent in parts; 0: none
+	whole     uint32         // the transaction that the next session must not be sent in parts; 0: none
+	suspects  []*DecodeError // messages that could not be read since done
 }
 
 // NewStream is a stream that is not running yet.
@@ -138,7 +139,7 @@ const (
 )
 
 // Run streams until the context ends, the handler returns an error, or something is wrong that trying again will not
-// mend: a *SetupError or a *DecodeError. A connection that is lost is made again.
+// mend: a *SetupError, or a *DecodeError that came again. A connection that is lost is made again.
 func (s *Stream) Run(ctx context.Context, h Handler) error {
 	if err := checkSlot(s.slot); err != nil {
 		return err
@@ -156,6 +157,15 @@ func (s *Stream) Run(ctx context.Context, h Handler) error {
 		}
 		if s.done != before || time.Since(began) > lastBackOff { // it did stream
 			wait, busySince, logged = firstBackOff, time.Time{}, ""
+		}
+		if s.done != before {
+			s.suspects = nil
+		}
+		if broken, ok := errors.AsType[*DecodeError](err); ok {
+			if broken.among(s.suspects) || len(s.suspects) == mostSuspects {
+				return fmt.Errorf("streaming: %w", err)
+			}
+			s.suspects = append(s.suspects, broken)
 		}
 		if busy, ok := errors.AsType[*busyError](err); ok {
 			if busySince.IsZero() {
@@ -185,9 +195,8 @@ func final(ctx context.Context, err error) error {
 		return h.error
 	}
 	_, setup := errors.AsType[*SetupError](err)
-	_, decode := errors.AsType[*DecodeError](err)
 	switch {
-	case setup, decode:
+	case setup:
 		return fmt.Errorf("streaming: %w", err)
 	case ctx.Err() != nil:
 		return context.Cause(ctx)

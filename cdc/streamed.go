@@ -18,8 +18,9 @@ import (
 // done in it or in one that it began. So that changes are counted again from where it began, and an ordinal is the same
 // however much of the transaction was sent before its end.
 type streamed struct {
-	xid  uint32
-	next uint64 // ordinal
+	xid    uint32
+	origin string
+	next   uint64 // ordinal
 	// subs are the subtransactions that changed rows, in the order in which they got their numbers. Sixteen bytes each: a loop in
 	// PL/pgSQL can make a million.
 	subs []subtransaction
@@ -193,6 +194,7 @@ func (d *decoder) streamCommit(ctx context.Context, r *reader) error {
 	delete(d.streams, tx.XID)
 	known := tx.Commit < d.done // it was handed over before
 	if s != nil {
+		tx.Origin = s.origin
 		if err := d.adopt(ctx, s, known); err != nil {
 			return err
 		}
