@@ -86,6 +86,30 @@ func TestUndecodable(t *testing.T) {
 	}
 }
 
+// A transaction that is streamed in progress is read again, whole, when one of its messages cannot be read.
+func TestUndecodableInProgress(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t) + "&logical_decoding_work_mem=64kB"
+	pgtest.Exec(t, url, "create table t (id int primary key, x text)")
+	slot, start := provide(t, url, all("t")...)
+	tamper, garbled := garble("tamper-me", 1<<40)
+	p := newProxy(t, url, tamper)
+	r := newRecorder(t)
+	run(t, Options{URL: p.url, Slot: slot, Start: start, InProgress: true}, r)
+	pgtest.Exec(t, url, "begin; insert into t select n, case n when 700 then 'tamper-me' else 'fine' end from generate_series(1, 2000) n;"+
+		"savepoint s; insert into t values (-1, 'tamper-me'); rollback to s; insert into t values (0, 'fine'); commit", "insert into t values (2001, 'fine')")
+	got := r.transactions(2)
+	var unread []uint64
+	for _, c := range got[0].Changes {
+		if c.Unread != "" {
+			unread = append(unread, c.Ordinal)
+		}
+	}
+	if diff := cmp.Diff([]uint64{699}, unread); diff != "" || len(got[0].Changes) != 2001 || len(got[1].Changes) != 1 || garbled.Load() < 3 {
+		t.Errorf("%d and %d changes, garbled %d times; unread: %s", len(got[0].Changes), len(got[1].Changes), garbled.Load(), diff)
+	}
+}
+
 // Without its Commit nobody knows where a transaction ends: the stream stops before it, and confirms nothing of it.
 func TestUndecodableEnvelope(t *testing.T) {
 	t.Parallel()
