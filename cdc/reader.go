@@ -14,7 +14,7 @@ type reader struct {
 
 // take returns the next n bytes, which alias the message.
 func (r *reader) take(n int64) []byte {
-	if r.err == nil && n > int64(len(r.b)) {
+	if r.err == nil && (n < 0 || n > int64(len(r.b))) {
 		r.err = errShort
 	}
 	if r.err != nil {
@@ -57,6 +57,19 @@ func (r *reader) u64() uint64 {
 		return binary.BigEndian.Uint64(b)
 	}
 	return 0
+}
+
+// uvarint reads a number of the journal's own form.
+func (r *reader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 && r.err == nil {
+		r.err = errShort
+	}
+	if r.err != nil {
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
 }
 
 // cstring returns the bytes up to the next NUL, which it swallows.

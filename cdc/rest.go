@@ -88,33 +88,42 @@ var errRest = errors.New("malformed stored change")
 
 // ParseRest reads what [Change.AppendRest] wrote. The change aliases b; t is the table that it was written with, nil for a message.
 func ParseRest(b []byte, t *Table) (*Change, error) {
+	c := new(Change)
+	if err := c.parseRest(b, t); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// parseRest is ParseRest into a change that is used again.
+func (c *Change) parseRest(b []byte, t *Table) error {
 	if len(b) < 3 {
-		return nil, errRest
+		return errRest
 	}
 	if b[0] != restVersion {
-		return nil, fmt.Errorf("stored change: version %d is not known to this postman", b[0])
+		return fmt.Errorf("stored change: version %d is not known to this postman", b[0])
 	}
 	op, flags, rest := Op(b[1]), b[2], b[3:]
-	c := &Change{Op: op, Table: t, OldKey: flags&restOldKey != 0}
+	*c = Change{Op: op, Table: t, OldKey: flags&restOldKey != 0}
 	switch {
 	case op > Emit || flags >= restOld<<1:
-		return nil, errRest
+		return errRest
 	case op == Emit:
-		return c, c.parseMessage(rest, flags)
+		return c.parseMessage(rest, flags)
 	case t == nil:
-		return nil, fmt.Errorf("stored change: a row's %s without its table", op)
+		return fmt.Errorf("stored change: a row's %s without its table", op)
 	}
 	var err error
 	if c.New, rest, err = restTuple(rest, flags&restNew != 0, t); err != nil {
-		return nil, err
+		return err
 	}
 	if c.Old, rest, err = restTuple(rest, flags&restOld != 0, t); err != nil {
-		return nil, err
+		return err
 	}
 	if len(rest) > 0 {
-		return nil, errRest
+		return errRest
 	}
-	return c, nil
+	return nil
 }
 
 func (c *Change) parseMessage(b []byte, flags byte) error {

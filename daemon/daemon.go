@@ -168,11 +168,8 @@ func (d *Daemon) takeIn(ctx context.Context, h *holds) {
 	err := d.stream.Run(ctx, &intake{
 		store: d.store, source: d.source, zone: d.zone, silent: !d.config.Sends(), live: &d.live, holds: h,
 		batch: d.batch, report: d.report.report,
-		persist: func(call func(context.Context) error) error {
-			return persist(ctx, func(err error) { d.setTrouble("store", err) }, call)
-		},
 		broken: d.broken, rebind: &d.rebind, decides: d.decides, mismatches: &d.mismatches,
-		plans: make(map[uint32]bound), shapes: make(map[*cdc.Table]shape), names: make(map[uint32]cdc.TableName), strays: make(map[uint32][]string),
+		plans: make(map[uint32]bound), shapes: make(map[*cdc.Table]shape), hides: make(map[*cdc.Table]func(string) bool), brought: make(map[outbox.Hash]bool), names: make(map[uint32]cdc.TableName), strays: make(map[uint32][]string),
 	})
 	if ctx.Err() == nil {
 		d.fail(ctx, fmt.Errorf("the stream ended: %w", err))

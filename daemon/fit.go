@@ -23,6 +23,7 @@ func (in *intake) swap(at position.LSN) {
 	}
 	in.current = l
 	clear(in.plans)
+	clear(in.hides)
 	l.from.Store(uint64(at))
 	in.decides(l, at)
 	for _, b := range in.broken.list() {
@@ -44,6 +45,7 @@ func (in *intake) Relation(t *cdc.Table) error {
 	in.names[t.OID] = t.TableName
 	delete(in.plans, t.OID)
 	clear(in.shapes)
+	clear(in.hides)
 	return nil
 }
 

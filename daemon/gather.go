@@ -3,9 +3,11 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
+	"postman/cdc"
 	"postman/outbox"
 	"postman/position"
 )
@@ -18,11 +20,14 @@ type gathering struct {
 	mu      sync.Mutex
 	changed sync.Cond // on mu
 	batch   outbox.Batch
-	weight  int  // of batch, in bytes
-	storing bool // a batch is out of here and not durable yet
+	sealed  bool      // the last block of the batch takes no more: what commits behind it comes in between
+	journal int       // bytes of the batch's blocks
+	spills  []spilled // in the order in which they came; those of a transaction before its commit
+	weight  int       // of batch and spills, in bytes
+	storing bool      // a batch is out of here and not durable yet
 	closed  bool
 	stored  position.LSN // the last checkpoint that is durable
-	resting position.LSN // the newest position before which there is nothing to store
+	resting position.LSN // the newest position before which there is nothing to store but the journal
 	rested  time.Time    // when one was last stored
 	timer   *time.Timer  // stores the next one; nil: none waits
 	mends   []mend       // of batch
@@ -59,10 +64,12 @@ func newGathering(s outbox.Source) *gathering {
 // committed is a transaction whose commit was read, and what goes into the store with it.
 type committed struct {
 	outbox.Transaction
-	texts map[outbox.Hash][]byte
-	gaps  []outbox.Gap
-	mends []mend
-	bytes int
+	tx      cdc.Tx
+	section *cdc.Section // nil: it has none
+	texts   map[outbox.Hash][]byte
+	gaps    []outbox.Gap
+	mends   []mend
+	bytes   int
 }
 
 // add takes a committed transaction in, waiting while too much is waiting already. One that brings nothing only moves the
@@ -70,11 +77,17 @@ type committed struct {
 func (g *gathering) add(t committed) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for !g.closed && (g.weight > mostWeight || len(g.batch.Transactions) > mostPerBatch) {
-		g.changed.Wait()
-	}
-	if g.closed {
+	if !g.room() {
 		return errClosed
+	}
+	for h, text := range t.texts {
+		if g.batch.Texts == nil {
+			g.batch.Texts = make(map[outbox.Hash][]byte)
+		}
+		g.batch.Texts[h] = text
+	}
+	if t.section != nil {
+		g.recorded(t.tx, t.Muted, t.section)
 	}
 	if len(t.Matches) == 0 && t.Spilled == nil && len(t.gaps)+len(t.mends) == 0 {
 		g.rest(t.End)
@@ -83,13 +96,8 @@ func (g *gathering) add(t committed) error {
 	if len(t.Matches) > 0 || t.Spilled != nil {
 		g.batch.Transactions = append(g.batch.Transactions, t.Transaction)
 	}
+	g.sealed = g.sealed || t.Spilled != nil
 	g.weight += t.bytes + 200*(len(t.Matches)+len(t.gaps))
-	for h, text := range t.texts {
-		if g.batch.Texts == nil {
-			g.batch.Texts = make(map[outbox.Hash][]byte)
-		}
-		g.batch.Texts[h] = text
-	}
 	for _, gap := range t.gaps {
 		gap.Source, gap.Epoch = g.source, g.epoch
 		g.batch.Gaps = append(g.batch.Gaps, gap)
@@ -99,6 +107,35 @@ func (g *gathering) add(t committed) error {
 	return nil
 }
 
+// room waits while too much is waiting already; false: nothing more is let in. Called with mu held.
+func (g *gathering) room() bool {
+	for !g.closed && (g.weight > mostWeight || len(g.batch.Transactions) > mostPerBatch) {
+		g.changed.Wait()
+	}
+	return !g.closed
+}
+
+// spill takes in what is to be stored before a commit is read.
+func (g *gathering) spill(s spilled) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.room() {
+		return errClosed
+	}
+	g.spills = append(g.spills, s)
+	g.weight += s.bytes
+	g.changed.Broadcast()
+	return nil
+}
+
+// unloaded notes that something that was spilled takes no more memory.
+func (g *gathering) unloaded(bytes int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.weight -= bytes
+	g.changed.Broadcast()
+}
+
 // idle takes in a position before which every transaction has been added.
 func (g *gathering) idle(lsn position.LSN) {
 	g.mu.Lock()
@@ -106,15 +143,16 @@ func (g *gathering) idle(lsn position.LSN) {
 	g.rest(lsn)
 }
 
-// rest moves the checkpoint to a position before which there is nothing to store: at once, a while after the last such
-// commit, or together with what is on its way to the store. It never forgets one: a server that shuts down waits until all
+// rest moves the checkpoint to a position before which there is nothing to store but the journal: at once, a while after the last
+// such commit, or together with what is on its way to the store. It never forgets one: a server that shuts down waits until all
 // that it sent is confirmed. Called with mu held.
 func (g *gathering) rest(lsn position.LSN) {
 	g.resting = max(g.resting, lsn)
-	if g.closed || g.timer != nil || g.storing || g.batch.Checkpoint != 0 || g.resting <= g.stored {
+	full := g.journal >= restSize
+	if g.closed || g.timer != nil && !full || g.storing || g.batch.Checkpoint != 0 || g.resting <= g.stored {
 		return // done looks again
 	}
-	if wait := restEvery - time.Since(g.rested); wait > 0 {
+	if wait := restEvery - time.Since(g.rested); wait > 0 && !full {
 		g.timer = time.AfterFunc(wait, func() {
 			g.mu.Lock()
 			defer g.mu.Unlock()
@@ -133,27 +171,43 @@ func (g *gathering) advance(lsn position.LSN) {
 	g.changed.Broadcast()
 }
 
-// next waits for a batch and takes it out; false: closed, and nothing is left.
+// next waits for a batch, or for something that was spilled, and takes it out; false: closed, and nothing is left.
 func (g *gathering) next() (gathered, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for g.batch.Checkpoint == 0 && !g.closed {
+	for g.batch.Checkpoint == 0 && len(g.spills) == 0 && !g.closed {
 		g.changed.Wait()
 	}
-	if g.batch.Checkpoint == 0 {
+	if g.batch.Checkpoint == 0 && len(g.spills) == 0 {
 		return gathered{}, false
 	}
-	b := gathered{Batch: g.batch, mends: g.mends}
+	b := gathered{spills: g.spills}
+	g.spills = nil
+	if g.batch.Checkpoint == 0 {
+		return b, true
+	}
+	b.Batch, b.mends = g.batch, g.mends
 	b.Source, b.Epoch = g.source, g.epoch
-	g.batch, g.mends, g.weight, g.storing = outbox.Batch{}, nil, 0, true
+	b.Checkpoint = max(b.Checkpoint, g.resting) // all before that is in here, its journal too
+	g.batch, g.mends, g.sealed, g.journal, g.storing = outbox.Batch{}, nil, false, 0, true
+	g.weight = 0
+	for i := range b.spills {
+		g.weight += b.spills[i].bytes
+	}
 	g.changed.Broadcast()
 	return b, true
 }
 
 // gathered is a batch on its way to the store.
 type gathered struct {
-	outbox.Batch
-	mends []mend
+	outbox.Batch // without a checkpoint: none
+	mends        []mend
+	spills       []spilled
+}
+
+// adopts says whether a transaction of the batch was spilled.
+func (b *gathered) adopts() bool {
+	return slices.ContainsFunc(b.Transactions, func(t outbox.Transaction) bool { return t.Spilled != nil })
 }
 
 // done notes that the batch that next gave is durable.
@@ -178,6 +232,9 @@ func (g *gathering) close() {
 	g.closed = true
 	if g.timer != nil {
 		g.timer.Stop()
+	}
+	if g.resting > g.stored { // what was read need not be read again
+		g.batch.Checkpoint = max(g.batch.Checkpoint, g.resting)
 	}
 	g.changed.Broadcast()
 }
@@ -208,7 +265,18 @@ func (c *committer) run(ctx context.Context) error {
 		if !ok {
 			return nil
 		}
-		if err := c.commit(ctx, b); err != nil {
+		if b.adopts() {
+			if err := c.unspill(ctx, b.spills); err != nil {
+				return err
+			}
+			b.spills = nil
+		}
+		if b.Checkpoint != 0 {
+			if err := c.commit(ctx, b); err != nil {
+				return err
+			}
+		}
+		if err := c.unspill(ctx, b.spills); err != nil { // mails do not wait for these
 			return err
 		}
 	}
@@ -220,6 +288,7 @@ func (c *committer) commit(ctx context.Context, b gathered) error {
 	if len(b.Transactions) > 0 && b.Transactions[0].LSN >= c.backlog {
 		take = c.dispatch.Ahead(&b.Batch)
 	}
+	seal(b.Journal)
 	claimed, err := c.append(ctx, b.Batch)
 	take(claimed)
 	if err != nil {

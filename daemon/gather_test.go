@@ -45,11 +45,11 @@ func TestGatheringIdleNeverOvertakes(t *testing.T) {
 		add(t, g, 10, 1)
 		g.idle(90)
 		b, _ := g.next()
-		if b.Checkpoint != 10 {
-			t.Errorf("the checkpoint is %v beside a gathered transaction that ends at 10", b.Checkpoint)
+		if b.Checkpoint != 90 || len(b.Transactions) != 1 {
+			t.Errorf("the checkpoint is %v with %d transactions; want 90, with the one before it", b.Checkpoint, len(b.Transactions))
 		}
 		g.idle(95) // the batch is out, and not durable
-		g.done(10)
+		g.done(90)
 		if b, _ := g.next(); b.Checkpoint != 95 || len(b.Transactions) != 0 {
 			t.Errorf("the idle position that waited gave %+v; want a checkpoint of 95 alone", b)
 		}

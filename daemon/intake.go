@@ -39,14 +39,14 @@ type intake struct {
 	// decides is told from where on a set decides.
 	decides    func(*live, position.LSN)
 	mismatches *atomic.Int64 // of the rules' index
-	// persist makes a call to the store until it works or the stream is to end.
-	persist func(func(context.Context) error) error
 
 	current *live // decides the open transaction
 	plans   map[uint32]bound
 	shapes  map[*cdc.Table]shape
-	names   map[uint32]cdc.TableName // of the tables, as the stream told them
-	strays  map[uint32][]string      // rules that know a table by a name that it had before
+	hides   map[*cdc.Table]func(column string) bool // what is sensitive of a table
+	brought map[outbox.Hash]bool                    // texts that are in the store, or on their way into it
+	names   map[uint32]cdc.TableName                // of the tables, as the stream told them
+	strays  map[uint32][]string                     // rules that know a table by a name that it had before
 	open    transaction
 
 	// Kept until a commit takes them along: a transaction that the stream brings again meets the plans as they are.
@@ -66,6 +66,7 @@ type transaction struct {
 	passed  map[uint32]int      // of these, how many the minute let through
 	most    map[uint32]int      // hold_over.transaction of these rules
 	muted   string
+	section cdc.Section // for the journal: what is not spilled yet
 	spilled *outbox.Spill
 }
 
@@ -81,14 +82,14 @@ type miss struct{ rule, column string }
 // Restart forgets the transaction that was open: the stream broke off in it and will bring it again.
 func (in *intake) Restart() error {
 	in.takeBack(nil)
-	in.open = transaction{}
+	in.begin(cdc.Tx{})
 	return nil
 }
 
 // Begin opens a transaction.
 func (in *intake) Begin(tx cdc.Tx) error {
 	in.swap(tx.Commit)
-	in.open = transaction{tx: tx}
+	in.begin(tx)
 	return nil
 }
 
@@ -99,6 +100,12 @@ func (in *intake) Stream(uint32) error { return errInProgress }
 
 // Rollback is not called.
 func (in *intake) Rollback(uint32, uint64) error { return errInProgress }
+// begin forgets the open transaction but for its memory.
+func (in *intake) begin(tx cdc.Tx) {
+	section := in.open.section
+	section.Reset(0)
+	in.open = transaction{tx: tx, section: section}
+}
 
 // Change tries the rules on one change.
 func (in *intake) Change(c *cdc.Change) error {
@@ -112,14 +119,16 @@ func (in *intake) Change(c *cdc.Change) error {
 	if len(b.unfit) > 0 {
 		in.broken.misses(b.unfit, in.open.tx.Commit)
 	}
+	in.record(c)
 	if b.plan == nil {
-		return nil
+		return in.spill()
 	}
 	b.plan.Match(in.open.tx, c, func(r *rules.Rule, v rules.Verdict) { in.verdict(c, r, v) })
 	return in.spill()
 }
 
 func (in *intake) message(c *cdc.Change) error {
+	in.record(c)
 	if c.Prefix == mutePrefix {
 		in.open.muted = cmp.Or(string(c.Content), "no reason given")
 		return nil
@@ -232,56 +241,33 @@ func (in *intake) takeBack(held map[uint32]string) {
 	in.open.passed = nil
 }
 
-// shape is how a match's table looks, in the words that are stored and by their hash. Writing it down takes longer than
-// trying a rule, and is done once.
+// shape is how a table looks, in the words that are stored and by their hash. Writing it down takes longer than trying a rule,
+// and is done once.
 type shape struct {
 	hash outbox.Hash
 	text []byte
 }
 
-func (in *intake) shape(t *cdc.Table) outbox.Hash {
-	s, ok := in.shapes[t]
-	if !ok {
-		s.text = t.Shape()
-		s.hash = outbox.HashOf(s.text)
-		in.shapes[t] = s
-	}
-	in.text(s.hash, s.text)
-	return s.hash
-}
-
-// text adds a text to those that go with the transaction.
+// text adds a text to those that go with the transaction, unless the store has it.
 func (in *intake) text(h outbox.Hash, text []byte) {
+	if in.brought[h] {
+		return
+	}
 	if in.open.texts == nil {
 		in.open.texts = make(map[outbox.Hash][]byte)
 	}
 	in.open.texts[h] = text
 }
 
-// spill moves the matches of a transaction that has too many of them to the store, where nobody sees them before the commit.
-func (in *intake) spill() error {
-	if len(in.open.matches) < spillOver && in.open.bytes < spillOverBytes {
-		return nil
-	}
-	key := outbox.Spill{Source: in.source.ID, Epoch: in.source.Epoch, XID: in.open.tx.XID}
-	if in.open.spilled == nil {
-		// What an earlier try at the same transaction left behind must not be adopted with this one's.
-		if err := in.persist(func(ctx context.Context) error { return in.store.Unspill(ctx, key) }); err != nil {
-			return fmt.Errorf("discarding stale provisional matches: %w", err)
-		}
-	}
-	err := in.persist(func(ctx context.Context) error { return in.store.Spill(ctx, key, in.open.matches, in.open.texts) })
-	if err != nil {
-		return fmt.Errorf("spilling the matches of transaction %d: %w", in.open.tx.XID, err)
-	}
-	in.open.spilled, in.open.matches, in.open.texts, in.open.bytes = &key, nil, nil, 0
-	return nil
-}
-
 // Commit closes the transaction and hands it to the batch that gathers.
 func (in *intake) Commit(tx cdc.Tx) error {
 	in.open.tx = tx
 	t := &in.open
+	if t.spilled != nil && t.section.Changes() > 0 { // the whole journal of it, or nothing, is in parts
+		if err := in.spillAll(); err != nil {
+			return err
+		}
+	}
 	out := outbox.Transaction{
 		Tx:      outbox.Tx{LSN: tx.Commit, End: tx.End, XID: tx.XID, Time: tx.Time, Muted: t.muted},
 		Matches: t.matches, Spilled: t.spilled,
@@ -294,8 +280,12 @@ func (in *intake) Commit(tx cdc.Tx) error {
 		in.takeBack(orEmpty(out.Hold))
 		hold(out.Matches, out.Hold)
 	}
-	err := in.batch.add(committed{out, t.texts, append(t.undetermined(), in.gaps...), mendsAt(in.mended, tx.End), t.bytes})
-	in.open, in.gaps, in.mended = transaction{}, nil, nil
+	err := in.batch.add(committed{
+		Transaction: out, tx: tx, section: &t.section, texts: t.texts, gaps: append(t.undetermined(), in.gaps...), mends: mendsAt(in.mended, tx.End), bytes: t.bytes,
+	})
+	in.bring(t.texts)
+	in.begin(cdc.Tx{})
+	in.gaps, in.mended = nil, nil
 	return err
 }
 

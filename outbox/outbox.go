@@ -54,7 +54,7 @@ const (
 	SourceStreaming
 )
 
-// Tx is a committed transaction with at least one match, or a tick of a scheduled rule.
+// Tx is a committed transaction, or a tick of a scheduled rule.
 type Tx struct {
 	LSN   position.LSN // of its commit record
 	End   position.LSN
@@ -102,13 +102,13 @@ const (
 type Transaction struct {
 	Tx
 	Matches []NewMatch
-	// Spilled says that earlier matches of the transaction were handed to [Store.Spill], and is their key.
+	// Spilled says that some of the transaction was handed to [Store.Spill], and is its key: earlier matches, and all of its journal.
 	Spilled *Spill
 	// Hold names the rules all of whose matches in this transaction are held, spilled ones included, and why.
 	Hold map[uint32]string
 }
 
-// Spill is the provisional key of the matches of a transaction whose commit has not been read yet.
+// Spill is the provisional key of what is stored of a transaction whose commit has not been read yet.
 type Spill struct {
 	Source, Epoch uint32
 	XID           uint32
@@ -121,6 +121,7 @@ type Batch struct {
 	Checkpoint    position.LSN // never moves back; an older one than is stored is an error
 	Texts         map[Hash][]byte
 	Gaps          []Gap
+	Journal       []Block // each with transactions that end at or before the checkpoint; what was spilled brings its own
 }
 
 // Match is a match in the store.

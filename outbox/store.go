@@ -46,12 +46,20 @@ type Store interface {
 	// Append makes a batch durable and returns up to claim of its pending matches that are due, claimed.
 	// Transactions at or below the stored checkpoint, and matches that are known, are passed over.
 	Append(ctx context.Context, b Batch, claim int) ([]Match, error)
-	// Spill stores matches of a transaction whose commit has not been read. Nobody sees them until Append names
-	// the key; Recover discards them.
-	Spill(ctx context.Context, key Spill, matches []NewMatch, texts map[Hash][]byte) error
+	// Spill stores matches and pieces of the journal of a transaction whose commit has not been read. Nobody sees them until
+	// Append names the key; Recover discards them.
+	Spill(ctx context.Context, key Spill, p Provisional) error
+	// Unspill takes what was spilled of changes from an ordinal on back: they were rolled back. From 0 it forgets the key. It is
+	// no error when nothing was spilled.
+	Unspill(ctx context.Context, key Spill, from uint64) error
 
-	// Unspill discards what an earlier, broken-off reading of the same transaction spilled.
-	Unspill(ctx context.Context, key Spill) error
+	// Journal returns the next pieces of a stretch of the journal, in the order of commits; none: that was all.
+	Journal(ctx context.Context, q JournalQuery) ([]Piece, error)
+	// JournalSpan says what the journal of an epoch covers.
+	JournalSpan(ctx context.Context, source, epoch uint32) (JournalSpan, error)
+	// PruneJournal deletes some of the oldest pieces of all sources that end before a time, or with which the journal takes more than most
+	// bytes. It does so in small steps, so that nobody waits for it: it is called again while there is more.
+	PruneJournal(ctx context.Context, before time.Time, most int64) (Pruned, error)
 	// Blank puts Blanked in the place of Change for matches whose expiry has made dead, failed and uncertain messages
 	// final for good, and drops what these show; it returns how many. Other final matches are blanked when they become final.
 	Blank(ctx context.Context, now time.Time) (int, error)

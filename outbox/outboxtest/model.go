@@ -188,14 +188,20 @@ func (m *model) key(t *rapid.T) outbox.Spill {
 func (m *model) spill(t *rapid.T) {
 	k := m.key(t)
 	matches := m.newMatches(t, len(m.spilled[k.XID]))
-	fatal(t, m.store.Spill(t.Context(), k, matches, texts))
+	fatal(t, m.store.Spill(t.Context(), k, outbox.Provisional{Matches: matches, Texts: texts}))
 	m.spilled[k.XID] = append(m.spilled[k.XID], matches...)
 }
 
 func (m *model) unspill(t *rapid.T) {
 	k := m.key(t)
-	fatal(t, m.store.Unspill(t.Context(), k))
-	delete(m.spilled, k.XID)
+	matches := m.spilled[k.XID]
+	from := rapid.IntRange(0, len(matches)).Draw(t, "from")
+	fatal(t, m.store.Unspill(t.Context(), k, uint64(from)))
+	if from == 0 {
+		delete(m.spilled, k.XID)
+		return
+	}
+	m.spilled[k.XID] = matches[:from:from]
 }
 
 func (m *model) commitSpill(t *rapid.T) {

@@ -18,7 +18,7 @@ func (r *rig) spill(xid uint32, first, n int, change ...func(*outbox.NewMatch)) 
 		m.Ordinal = uint64(first + i)
 		matches = append(matches, m)
 	}
-	r.ok(r.store.Spill(r.Context(), key, matches, texts))
+	r.ok(r.store.Spill(r.Context(), key, outbox.Provisional{Matches: matches, Texts: texts}))
 	return key
 }
 
@@ -80,7 +80,7 @@ func testSpillIsHidden(r *rig) {
 	})
 	r.nothing()
 	bad := outbox.Spill{Source: r.source.ID, Epoch: 2, XID: 9}
-	if err := r.store.Spill(r.Context(), bad, []outbox.NewMatch{r.match()}, texts); !errors.Is(err, outbox.ErrCheckpoint) {
+	if err := r.store.Spill(r.Context(), bad, outbox.Provisional{Matches: []outbox.NewMatch{r.match()}, Texts: texts}); !errors.Is(err, outbox.ErrCheckpoint) {
 		r.Errorf("a spill of another epoch gave %v", err)
 	}
 }
@@ -160,8 +160,8 @@ func testSpillIsOverruled(r *rig) {
 
 func testSpillIsDiscarded(r *rig) {
 	key := r.spill(7, 0, 5)
-	r.ok(r.store.Unspill(r.Context(), key))
-	r.ok(r.store.Unspill(r.Context(), key)) // of what is not there: nothing
+	r.ok(r.store.Unspill(r.Context(), key, 0))
+	r.ok(r.store.Unspill(r.Context(), key, 0)) // of what is not there: nothing
 	r.nothing()
 	tx := r.tx(r.match())
 	tx.Spilled = &key
@@ -188,4 +188,18 @@ func testSpillIsDiscarded(r *rig) {
 	recovered, err = r.store.Recover(r.Context(), past)
 	r.ok(err)
 	r.equal("discarded", recovered, outbox.Recovered{Discarded: 7})
+}
+
+// testSpillIsCut: what savepoints took back is gone, and its numbers are free again.
+func testSpillIsCut(r *rig) {
+	key := r.spill(9, 0, 6)
+	r.ok(r.store.Unspill(r.Context(), key, 4))
+	r.ok(r.store.Unspill(r.Context(), key, 4))
+	r.spill(9, 4, 1, func(m *outbox.NewMatch) { m.Change = []byte("another") })
+	r.commit(key, 5)
+	var changes []string
+	for _, m := range r.matches(outbox.Filter{}) {
+		changes = append(changes, fmt.Sprintf("%d %s", m.Position.Ordinal, m.Change))
+	}
+	r.equal("what was left of the spill", changes, []string{"5 a row", "4 another", "3 a row", "2 a row", "1 a row", "0 a row"})
 }

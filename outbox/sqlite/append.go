@@ -54,6 +54,9 @@ func (w *writer) append(b *outbox.Batch, claim int) ([]outbox.Match, error) {
 			return nil, err
 		}
 	}
+	if err := w.addJournal(b, source.Checkpoint); err != nil {
+		return nil, err
+	}
 	return claimed, w.advance(b)
 }
 
@@ -76,6 +79,11 @@ func (w *writer) check(b *outbox.Batch) (outbox.Source, error) {
 			return src, fmt.Errorf("%w: the batch ends at %s, before its transaction at %s", outbox.ErrCheckpoint, b.Checkpoint, end)
 		}
 	}
+	for i := range b.Journal {
+		if last := b.Journal[i].Last; last >= b.Checkpoint {
+			return src, fmt.Errorf("%w: the batch ends at %s, before its journal at %s", outbox.ErrCheckpoint, b.Checkpoint, last)
+		}
+	}
 	return src, nil
 }
 
@@ -86,7 +94,7 @@ func (w *writer) advance(b *outbox.Batch) error {
 	}
 	src.Checkpoint = b.Checkpoint
 	w.known.sources[b.Source] = src
-	if _, err := w.exec(`UPDATE sources SET checkpoint = ? WHERE id = ?`, int64(b.Checkpoint), b.Source); err != nil {
+	if _, err := w.exec(`UPDATE sources SET checkpoint = ?, journal_bytes = ? WHERE id = ?`, int64(b.Checkpoint), w.known.journal[b.Source], b.Source); err != nil {
 		return fmt.Errorf("storing the checkpoint: %w", err)
 	}
 	return nil
@@ -132,6 +140,9 @@ func (w *writer) adopt(in *incoming, t *outbox.Transaction) error {
 	delete(w.known.provisional, id)
 	w.after(w.claims.reset) // searches have passed these matches by
 	in.accepted = append(in.accepted, accepted{t, id, false})
+	if err := w.adoptJournal(in, t, id); err != nil {
+		return fmt.Errorf("adopting the journal of transaction %d: %w", t.XID, err)
+	}
 	return w.overrule(t, id)
 }
 

@@ -97,7 +97,7 @@ func appending(ctx context.Context, s outbox.Store, src outbox.Source, rule uint
 			}
 			if k%7 == 0 {
 				key := outbox.Spill{Source: src.ID, Epoch: 1, XID: tx.XID}
-				check(s.Spill(ctx, key, tx.Matches[:1], texts))
+				check(s.Spill(ctx, key, outbox.Provisional{Matches: tx.Matches[:1], Texts: texts}))
 				tx.Matches, tx.Spilled = tx.Matches[1:], &key
 			}
 			b.Transactions, b.Checkpoint = append(b.Transactions, tx), tx.End

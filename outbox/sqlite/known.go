@@ -13,7 +13,8 @@ type known struct {
 	rules       map[uint32]string
 	ruleIDs     map[string]uint32
 	texts       map[outbox.Hash]int64
-	provisional map[int64]bool // transactions whose commit has not been read
+	provisional map[int64]bool   // transactions whose commit has not been read
+	journal     map[uint32]int64 // bytes that the journal of a source takes
 	last        map[string]int64
 }
 
@@ -22,9 +23,9 @@ func (w *writer) load() error {
 	w.stale = true
 	w.known = known{
 		sources: make(map[uint32]outbox.Source), rules: make(map[uint32]string), ruleIDs: make(map[string]uint32),
-		texts: make(map[outbox.Hash]int64), provisional: make(map[int64]bool), last: make(map[string]int64),
+		texts: make(map[outbox.Hash]int64), provisional: make(map[int64]bool), journal: make(map[uint32]int64), last: make(map[string]int64),
 	}
-	for _, err := range []error{w.loadSources(), w.loadRules(), w.loadTexts(), w.loadProvisional(), w.loadLast()} {
+	for _, err := range []error{w.loadSources(), w.loadJournal(), w.loadRules(), w.loadTexts(), w.loadProvisional(), w.loadLast()} {
 		if err != nil {
 			return fmt.Errorf("reading what the store knows: %w", err)
 		}
@@ -39,6 +40,16 @@ func (w *writer) loadSources() error {
 		w.known.sources[s.ID] = s
 	}
 	return err
+}
+
+func (w *writer) loadJournal() error {
+	return w.each(`SELECT id, journal_bytes FROM sources`, func(scan scanner) error {
+		var id uint32
+		var bytes int64
+		err := scan(&id, &bytes)
+		w.known.journal[id] = bytes
+		return err
+	})
 }
 
 func (w *writer) loadRules() error {

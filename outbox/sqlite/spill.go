@@ -9,9 +9,9 @@ import (
 	"postman/outbox"
 )
 
-// Spill stores matches of a transaction whose commit has not been read.
-func (s *Store) Spill(ctx context.Context, key outbox.Spill, matches []outbox.NewMatch, texts map[outbox.Hash][]byte) error {
-	return s.write(ctx, fmt.Sprintf("spilling matches of transaction %d", key.XID), func(w *writer) error {
+// Spill stores what is known of a transaction whose commit has not been read.
+func (s *Store) Spill(ctx context.Context, key outbox.Spill, p outbox.Provisional) error {
+	return s.write(ctx, fmt.Sprintf("spilling transaction %d", key.XID), func(w *writer) error {
 		if src, ok := w.known.sources[key.Source]; !ok || src.Epoch != key.Epoch {
 			return fmt.Errorf("source %d is not in epoch %d: %w", key.Source, key.Epoch, outbox.ErrCheckpoint)
 		}
@@ -19,15 +19,18 @@ func (s *Store) Spill(ctx context.Context, key outbox.Spill, matches []outbox.Ne
 		if err != nil {
 			return err
 		}
-		if err := w.addTexts(texts); err != nil {
+		if err := w.addTexts(p.Texts); err != nil {
 			return err
 		}
-		arrivals := make([]arrival, len(matches))
-		for i := range matches {
-			arrivals[i] = arrival{NewMatch: &matches[i], tx: tx, state: matches[i].State, reason: matches[i].Reason}
+		arrivals := make([]arrival, len(p.Matches))
+		for i := range p.Matches {
+			m := &p.Matches[i]
+			arrivals[i] = arrival{NewMatch: m, tx: tx, state: m.State, reason: m.Reason}
 		}
-		_, err = w.addMatches(arrivals, time.Now())
-		return err
+		if _, err := w.addMatches(arrivals, time.Now()); err != nil {
+			return err
+		}
+		return w.addParts(tx, p.Parts)
 	})
 }
 
@@ -56,9 +59,21 @@ func (w *writer) provisional(key outbox.Spill) (id int64, err error) {
 	return id, nil
 }
 
-// Unspill discards what a transaction spilled.
-func (s *Store) Unspill(ctx context.Context, key outbox.Spill) error {
-	return s.write(ctx, "discarding spilled matches", func(w *writer) error { return w.unspill(&key) })
+// Unspill takes what was spilled from an ordinal on back.
+func (s *Store) Unspill(ctx context.Context, key outbox.Spill, from uint64) error {
+	return s.write(ctx, "discarding spilled changes", func(w *writer) error {
+		if from == 0 {
+			return w.unspill(&key)
+		}
+		id, err := w.provisional(key)
+		if err != nil || id == 0 {
+			return err
+		}
+		if _, err := w.exec(`DELETE FROM matches WHERE tx = ? AND ordinal >= ?`, id, int64(from)); err != nil {
+			return fmt.Errorf("discarding provisional matches: %w", err)
+		}
+		return w.cutParts(id, from)
+	})
 }
 
 func (w *writer) unspill(key *outbox.Spill) error {
@@ -73,7 +88,7 @@ func (w *writer) unspill(key *outbox.Spill) error {
 	return err
 }
 
-// discard deletes a provisional transaction and returns how many matches it had.
+// discard deletes a provisional transaction and returns how many matches it had. Its journal goes with the next pruning: it may be long.
 func (w *writer) discard(tx int64) (int, error) {
 	n, err := w.exec(`DELETE FROM matches WHERE tx = ?`, tx)
 	if err == nil {

@@ -1,0 +1,146 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"postman/cdc"
+	"postman/outbox"
+)
+
+// How the journal is cut into pieces. One is unpacked whole by who reads it.
+const (
+	blockSize = 1 << 20 // bytes at which a block, or a part of a large transaction, is full
+	// restSize is how much of the journal waits for transactions that match, or for the time when positions are stored that
+	// brought nothing else. A mail that comes meanwhile waits until it is packed: a millisecond.
+	restSize = 256 << 10
+)
+
+// record keeps a change for the journal, whether or not a rule is on its table: a rule may be mended later.
+func (in *intake) record(c *cdc.Change) {
+	in.open.section.Add(c, in.shape, in.blank(c))
+}
+
+// shape names a table's shape, and has its text go with the transaction.
+func (in *intake) shape(t *cdc.Table) [32]byte {
+	s, ok := in.shapes[t]
+	if !ok {
+		s.text = t.Shape()
+		s.hash = outbox.HashOf(s.text)
+		in.shapes[t] = s
+	}
+	in.text(s.hash, s.text)
+	return s.hash
+}
+
+// blank says which values of a change are sensitive; nil: none.
+func (in *intake) blank(c *cdc.Change) func(string) bool {
+	if c.Table == nil {
+		return in.current.source.HidesMessage(c.Prefix)
+	}
+	hides, ok := in.hides[c.Table]
+	if !ok {
+		hides = in.current.source.Hides(c.Table.TableName)
+		in.hides[c.Table] = hides
+	}
+	return hides
+}
+
+// spilled is something for the store of a transaction whose commit was not read, in the order in which it came.
+type spilled struct {
+	key   outbox.Spill
+	fresh bool   // what an earlier, broken-off reading of the transaction left behind goes first
+	from  uint64 // what is stored of the changes from here on was rolled back; math.MaxUint64: nothing was
+	outbox.Provisional
+	bytes int
+}
+
+// spill hands what is known of the open transaction to the store, when it is much: nobody sees it there before the commit.
+func (in *intake) spill() error {
+	t := &in.open
+	if len(t.matches) < spillOver && t.bytes < spillOverBytes && t.section.Len() < blockSize {
+		return nil
+	}
+	return in.spillAll()
+}
+
+func (in *intake) spillAll() error {
+	t := &in.open
+	s := spilled{fresh: t.spilled == nil, from: math.MaxUint64, bytes: t.bytes + t.section.Len()}
+	if t.spilled == nil {
+		t.spilled = &outbox.Spill{Source: in.source.ID, Epoch: in.source.Epoch, XID: t.tx.XID}
+	}
+	s.key, s.Matches, s.Texts = *t.spilled, t.matches, t.texts
+	if n := t.section.Changes(); n > 0 {
+		s.Parts = []outbox.Part{{
+			Ordinal: t.section.First(), Changes: n, Data: cdc.AppendBlock(nil, cdc.Tx{XID: t.tx.XID}, "", &t.section),
+		}}
+		t.section.Reset(t.section.First() + uint64(n))
+	}
+	in.bring(t.texts)
+	t.matches, t.texts, t.bytes = nil, nil, 0
+	return in.batch.spill(s)
+}
+
+// bring notes that texts are on their way into the store, and need not go along again.
+func (in *intake) bring(texts map[outbox.Hash][]byte) {
+	for h := range texts {
+		in.brought[h] = true
+	}
+}
+
+// recorded adds a transaction to the journal of the batch that gathers. Called with mu held.
+func (g *gathering) recorded(tx cdc.Tx, muted string, s *cdc.Section) {
+	if s.Changes() == 0 {
+		return
+	}
+	last := len(g.batch.Journal) - 1
+	if last < 0 || g.sealed || len(g.batch.Journal[last].Data) >= blockSize {
+		g.batch.Journal, last, g.sealed = append(g.batch.Journal, outbox.Block{First: tx.Commit, From: tx.Time}), last+1, false
+	}
+	b := &g.batch.Journal[last]
+	before := len(b.Data)
+	b.Data = cdc.AppendBlock(b.Data, tx, muted, s)
+	b.Last, b.To = tx.Commit, tx.Time
+	b.Transactions++
+	b.Changes += s.Changes()
+	g.weight += len(b.Data) - before
+	g.journal += len(b.Data) - before
+}
+
+// seal packs the journal of a batch.
+func seal(blocks []outbox.Block) {
+	for i := range blocks {
+		blocks[i].Data = cdc.SealBlock(blocks[i].Data)
+	}
+}
+
+// unspill carries out, one after the other, what was spilled.
+func (c *committer) unspill(ctx context.Context, all []spilled) error {
+	for i := range all {
+		s := &all[i]
+		for j := range s.Parts {
+			s.Parts[j].Data = cdc.SealBlock(s.Parts[j].Data)
+		}
+		if err := persist(ctx, c.trouble, func(ctx context.Context) error { return s.store(ctx, c.store) }); err != nil {
+			return fmt.Errorf("spilling transaction %d: %w", s.key.XID, err)
+		}
+		c.batch.unloaded(s.bytes)
+	}
+	return nil
+}
+
+// store may be called again after an error.
+func (s *spilled) store(ctx context.Context, store outbox.Store) error {
+	if s.fresh {
+		if err := store.Unspill(ctx, s.key, 0); err != nil {
+			return err
+		}
+		s.fresh = false
+	}
+	if s.from != math.MaxUint64 {
+		return store.Unspill(ctx, s.key, s.from)
+	}
+	return store.Spill(ctx, s.key, s.Provisional)
+}

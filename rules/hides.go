@@ -1,0 +1,38 @@
+package rules
+
+import (
+	"strings"
+
+	"postman/cdc"
+)
+
+// Hides says which columns of a table the files call sensitive; nil: none. It holds whether or not a rule is on the table.
+func (s *Source) Hides(t cdc.TableName) func(column string) bool {
+	return s.hides(func(e *sensitive) bool { return e.message == "" && e.table == t })
+}
+
+// HidesMessage says which keys of the messages with a prefix are sensitive; nil: none. Of messages that are not meant for postman it
+// is all of them.
+func (s *Source) HidesMessage(prefix string) func(key string) bool {
+	name, ours := strings.CutPrefix(prefix, messagePrefix)
+	if !ours {
+		return func(string) bool { return true }
+	}
+	return s.hides(func(e *sensitive) bool { return e.message != "" && e.message == name })
+}
+
+func (s *Source) hides(of func(*sensitive) bool) func(string) bool {
+	var names map[string]bool
+	for i := range s.sensitive {
+		if e := &s.sensitive[i]; of(e) {
+			if names == nil {
+				names = make(map[string]bool)
+			}
+			names[e.name] = true
+		}
+	}
+	if names == nil {
+		return nil
+	}
+	return func(name string) bool { return names[name] }
+}
