@@ -100,6 +100,7 @@ func (in *intake) Stream(uint32) error { return errInProgress }
 
 // Rollback is not called.
 func (in *intake) Rollback(uint32, uint64) error { return errInProgress }
+
 // begin forgets the open transaction but for its memory.
 func (in *intake) begin(tx cdc.Tx) {
 	section := in.open.section
