@@ -28,18 +28,43 @@ func (t *trial) compare(s *rules.TestStep, p *played) {
 		t.fail(Failure{Place: e.Place, Kind: "mail", Text: "expected a mail, and there is none", Got: p.none})
 		return
 	}
-	for _, want := range e.Subject {
+	t.content(&e.Content, p)
+	for i := range e.Mails {
+		t.mail(e, &e.Mails[i], p)
+	}
+}
+
+// content compares what is in each of the mails.
+func (t *trial) content(c *rules.Content, p *played) {
+	for _, want := range c.Subject {
 		t.subject(want, p)
 	}
-	for _, want := range e.Body {
+	for _, want := range c.Body {
 		t.body(want, p)
 	}
-	for _, not := range e.NotBody {
+	for _, not := range c.NotBody {
 		t.notBody(not, p)
 	}
-	if e.Locale != nil {
-		t.locale(e.Locale, p)
+	if c.Locale != nil {
+		t.locale(c.Locale, p)
 	}
+}
+
+// mail compares what is in the one mail to an address.
+func (t *trial) mail(e *rules.Expect, want *rules.MailExpect, p *played) {
+	other := func(a string) bool { return !strings.EqualFold(a, want.To.Text) }
+	its := &played{going: slices.DeleteFunc(slices.Clone(p.going), func(m dispatch.RehearsedMail) bool { return other(m.Address) })}
+	if len(its.going) > 0 {
+		t.content(&want.Content, its)
+		return
+	}
+	if e.To != nil || slices.ContainsFunc(p.broken, func(a string) bool { return !other(a) }) {
+		return // that there is none has been told
+	}
+	t.fail(Failure{
+		Place: want.To.Place, Kind: "to", Text: "there is no mail to " + want.To.Text + "; one goes to " + strings.Join(goingTo(p), ", "),
+		Missing: []string{want.To.Text}, Got: strings.Join(p.lost, "; "),
+	})
 }
 
 // none looks for mails that should not be.

@@ -26,8 +26,9 @@ type TestOptions struct {
 
 // TestReport is what became of the tests.
 type TestReport struct {
-	Rules []*RuleReport // those that were asked for, in the order of their files
-	Took  time.Duration
+	Rules    []*RuleReport // those that were asked for, in the order of their files
+	Database bool          // there was a database to ask
+	Took     time.Duration
 }
 
 // RuleReport is what became of a rule's tests. Without Tests it has none.
@@ -45,6 +46,8 @@ type Result struct {
 	Failures []Failure
 	NotRun   string
 	Notes    []string // what the outcome hangs on, and the test does not say
+	Given    bool     // the rule's queries were answered by the test
+	Asked    bool     // they were asked of the database
 }
 
 // Failure is an expectation that was not met.
@@ -115,7 +118,7 @@ func Test(ctx context.Context, config daemon.Config, o TestOptions) (*TestReport
 	if err != nil {
 		return nil, err
 	}
-	report := new(TestReport)
+	report := &TestReport{Database: o.Database}
 	s := &stage{}
 	if err := s.setUp(&config, chosen); err != nil {
 		return nil, err

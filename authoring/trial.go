@@ -263,7 +263,10 @@ func (t *trial) rehearse(ctx context.Context, h *happened) (*dispatch.Rehearsed,
 		return ctx.Err()
 	}
 	var err error
-	if t.tx != nil && h.given == nil {
+	asks := t.tx != nil && h.given == nil
+	t.result.Asked = t.result.Asked || asks && queries(t.rule)
+	t.result.Given = t.result.Given || !asks && queries(t.rule)
+	if asks {
 		err = t.tx.readOnly(ctx, func() error { return ask(dispatch.InTransaction{Conn: t.tx.conn.PgConn()}) })
 	} else {
 		err = ask(answersOf(t.rule, h.given))

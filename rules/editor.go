@@ -229,7 +229,16 @@ func changeForms(row string) object {
 func stepForms() object {
 	texts := object{"anyOf": []any{ref("text"), object{"type": "array", "items": ref("text")}}}
 	recipients := object{"type": "array", "items": object{"allOf": []any{ref("row"), object{"required": []string{"email"}}}}}
+	content := object{
+		"subject":  described("What the subject contains.", texts),
+		"body":     described("What the mail contains.", texts),
+		"not_body": described("What the mail does not contain.", texts),
+		"locale":   both("The language of the mail.", ref("text")),
+	}
+	one := object{"to": described("Whose mail it is.", ref("text"))}
+	maps.Copy(one, content)
 	forms := changeForms("row")
+	maps.Copy(forms, content)
 	maps.Copy(forms, object{
 		"truncate": described("All rows are gone: {}.", object{"type": "object", "maxProperties": 0}),
 		"message":  described("What the message holds.", object{"type": "object"}),
@@ -239,13 +248,12 @@ func stepForms() object {
 		"given": described("Answers to the rule's queries, so that no database is asked.", object{
 			"type": "object", "additionalProperties": false, "properties": object{"to": recipients, "cc": recipients, "load": object{"type": "object"}},
 		}),
-		"to":       described("Exactly these get a mail.", texts),
-		"cc":       described("Exactly these get a copy.", texts),
-		"subject":  described("What the subject contains.", texts),
-		"body":     described("What the mail contains.", texts),
-		"not_body": described("What the mail does not contain.", texts),
-		"mail":     described("none: nobody gets a mail.", object{"enum": []string{"none"}}),
-		"locale":   both("The language of the mail.", ref("text")),
+		"to":   described("Exactly these get a mail.", texts),
+		"cc":   described("Exactly these get a copy.", texts),
+		"mail": described("none: nobody gets a mail.", object{"enum": []string{"none"}}),
+		"mails": described("What is expected of the mail to one address.", object{
+			"type": "array", "minItems": 1, "items": object{"type": "object", "additionalProperties": false, "required": []string{"to"}, "properties": one},
+		}),
 	})
 	return forms
 }

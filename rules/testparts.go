@@ -190,21 +190,57 @@ func (r *reader) readExpect(e *Expect, parts map[string]*yaml.Node) {
 			e.To = r.addresses(n)
 		case "cc":
 			e.CC = r.addresses(n)
-		case "subject":
-			e.Subject = r.fragments(n)
-		case "body":
-			e.Body = r.fragments(n)
-		case "not_body":
-			e.NotBody = r.fragments(n)
 		case "mail":
 			if word, ok := r.scalar(n, "none"); ok && word != "none" {
 				r.fail(n, "PM009", "mail is none, or left out", "say with to, subject and body what is expected of the mail")
 			}
 			e.None = true
-		case "locale":
-			e.Locale = r.localeSaid(n)
+		case "mails":
+			e.Mails = r.readMails(n)
 		}
 	}
+	e.Content = r.readContents(parts)
+}
+
+// readContents reads what is expected to be in a mail.
+func (r *reader) readContents(parts map[string]*yaml.Node) (c Content) {
+	for key, to := range map[string]*[]Said{"subject": &c.Subject, "body": &c.Body, "not_body": &c.NotBody} {
+		if n := parts[key]; n != nil {
+			*to = r.fragments(n)
+		}
+	}
+	if n := parts["locale"]; n != nil {
+		c.Locale = r.localeSaid(n)
+	}
+	return c
+}
+
+// readMails reads what is expected of the mails to single addresses.
+func (r *reader) readMails(n *yaml.Node) []MailExpect {
+	const form = "a list such as {to: kim@example.com, body: [a text]}"
+	mails := []MailExpect{}
+	for _, item := range r.items(n, form) {
+		parts, whole := r.mapping(item, form, append([]string{"to"}, contentKeys...)...)
+		if !whole {
+			continue
+		}
+		m := MailExpect{Content: r.readContents(parts)}
+		switch to := parts["to"]; {
+		case to == nil:
+			r.fail(item, "PM016", "it does not say which mail", "add its address, as in to: kim@example.com")
+		case to.Kind == yaml.SequenceNode:
+			r.fail(to, "PM016", "this is about one mail", "write an item for each address; what is in all of the mails is said beside mails")
+		default:
+			if all := r.addresses(to); len(all) == 1 {
+				m.To = all[0]
+			}
+		}
+		mails = append(mails, m)
+	}
+	if n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
+		r.fail(n, "PM008", "the list is empty", "leave it out, or write mail: none")
+	}
+	return mails
 }
 
 func (r *reader) localeSaid(n *yaml.Node) *Said {

@@ -3,6 +3,7 @@ package rules
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
@@ -53,11 +54,27 @@ type Said struct {
 
 // Expect is what is expected of a change's mails. What is nil is not said.
 type Expect struct {
-	None                   bool   // no mail goes to anybody
-	To, CC                 []Said // exactly these addresses
+	None    bool   // no mail goes to anybody
+	To, CC  []Said // exactly these addresses
+	Content        // of each mail
+	Mails   []MailExpect
+	Place   Place // of the first of these; zero: nothing is said
+}
+
+// Content is what is expected to be in a mail. What is nil is not said.
+type Content struct {
 	Subject, Body, NotBody []Said // fragments
 	Locale                 *Said
-	Place                  Place // of the first of these; zero: nothing is said
+}
+
+func (c *Content) says() bool {
+	return c.Subject != nil || c.Body != nil || c.NotBody != nil || c.Locale != nil
+}
+
+// MailExpect is what is expected of the one mail to an address.
+type MailExpect struct {
+	To Said
+	Content
 }
 
 // Mail says whether the step says anything of mails.
@@ -65,9 +82,10 @@ func (e *Expect) Mail() bool { return e.Place.Line > 0 }
 
 var (
 	// testOps are the kinds of change that a step can have.
-	testOps    = []string{"insert", "update", "delete", "truncate", "message"}
-	expectKeys = []string{"to", "cc", "subject", "body", "not_body", "mail", "locale"}
-	stepKeys   = slices.Concat([]string{"at", "after", "match", "given"}, testOps, expectKeys)
+	testOps     = []string{"insert", "update", "delete", "truncate", "message"}
+	contentKeys = []string{"subject", "body", "not_body", "locale"}
+	expectKeys  = slices.Concat([]string{"to", "cc"}, contentKeys, []string{"mail", "mails"})
+	stepKeys    = slices.Concat([]string{"at", "after", "match", "given"}, testOps, expectKeys)
 	// laterTestKeys would say something of what is not there yet.
 	laterTestKeys = []string{"row", "tick", "due", "digest", "replaced", "cancelled", "held", "deferred", "repeated"}
 )
@@ -206,10 +224,29 @@ func (r *reader) stepFits(rule *Rule, n *yaml.Node, s *TestStep, parts map[strin
 		r.failAt(e.Place, "PM016", "a change that the rule does not match makes no mail", "leave this out, or write match: true")
 	case s.Given != nil && s.Given.To == nil && e.Mail() && slices.ContainsFunc(rule.To, asksQuery):
 		r.fail(parts["given"], "PM016", "given does not say whom the query of to finds", "add to: [{email: kim@example.com}], or to: [] for nobody: with given, nothing is asked of a database")
-	case e.None && (e.To != nil || e.CC != nil || e.Subject != nil || e.Body != nil || e.NotBody != nil || e.Locale != nil):
+	case e.None && (e.To != nil || e.CC != nil || e.says() || e.Mails != nil):
 		r.failAt(e.Place, "PM016", "mail: none says that there is no mail, and the test says something of one", "keep the one or the other")
-	case e.To != nil && len(e.To) == 0 && (len(e.CC) > 0 || e.Subject != nil || e.Body != nil || e.NotBody != nil || e.Locale != nil):
+	case e.To != nil && len(e.To) == 0 && (len(e.CC) > 0 || e.says() || e.Mails != nil):
 		r.failAt(e.Place, "PM016", "to: [] says that nobody gets a mail, and the test says something of one", "keep the one or the other")
+	}
+	r.mailsFit(e)
+}
+
+// mailsFit looks for mails that the same test says nobody gets, or says two things of.
+func (r *reader) mailsFit(e *Expect) {
+	among := func(all []Said, address string) bool {
+		return slices.ContainsFunc(all, func(s Said) bool { return strings.EqualFold(s.Text, address) })
+	}
+	var named []Said
+	for _, m := range e.Mails {
+		switch a := m.To.Text; {
+		case a == "": // which was told
+		case among(named, a):
+			r.failAt(m.To.Place, "PM016", "the mail to "+a+" is there twice", "put all that is expected of it in one place")
+		case len(e.To) > 0 && !among(e.To, a):
+			r.failAt(m.To.Place, "PM016", "to says who gets a mail, and not "+a, "add the address there, or leave to out")
+		}
+		named = append(named, m.To)
 	}
 }
 

@@ -41,6 +41,8 @@ rules:
         body: [a, b]
         not_body: c
         locale: ko
+        mails:
+          - {to: Kim@example.com, body: [a, d], locale: en}
       - steps:
           - {at: 2026-01-31T09:00, truncate: {}, match: true}
           - {after: 1d2h, delete: {id: 2}, match: false}
@@ -74,8 +76,9 @@ func TestReadTests(t *testing.T) {
 				},
 			},
 			Expect: Expect{
-				To: said("kim@example.com"), CC: []Said{}, Subject: said("미팅"), Body: []Said{{Text: "a"}, {Text: "b"}}, NotBody: said("c"),
-				Locale: &Said{Text: "ko"},
+				To: said("kim@example.com"), CC: []Said{},
+				Content: Content{Subject: said("미팅"), Body: []Said{{Text: "a"}, {Text: "b"}}, NotBody: said("c"), Locale: &Said{Text: "ko"}},
+				Mails:   []MailExpect{{said("Kim@example.com")[0], Content{Body: []Said{{Text: "a"}, {Text: "d"}}, Locale: &Said{Text: "en"}}}},
 			},
 		}}},
 		{Steps: []TestStep{

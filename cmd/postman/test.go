@@ -65,7 +65,7 @@ func testText(in paint, r *authoring.TestReport, coverage bool) string {
 		}
 		b.WriteString(in.in(bold, rule.Rule.Name) + "\n")
 		for _, t := range rule.Tests {
-			writeResult(&b, in, t)
+			writeResult(&b, in, t, r.Database)
 		}
 		b.WriteByte('\n')
 	}
@@ -79,14 +79,19 @@ func testText(in paint, r *authoring.TestReport, coverage bool) string {
 	return b.String()
 }
 
-func writeResult(b *strings.Builder, in paint, t *authoring.Result) {
+// writeResult tells of one test; where there is a database, with whose answers it was run.
+func writeResult(b *strings.Builder, in paint, t *authoring.Result, database bool) {
+	answers := ""
+	if who := answered(t); database && who != nil {
+		answers = "  " + in.in(dim, "answers: "+strings.Join(who, ", "))
+	}
 	switch {
 	case len(t.Failures) > 0:
-		fmt.Fprintf(b, "  %s %s  %s\n", in.in(red, "✗"), t.Name, in.in(dim, t.Place.String()))
+		fmt.Fprintf(b, "  %s %s  %s%s\n", in.in(red, "✗"), t.Name, in.in(dim, t.Place.String()), answers)
 	case t.NotRun != "":
 		fmt.Fprintf(b, "  %s %s  %s\n      %s\n", in.in(yellow, "–"), t.Name, in.in(dim, t.Place.String()), t.NotRun)
 	default:
-		fmt.Fprintf(b, "  %s %s\n", in.in(green, "✓"), t.Name)
+		fmt.Fprintf(b, "  %s %s%s\n", in.in(green, "✓"), t.Name, answers)
 	}
 	for _, f := range t.Failures {
 		at := ""
@@ -101,6 +106,17 @@ func writeResult(b *strings.Builder, in paint, t *authoring.Result) {
 	for _, n := range t.Notes {
 		b.WriteString("      " + in.in(yellow, "note: "+n) + "\n")
 	}
+}
+
+// answered tells who answered the rule's queries; nil: nobody asked them.
+func answered(t *authoring.Result) (by []string) {
+	if t.Given {
+		by = append(by, "given")
+	}
+	if t.Asked {
+		by = append(by, "database")
+	}
+	return by
 }
 
 // detailColours are the colours of lines, by their marks.
@@ -208,6 +224,7 @@ type (
 		Failures   []testedFailure `json:"failures,omitempty"`
 		NotRun     string          `json:"not_run,omitempty"`
 		Notes      []string        `json:"notes,omitempty"`
+		Answers    []string        `json:"answers,omitempty"`
 	}
 	testedFailure struct {
 		Kind       string   `json:"kind"`
@@ -254,7 +271,7 @@ func testJSON(r *authoring.TestReport) testedAll {
 }
 
 func resultJSON(t *authoring.Result) tested {
-	j := tested{Name: t.Name, File: t.Place.File, Line: t.Place.Line, Result: "passed", DurationMS: milliseconds(t.Took), NotRun: t.NotRun, Notes: t.Notes}
+	j := tested{Name: t.Name, File: t.Place.File, Line: t.Place.Line, Result: "passed", DurationMS: milliseconds(t.Took), NotRun: t.NotRun, Notes: t.Notes, Answers: answered(t)}
 	switch {
 	case len(t.Failures) > 0:
 		j.Result = "failed"
