@@ -332,7 +332,8 @@ func plan(t testing.TB, url, slot string, needs ...Need) ([]string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return PlanPublications(db, slot, needs, catalog)
+	plan, err := PlanPublications(db, slot, needs, catalog)
+	return plan.Statements(), err
 }
 
 // all needs every operation of the named tables of schema public.

@@ -32,33 +32,67 @@ func publicationNames(slot string) []string {
 	return names
 }
 
-// PlanPublications returns the statements, in order, that make the slot's publications fit what is needed; none when
-// they fit. They belong into one transaction ([Apply]).
+// PublicationPlan is what makes a slot's publications fit what is needed: statements, in order.
+type PublicationPlan struct {
+	// Missing has what is needed published, and takes out tables that make the application's own statements fail. Without it there are
+	// changes that the stream does not carry, or that nobody can make.
+	Missing []string
+	// Surplus takes out what nobody needs. What it leaves in place costs traffic, and loses nothing.
+	Surplus []string
+}
+
+// Statements are all of a plan.
+func (p PublicationPlan) Statements() []string { return slices.Concat(p.Missing, p.Surplus) }
+
+// PlanPublications returns the statements that make the slot's publications fit what is needed; none when they fit.
+// Those that are missing belong into one transaction ([Apply]), and come before the others.
 //
 // Publications are created before the slot, empty ones too, and only altered afterwards. An error names each table that
 // cannot be published as needed, and is returned beside the statements for all others. A database whose publications
 // cannot be mended is a *SetupError, without statements.
-func PlanPublications(db *Database, slot string, needs []Need, cat *Catalog) ([]string, error) {
+func PlanPublications(db *Database, slot string, needs []Need, cat *Catalog) (PublicationPlan, error) {
+	var plan PublicationPlan
 	if err := checkSlot(slot); err != nil {
-		return nil, err
+		return plan, err
 	}
 	if db.Slot != nil {
 		if err := db.published(slot); err != nil {
-			return nil, err
+			return plan, err
 		}
 	}
-	var statements []string
 	var refused []error
 	for i, k := range kinds {
 		tables, err := wanted(needs, k.ops, cat)
 		refused = append(refused, err)
-		plan, err := planOne(db.Publications[publicationNames(slot)[i]], publicationNames(slot)[i], k.publish, tables)
-		if err != nil {
-			return nil, err
+		t := target{publicationNames(slot)[i], k.publish, tables, nil}
+		if !slices.Contains(k.ops, Insert) {
+			t.harmful = cat.Unidentified
 		}
-		statements = append(statements, plan...)
+		one, err := planOne(db.Publications[t.name], t)
+		if err != nil {
+			return PublicationPlan{}, err
+		}
+		plan.Missing, plan.Surplus = append(plan.Missing, one.Missing...), append(plan.Surplus, one.Surplus...)
 	}
-	return statements, errors.Join(refused...)
+	return plan, errors.Join(refused...)
+}
+
+// MayPublish says whether the connection's role may add the tables to the slot's publications: it has to own both.
+func MayPublish(ctx context.Context, conn *pgx.Conn, slot string, tables []TableName) (may bool, err error) {
+	schemas, names := make([]string, len(tables)), make([]string, len(tables))
+	for i, t := range tables {
+		schemas[i], names[i] = t.Schema, t.Name
+	}
+	err = conn.QueryRow(ctx, `
+		select not exists (select from pg_publication where pubname = any($1) and not pg_has_role(pubowner, 'USAGE'))
+		   and not exists (select from unnest($2::text[], $3::text[]) w(s, t)
+		                     join pg_namespace n on n.nspname = w.s
+		                     join pg_class c on c.relnamespace = n.oid and c.relname = w.t
+		                    where not pg_has_role(c.relowner, 'USAGE'))`, publicationNames(slot), schemas, names).Scan(&may)
+	if err != nil {
+		return false, fmt.Errorf("asking who may alter the publications of slot %q: %w", slot, err)
+	}
+	return may, nil
 }
 
 // wanted are the tables that need one of the operations and may be published for it.
@@ -91,52 +125,66 @@ func unpublishable(t TableName, op Op, cat *Catalog) string {
 	return ""
 }
 
+// target is what a publication is to be.
+type target struct {
+	name, publish string
+	tables        map[TableName]bool
+	harmful       map[TableName]string // which the application could not update any more if they were in it, and why
+}
+
 // planOne makes one publication fit; p is nil when there is none.
-func planOne(p *Publication, name, publish string, tables map[TableName]bool) ([]string, error) {
-	id := pgx.Identifier{name}.Sanitize()
-	with := fmt.Sprintf("(publish = '%s', publish_via_partition_root = true)", publish)
+func planOne(p *Publication, t target) (plan PublicationPlan, err error) {
+	id := pgx.Identifier{t.name}.Sanitize()
+	with := fmt.Sprintf("(publish = '%s', publish_via_partition_root = true)", t.publish)
 	if p == nil {
 		create := "CREATE PUBLICATION " + id
-		if len(tables) > 0 {
-			create += " FOR TABLE " + list(tables)
+		if len(t.tables) > 0 {
+			create += " FOR TABLE " + list(t.tables)
 		}
-		return []string{create + " WITH " + with + ";"}, nil
+		return PublicationPlan{Missing: []string{create + " WITH " + with + ";"}}, nil
 	}
 	if p.AllTables {
-		return nil, &SetupError{
-			Problem: fmt.Sprintf("publication %s is FOR ALL TABLES, which cannot be narrowed: updates of tables without a primary key fail", name),
+		return plan, &SetupError{
+			Problem: fmt.Sprintf("publication %s is FOR ALL TABLES, which cannot be narrowed: updates of tables without a primary key fail", t.name),
 			Fix:     "choose another name for postman's slot (POSTMAN_SLOT), or drop slot and publication and begin anew",
 		}
 	}
-	var plan []string
-	if p.publishes() != publish || !p.ViaRoot {
-		plan = append(plan, fmt.Sprintf("ALTER PUBLICATION %s SET %s;", id, with))
+	if p.publishes() != t.publish || !p.ViaRoot {
+		plan.Missing = append(plan.Missing, fmt.Sprintf("ALTER PUBLICATION %s SET %s;", id, with))
 	}
 	for _, s := range p.Schemas {
-		plan = append(plan, fmt.Sprintf("ALTER PUBLICATION %s DROP TABLES IN SCHEMA %s;", id, pgx.Identifier{s}.Sanitize()))
+		plan.Surplus = append(plan.Surplus, fmt.Sprintf("ALTER PUBLICATION %s DROP TABLES IN SCHEMA %s;", id, pgx.Identifier{s}.Sanitize()))
 	}
-	drop, add := p.difference(tables)
-	if len(drop) > 0 {
-		plan = append(plan, fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s;", id, list(drop)))
+	d := p.difference(t)
+	if len(d.drop) > 0 {
+		plan.Missing = append(plan.Missing, fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s;", id, list(d.drop)))
 	}
-	if len(add) > 0 {
-		plan = append(plan, fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s;", id, list(add)))
+	if len(d.missing) > 0 {
+		plan.Missing = append(plan.Missing, fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s;", id, list(d.missing)))
+	}
+	if len(d.surplus) > 0 {
+		plan.Surplus = append(plan.Surplus, fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s;", id, list(d.surplus)))
 	}
 	return plan, nil
 }
 
-// difference is what has to leave the publication and what has to enter it. A table with a row filter or a column list
-// does both: we need its changes whole.
-func (p *Publication) difference(want map[TableName]bool) (drop, add map[TableName]bool) {
-	drop, add = make(map[TableName]bool), maps.Clone(want)
+// difference is between the tables of a publication and those that are wanted. One that is restricted, by a row filter or a column list,
+// is dropped and added anew: we need its changes whole.
+type difference struct{ missing, drop, surplus map[TableName]bool }
+
+func (p *Publication) difference(want target) difference {
+	d := difference{maps.Clone(want.tables), make(map[TableName]bool), make(map[TableName]bool)}
 	for t, m := range p.Tables {
-		if want[t] && !m.Restricted {
-			delete(add, t)
-		} else {
-			drop[t] = true
+		switch {
+		case want.tables[t] && !m.Restricted:
+			delete(d.missing, t)
+		case want.tables[t] || want.harmful[t] != "":
+			d.drop[t] = true
+		default:
+			d.surplus[t] = true
 		}
 	}
-	return drop, add
+	return d
 }
 
 // publishes is the publication's operations in the form of its `publish` option.

@@ -64,6 +64,7 @@ type Daemon struct {
 	reloading sync.Mutex // one Reload, or look at the database, at a time
 	mu        sync.Mutex
 	trouble   map[string]string // by part: what is wrong with it now
+	surplus   string            // what the publications hold too much; empty: nothing
 
 	cleanup  []func()           // undone in reverse by Stop, and by Start when it fails half-way
 	stopping context.CancelFunc // ends taking in
@@ -262,20 +263,37 @@ func (d *Daemon) undo() {
 	d.serving.Wait()
 }
 
-// setTrouble notes what is wrong with a part, or that nothing is any more. It is told once for each change.
-func (d *Daemon) setTrouble(part string, err error) {
-	text := ""
+// noteTrouble notes what is wrong with a part, or that nothing is any more, and returns what was wrong with it before.
+func (d *Daemon) noteTrouble(part string, err error) (before, text string) {
 	if err != nil {
 		text = err.Error()
 	}
 	d.mu.Lock()
-	before := d.trouble[part]
+	defer d.mu.Unlock()
+	before = d.trouble[part]
 	if text == "" {
 		delete(d.trouble, part)
 	} else {
 		d.trouble[part] = text
 	}
+	return before, text
+}
+
+// setSurplus notes what the publications hold too much. It is told once for each change.
+func (d *Daemon) setSurplus(s *surplus) {
+	text := s.String()
+	d.mu.Lock()
+	before := d.surplus
+	d.surplus = text
 	d.mu.Unlock()
+	if text != "" && text != before {
+		d.log.Warn(text)
+	}
+}
+
+// setTrouble notes what is wrong with a part, or that nothing is any more. It is told once for each change.
+func (d *Daemon) setTrouble(part string, err error) {
+	before, text := d.noteTrouble(part, err)
 	switch text {
 	case before:
 	case "":

@@ -127,6 +127,9 @@ func (e *examination) connect(ctx context.Context, source *rules.Source) error {
 	if e.checker.catalog, err = cdc.LoadCatalog(ctx, conn, tables(source.Needs())); err != nil {
 		return fmt.Errorf("reading the catalog: %w", err)
 	}
+	if err := e.checkPublished(ctx, conn, source); err != nil {
+		return err
+	}
 	lookups := e.config.LookupURL
 	if lookups == "" {
 		lookups = e.config.DatabaseURL
@@ -187,6 +190,8 @@ func (e *examination) run(ctx context.Context, source *rules.Source) error {
 		switch id {
 		case scanned:
 			return e.options.Plan
+		case unpublished:
+			return e.checker.rows != nil
 		case unusedTemplate, subjectSecret, unshownLoad:
 			return e.checker.mails != nil
 		}
@@ -200,7 +205,7 @@ func (e *examination) run(ctx context.Context, source *rules.Source) error {
 func (e *examination) askable(source *rules.Source) []*rules.Rule {
 	var list []*rules.Rule
 	for _, r := range source.Rules {
-		errs := slices.DeleteFunc(slices.Clone(e.report.Findings), func(f *rules.Error) bool { return f.Rule != r.Name })
+		errs := slices.DeleteFunc(slices.Clone(e.report.Findings), func(f *rules.Error) bool { return f.Rule != r.Name || f.ID.Warning() })
 		if len(errs) > 0 && !slices.ContainsFunc(errs, func(f *rules.Error) bool { return !strings.HasPrefix(string(f.ID), "PM1") }) {
 			list = append(list, r)
 		}

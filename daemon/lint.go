@@ -1,13 +1,18 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 
+	"github.com/jackc/pgx/v5"
+
+	"postman/cdc"
 	"postman/rules"
 	"postman/templates"
 )
@@ -18,6 +23,7 @@ const (
 	unusedTemplate rules.ID = "PM221"
 	subjectSecret  rules.ID = "PM222"
 	unshownLoad    rules.ID = "PM223"
+	unpublished    rules.ID = "PM224"
 )
 
 // plan tells how changes find each rule, and warns of rules that every change has to be tried against.
@@ -35,6 +41,41 @@ func (e *examination) plan(set *rules.Set) {
 			}
 		}
 	}
+}
+
+// checkPublished warns of tables that are not published, where the role that the daemon has may not publish them. Where there are no
+// publications yet, all of that is still to come.
+func (e *examination) checkPublished(ctx context.Context, conn *pgx.Conn, source *rules.Source) error {
+	db, err := cdc.Inspect(ctx, conn, e.config.Slot)
+	if err != nil || db.Slot == nil {
+		return err
+	}
+	asked := make(map[cdc.TableName]bool)
+	for _, r := range source.Rules {
+		if r.On.Message != "" || asked[r.On.Table] || e.checker.catalog.Tables[r.On.Table] == nil {
+			continue
+		}
+		asked[r.On.Table] = true
+		var needs []cdc.Need
+		for _, n := range source.Needs() {
+			if n.Table == r.On.Table {
+				needs = append(needs, n)
+			}
+		}
+		plan, _ := cdc.PlanPublications(db, e.config.Slot, needs, e.checker.catalog) // what cannot be published at all is told with its rule
+		if len(plan.Missing) == 0 {
+			continue
+		}
+		may, err := cdc.MayPublish(ctx, conn, e.config.Slot, []cdc.TableName{r.On.Table})
+		if err != nil {
+			return err
+		}
+		if !may {
+			e.warn(r, unpublished, r.Key("on"), fmt.Sprintf("%s is not published for this yet, and the role %q may not publish it: without that the rule is not loaded", r.On.Table, db.Role),
+				"a DBA has to run: "+strings.Join(plan.Missing, " ")+" A postman that runs loads it then by itself")
+		}
+	}
+	return nil
 }
 
 func (e *examination) warn(r *rules.Rule, id rules.ID, at rules.Place, message, hint string) {

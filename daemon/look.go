@@ -30,6 +30,7 @@ type outlook struct {
 	compared *live        // the rules that were last compared with a catalog
 	catalog  *cdc.Catalog // which one that was
 	unsound  map[string]*rules.Error
+	refused  *live     // what the last reload would have made live, had a DBA published what it needs; nil: it was not refused for that
 	tried    time.Time // when rules that were broken at load were last checked again
 	waiting  bool      // for the stream to pass a position: soon
 	every    time.Duration
@@ -78,22 +79,28 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	d.outlook.end.set(flushed)
+	db, err := cdc.Inspect(ctx, conn, d.config.Slot)
+	if err != nil {
+		return err
+	}
+	d.reloadAgain(ctx, conn, db) // before the rules that it replaces are found not to fit
 	l := d.live.Load()
 	catalog, needs, err := d.readCatalog(ctx, conn, l)
 	if err != nil {
 		return err
 	}
-	db, err := cdc.Inspect(ctx, conn, d.config.Slot)
-	if err != nil {
+	if db, err = cdc.Inspect(ctx, conn, d.config.Slot); err != nil {
 		return err
 	}
 	if err := d.recordMissed(ctx, db, &live{source: l.source, catalog: catalog}, d.lastSeen); err != nil {
 		return err
 	}
-	p := &preparation{config: d.config, conn: conn, store: d.store, needs: needs, catalog: catalog, lenient: true}
+	p := &preparation{config: d.config, conn: conn, store: d.store, needs: needs, catalog: catalog, lenient: true, then: "postman goes on by itself, some seconds later"}
 	unfit := p.publish(ctx, db, adoption{step: stepResume})
 	if unfit != nil { // which is no reason not to notice what else is wrong
 		unfit = fmt.Errorf("the publications do not fit the rules any more: %w", unfit)
+	} else if err := d.trim(ctx, p, db); err != nil {
+		return err
 	}
 	if p.published != 0 {
 		d.log.Warn("the publications did not fit the rules any more, and were mended", "slot", d.config.Slot)
@@ -104,6 +111,17 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 	before := d.outlook.verified
 	d.outlook.verified = inserted // and not what is the end now: altering may have waited long, and the catalog was read before
 	return errors.Join(unfit, d.compare(ctx, conn, comparison{live: l, catalog: catalog, db: db, before: before}))
+}
+
+// trim takes out of the publications what neither the live rules need nor those that wait for a DBA.
+func (d *Daemon) trim(ctx context.Context, p *preparation, db *cdc.Database) error {
+	var waiting []cdc.Need
+	if d.outlook.refused != nil {
+		waiting = d.outlook.refused.needs
+	}
+	err := p.trim(ctx, db, waiting...)
+	d.setSurplus(p.surplus)
+	return err
 }
 
 // readCatalog reads how the tables of the rules look now, and what the rules need of them. A table that was renamed since it was

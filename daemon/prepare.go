@@ -30,22 +30,25 @@ type preparation struct {
 	arm     bool              // an operator arms live sending for this database
 	about   func(step string) // is told what may take long; nil: nobody asks
 	lenient bool              // tables that cannot be published are left out: their rules have been reported
+	then    string            // what to do once a DBA has run what the role may not; empty: start again
 	// missed is asked to record what the publications lack, before they are altered; nil: that is of no interest.
 	missed func(context.Context, outbox.Source, *cdc.Database) error
 
 	before    *cdc.Database // as it was before the publications were altered
 	published position.LSN  // from where on what they lacked is published; 0: they lacked nothing
+	surplus   *surplus      // what is published and not needed, and stays so; nil: nothing
 }
 
-// SQLError says that the role may not do what has to be done, and what a DBA has to run instead.
+// SQLError says that the role may not do what has to be done, what a DBA has to run instead, and what comes then.
 type SQLError struct {
 	Cause      error
 	Statements []string
+	Then       string
 }
 
 // Error prints the statements, ready to paste.
 func (e *SQLError) Error() string {
-	return fmt.Sprintf("%v\n  → Ask a DBA to run this in the database, then try again:\n\n%s\n", e.Cause, strings.Join(e.Statements, "\n"))
+	return fmt.Sprintf("%v\n  → Ask a DBA to run this in the database; then %s:\n\n%s\n", e.Cause, e.Then, strings.Join(e.Statements, "\n"))
 }
 
 func (e *SQLError) Unwrap() error { return e.Cause }
@@ -82,7 +85,7 @@ func (p *preparation) run(ctx context.Context) (outbox.Source, error) {
 			return outbox.Source{}, err
 		}
 	}
-	if err := p.publish(ctx, db, a); err != nil {
+	if err := p.fit(ctx, db, a); err != nil {
 		if _, sql := errors.AsType[*SQLError](err); sql && a.step == stepIntend {
 			// The slot that a DBA makes now is the one that we asked for.
 			src.State = outbox.SourceIntended
@@ -109,26 +112,77 @@ func (p *preparation) find(sources []outbox.Source, db *cdc.Database) (src, else
 	return src, elsewhere
 }
 
-// publish alters the publications to what the rules need, or says what a DBA has to run.
-func (p *preparation) publish(ctx context.Context, db *cdc.Database, a adoption) error {
-	p.before = db
-	statements, err := cdc.PlanPublications(db, p.config.Slot, p.needs, p.catalog)
-	if _, setup := errors.AsType[*cdc.SetupError](err); p.lenient && !setup {
-		err = nil
-	}
-	if err != nil || len(statements) == 0 {
+// fit makes the publications what the rules need, and no more than that where it can.
+func (p *preparation) fit(ctx context.Context, db *cdc.Database, a adoption) error {
+	if err := p.publish(ctx, db, a); err != nil {
 		return err
 	}
-	err = cdc.Apply(ctx, p.conn, statements)
+	return p.trim(ctx, db)
+}
+
+// publish has published what the rules need and is missing, or says what a DBA has to run.
+func (p *preparation) publish(ctx context.Context, db *cdc.Database, a adoption) error {
+	p.before = db
+	plan, err := p.plan(db, p.needs)
+	if err != nil || len(plan.Missing) == 0 {
+		return err
+	}
+	err = cdc.Apply(ctx, p.conn, plan.Missing)
 	if err == nil {
 		_, p.published, err = cdc.WALEnd(ctx, p.conn)
 		return err
 	}
 	if denied(err) {
+		statements := plan.Missing
 		if db.Slot == nil && a.step != stepGap {
 			statements = append(statements, cdc.SlotSQL(p.config.Slot))
 		}
-		return &SQLError{fmt.Errorf("role %q may not change the publications: %w", p.conn.Config().User, err), statements}
+		cause := fmt.Errorf("role %q may not change the publications: %w", p.conn.Config().User, err)
+		return &SQLError{cause, statements, cmp.Or(p.then, "start postman again")}
+	}
+	return err
+}
+
+func (p *preparation) plan(db *cdc.Database, needs []cdc.Need) (cdc.PublicationPlan, error) {
+	plan, err := cdc.PlanPublications(db, p.config.Slot, needs, p.catalog)
+	if _, setup := errors.AsType[*cdc.SetupError](err); p.lenient && !setup {
+		err = nil
+	}
+	return plan, err
+}
+
+// surplus is what the publications hold and nobody needs.
+type surplus struct {
+	cause      error    // why it stays
+	statements []string // that take it out
+}
+
+// String tells people of it.
+func (s *surplus) String() string {
+	if s == nil {
+		return ""
+	}
+	return fmt.Sprintf("the publications hold more than the rules need, which costs traffic and loses nothing: %v\n  → A DBA may run, at any time:\n\n%s\n",
+		s.cause, strings.Join(s.statements, "\n"))
+}
+
+// trimPatience is how long taking a table out of a publication waits for who has locked it: a VACUUM, for one.
+const trimPatience = "SET LOCAL lock_timeout = '3s';"
+
+// trim takes out of the publications what nobody needs. That the role may not, or somebody is in the way, is noted and no error: no
+// change is lost by it. Also names who else needs what the rules do not.
+func (p *preparation) trim(ctx context.Context, db *cdc.Database, also ...cdc.Need) error {
+	p.surplus = nil
+	plan, err := p.plan(db, slices.Concat(p.needs, also))
+	if err != nil || len(plan.Surplus) == 0 {
+		return err
+	}
+	err = cdc.Apply(ctx, p.conn, append([]string{trimPatience}, plan.Surplus...))
+	if _, refused := errors.AsType[*pgconn.PgError](err); refused && !p.conn.IsClosed() {
+		if denied(err) {
+			err = fmt.Errorf("role %q may not take it out", p.conn.Config().User)
+		}
+		p.surplus, err = &surplus{err, plan.Surplus}, nil
 	}
 	return err
 }
@@ -139,15 +193,6 @@ func (p *preparation) since(r *rules.Rule) position.LSN {
 		return 0
 	}
 	return p.published
-}
-
-// republish makes the publications of a slot that streams fit the rules.
-func (p *preparation) republish(ctx context.Context) error {
-	db, err := cdc.Inspect(ctx, p.conn, p.config.Slot)
-	if err != nil {
-		return err
-	}
-	return p.publish(ctx, db, adoption{step: stepResume})
 }
 
 // denied says whether Postgres refused for want of a privilege (42501).

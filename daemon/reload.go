@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"github.com/jackc/pgx/v5"
 
 	"postman/cdc"
+	"postman/rules"
 )
 
 // reloadPatience bounds a reload: altering a publication waits for a VACUUM of the table.
@@ -24,30 +26,38 @@ func (d *Daemon) Reload(ctx context.Context) (err error) {
 	defer cancel()
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
-	defer func() { d.setTrouble("reload", err) }()
+	defer func() { d.noteTrouble("reload", err) }()
 	conn, err := d.connect(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
+	return d.reloadWith(ctx, conn)
+}
+
+func (d *Daemon) reloadWith(ctx context.Context, conn *pgx.Conn) error {
+	d.outlook.refused = nil
 	set, err := (&loader{d.config, conn, d.lookup, true}).load(ctx)
 	if err != nil {
 		return fmt.Errorf("the rules were not reloaded, those from %s stay live:\n%w", d.live.Load().loaded.Format(time.TimeOnly), err)
 	}
 	before := d.live.Load()
-	// What the live rules have missed is recorded before it is mended unawares.
+	// What the live rules have missed is recorded before it is mended unawares. Those that go miss nothing any more.
 	db, err := cdc.Inspect(ctx, conn, d.config.Slot)
 	if err == nil {
-		err = d.recordMissed(ctx, db, &live{source: before.source, catalog: set.catalog}, d.lastSeen)
+		err = d.recordMissed(ctx, db, &live{source: &rules.Source{Rules: staying(before, set)}, catalog: set.catalog}, d.lastSeen)
 	}
 	if err != nil {
 		return err
 	}
-	// The publications come first: a table that is published and not watched costs a little, one that is watched and not
-	// published is silence.
-	p := &preparation{config: d.config, conn: conn, store: d.store, needs: set.needs, catalog: set.catalog}
-	if err := p.republish(ctx); err != nil {
-		return fmt.Errorf("the rules were not reloaded, the publications do not fit them: %w", err)
+	// What is missing comes first, and what is too much last: a table that is published and not watched costs a little, one that is
+	// watched and not published is silence.
+	p := &preparation{config: d.config, conn: conn, store: d.store, needs: set.needs, catalog: set.catalog, then: "it is reloaded by itself, some seconds later"}
+	if err := p.publish(ctx, db, adoption{step: stepResume}); err != nil {
+		if _, sql := errors.AsType[*SQLError](err); sql {
+			d.outlook.refused = set
+		}
+		return fmt.Errorf("the rules were not reloaded, those from %s stay live: what they need is not published: %w", before.loaded.Format(time.TimeOnly), err)
 	}
 	if err := set.register(ctx, d.store); err != nil {
 		return err
@@ -56,7 +66,36 @@ func (d *Daemon) Reload(ctx context.Context) (err error) {
 	d.goLive(set)
 	d.dispatch.Wake()
 	d.glance()
+	if err := p.trim(ctx, db); err != nil {
+		d.log.Warn("taking out of the publications what is not needed any more", "error", err) // the next look tries again
+	}
+	d.setSurplus(p.surplus)
 	return d.noteWatched(ctx)
+}
+
+// staying are the rules of a set that another one has too, on the same table.
+func staying(before, after *live) []*rules.Rule {
+	return slices.DeleteFunc(slices.Clone(before.source.Rules), func(old *rules.Rule) bool {
+		return !slices.ContainsFunc(after.source.Rules, func(r *rules.Rule) bool {
+			return (r.Name == old.Name || r.Was == old.Name) && r.On.Table == old.On.Table
+		})
+	})
+}
+
+// reloadAgain tries a reload again that was refused for what was not published, once a DBA has done what it asked for.
+func (d *Daemon) reloadAgain(ctx context.Context, conn *pgx.Conn, db *cdc.Database) {
+	set := d.outlook.refused
+	if set == nil {
+		return
+	}
+	if plan, err := cdc.PlanPublications(db, d.config.Slot, set.needs, set.catalog); err != nil || len(plan.Missing) > 0 {
+		return
+	}
+	err := d.reloadWith(ctx, conn)
+	d.noteTrouble("reload", err)
+	if err != nil && ctx.Err() == nil {
+		d.report.report(ctx, err, "", "reload")
+	}
 }
 
 // glance has the daemon look at the database soon.

@@ -178,6 +178,9 @@ func (d *Daemon) Status() Status {
 	s.Rules = d.rulesStatus()
 	d.mu.Lock()
 	s.Rules.ReloadFail = d.trouble["reload"]
+	if d.surplus != "" {
+		s.Warnings = append(s.Warnings, d.surplus)
+	}
 	d.mu.Unlock()
 	s.Relay = RelayStatus{Address: d.config.relayAddress(), Status: d.dispatch.Status()}
 	return s

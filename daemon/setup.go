@@ -48,9 +48,15 @@ func Setup(ctx context.Context, c Config, o SetupOptions) ([]string, error) {
 	}
 	store, err := sqlite.Open(c.StorePath(), sqlite.Options{}) //nolint:contextcheck // its writer outlives the call
 	if err != nil {
+		if errors.Is(err, outbox.ErrLocked) {
+			err = fmt.Errorf("%w\n  → a postman that runs makes its publications fit by itself; postman setup --print prints the SQL for a DBA beside it, "+
+				"and for what else setup does it has to be stopped", err)
+		}
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
-	p := &preparation{config: c, conn: conn, store: store, needs: set.Needs(), catalog: catalog, accept: o.AcceptGap, arm: o.Arm}
+	p := &preparation{
+		config: c, conn: conn, store: store, needs: set.Needs(), catalog: catalog, accept: o.AcceptGap, arm: o.Arm, then: "run postman setup again",
+	}
 	done, err := setup(ctx, p, &live{source: source, catalog: catalog})
 	return done, errors.Join(err, store.Close())
 }
@@ -67,6 +73,9 @@ func setup(ctx context.Context, p *preparation, set *live) (done []string, err e
 	}
 	done = append(done, fmt.Sprintf("publications %[1]s_ins, %[1]s_upd, %[1]s_del fit the rules", p.config.Slot),
 		fmt.Sprintf("slot %s streams from %s, epoch %d", p.config.Slot, src.Checkpoint, src.Epoch))
+	if p.surplus != nil {
+		done = append(done, p.surplus.String())
+	}
 	if p.arm {
 		done = append(done, "live sending is armed for "+src.Armed)
 	}
@@ -103,7 +112,8 @@ func setupSQL(ctx context.Context, conn *pgx.Conn, c Config, needs []cdc.Need, c
 	if err != nil {
 		return nil, err
 	}
-	statements, err := cdc.PlanPublications(db, c.Slot, needs, catalog)
+	plan, err := cdc.PlanPublications(db, c.Slot, needs, catalog)
+	statements := plan.Statements()
 	if db.Slot == nil {
 		statements = append(statements, cdc.SlotSQL(c.Slot))
 	}

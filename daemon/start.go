@@ -203,6 +203,7 @@ func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *live) (err er
 	if d.source, err = p.run(ctx); err != nil {
 		return err
 	}
+	d.setSurplus(p.surplus)
 	for _, r := range set.rules.Rules {
 		if at := p.since(r); at != 0 {
 			set.fresh = append(set.fresh, newRule{name: r.Name, published: at})

@@ -16,7 +16,8 @@ type Status struct {
 	// Starting is true while a daemon waits for what it needs, and takes nothing in yet.
 	Starting bool         `json:"starting,omitzero"`
 	Healthy  bool         `json:"healthy"`
-	Trouble  []string     `json:"trouble,omitempty"` // what keeps it from being healthy, for a person
+	Trouble  []string     `json:"trouble,omitempty"`  // what keeps it from being healthy, for a person
+	Warnings []string     `json:"warnings,omitempty"` // what is not as it should be, and keeps it from nothing
 	Started  time.Time    `json:"started,omitzero"`
 	Mode     string       `json:"mode"`
 	Stream   StreamStatus `json:"stream,omitzero"`

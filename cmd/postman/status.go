@@ -56,6 +56,9 @@ func printStatus(w *strings.Builder, s *daemon.Status) {
 	for _, t := range s.Trouble {
 		fmt.Fprintf(w, "  ! %s\n", t)
 	}
+	for _, t := range s.Warnings {
+		fmt.Fprintf(w, "  · %s\n", strings.ReplaceAll(strings.TrimSpace(t), "\n", "\n    "))
+	}
 	if s.Running && !s.Starting {
 		printRunning(w, s)
 	}

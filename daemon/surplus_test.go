@@ -1,0 +1,162 @@
+package daemon
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"postman/rules"
+)
+
+const callRule = "  - {name: call, on: {table: calls, ops: [insert]}, to: {address: a@example.com}, template: plain}\n"
+
+// meekWorld has a table calls beside the visits, and a role for the daemon that owns neither them nor the publications.
+func meekWorld(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.sql("create table calls (id int primary key)")
+	w.template("plain.html", `{{define "subject"}}Plain{{end}}{{define "body"}}<p></p>{{end}}`)
+	w.meek()
+	return w
+}
+
+func (w *world) dba(op, table string) string {
+	return fmt.Sprintf(`ALTER PUBLICATION "%s_ins" %s TABLE ONLY "public"."%s";`, w.config.Slot, op, table)
+}
+
+// Removing the last rule of a table takes effect at once, and after a restart, whoever may alter the publications: a table that is
+// published too many loses nothing.
+func TestARemovedRuleIsGone(t *testing.T) {
+	t.Parallel()
+	w := meekWorld(t)
+	w.rules(worldRules + callRule)
+	_, err := w.tryStart()
+	w.sql(w.asked(err)...)
+	d := w.start()
+	w.sql(`insert into calls values (1)`)
+	w.messages(d, 1)
+	w.rules(worldRules)
+	if err := d.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	still := func(d *Daemon) {
+		t.Helper()
+		w.eventually("the stream is connected", func() bool { return d.Status().Healthy })
+		s := d.Status()
+		if len(s.Trouble) > 0 || len(s.Gaps) > 0 || len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], w.dba("DROP", "calls")) {
+			t.Errorf("status %+v", s)
+		}
+	}
+	still(d)
+	if err := d.look(t.Context()); err != nil {
+		t.Error(err)
+	}
+	still(d)
+	w.sql(`insert into calls values (2)`, `insert into visits (kind, staff_id) values ('visit', 1)`)
+	if all := w.messages(d, 2); all[1].RuleName != "visit" {
+		t.Errorf("messages %+v", all)
+	}
+	w.stop(d)
+	d = w.start()
+	still(d)
+	w.sql(w.dba("DROP", "calls"))
+	if err := d.look(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if s := d.Status(); len(s.Warnings) > 0 || len(s.Gaps) > 0 {
+		t.Errorf("after the DBA took the table out: %+v", s)
+	}
+}
+
+// A reload that was refused for what is not published is done by itself once a DBA has done what it asked for, whatever else the DBA
+// has taken out for rules that go by it; and that is no gap.
+func TestARefusedReloadIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		rules string
+		run   func(*world) []string
+		want  int
+	}{
+		"a table more":    {worldRules + callRule, func(w *world) []string { return []string{w.dba("ADD", "calls")} }, 2},
+		"another instead": {"rules:\n" + callRule, func(w *world) []string { return []string{w.dba("ADD", "calls"), w.dba("DROP", "visits")} }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := meekWorld(t)
+			w.blind = true
+			_, err := w.tryStart()
+			w.sql(w.asked(err)...)
+			d := w.start()
+			w.rules(c.rules)
+			err = d.Reload(t.Context())
+			if got := w.asked(err); len(got) != 1 || got[0] != w.dba("ADD", "calls") || !strings.Contains(err.Error(), "reloaded by itself") {
+				t.Errorf("the reload says: %v", err)
+			}
+			if err := d.look(t.Context()); err != nil || d.Status().Rules.ReloadFail == "" {
+				t.Errorf("before the DBA did anything: %v, %+v", err, d.Status())
+			}
+			w.sql(c.run(w)...)
+			if err := d.look(t.Context()); err != nil {
+				t.Error(err)
+			}
+			w.eventually("the daemon is healthy", func() bool { return d.Status().Healthy })
+			if s := d.Status(); len(s.Trouble)+len(s.Gaps)+len(s.Warnings) > 0 || s.Rules.Rules != c.want {
+				t.Errorf("status %+v", s)
+			}
+			w.sql(`insert into calls values (1)`)
+			w.messages(d, 1)
+		})
+	}
+}
+
+func TestSetupBesideADaemon(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.start()
+	if _, err := Setup(t.Context(), w.config, SetupOptions{}); err == nil || !strings.Contains(err.Error(), "setup --print") {
+		t.Errorf("setup says %v", err)
+	}
+	if _, err := Setup(t.Context(), w.config, SetupOptions{Print: true}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Check says beforehand what a DBA has to do, where the daemon could not do it itself.
+func TestCheckTellsWhatIsNotPublished(t *testing.T) {
+	t.Parallel()
+	w := meekWorld(t)
+	told := func() string {
+		t.Helper()
+		report, err := Check(t.Context(), w.config, CheckOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(report.Findings, func(e *rules.Error) bool { return e.ID == unpublished })
+		if i < 0 {
+			return ""
+		}
+		return report.Findings[i].Error()
+	}
+	w.rules(worldRules + callRule)
+	if got := told(); got != "" {
+		t.Errorf("before setup: %s", got)
+	}
+	w.rules(worldRules)
+	_, err := w.tryStart()
+	w.sql(w.asked(err)...)
+	w.rules(worldRules + callRule)
+	if got := told(); !strings.Contains(got, "calls is not published") || !strings.Contains(got, w.dba("ADD", "calls")) || !strings.Contains(got, "rules.yaml:12:") {
+		t.Errorf("it says %q", got)
+	}
+	meek := w.config
+	w.config.DatabaseURL = Secret(w.url)
+	if got := told(); got != "" {
+		t.Errorf("of a role that may publish it: %s", got)
+	}
+	w.config = meek
+	w.sql(w.dba("ADD", "calls"))
+	if got := told(); got != "" {
+		t.Errorf("of a table that is published: %s", got)
+	}
+}
