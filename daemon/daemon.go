@@ -287,7 +287,7 @@ func (d *Daemon) setSurplus(s *surplus) {
 	d.surplus = text
 	d.mu.Unlock()
 	if text != "" && text != before {
-		d.log.Warn(text)
+		d.log.Warn("published too much", "warning", text)
 	}
 }
 
