@@ -9,29 +9,38 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// canonical is the rule's text as it is stored: its own YAML with what the files say is sensitive of it, without
-// comments, in the order of ruleKeys and in one style. Tests are left out, since they decide nothing.
-func (r *Rule) canonical() []byte {
-	rule := &yaml.Node{Kind: yaml.MappingNode}
+// The text of a rule as it is stored is its own YAML with what the files say is sensitive of it, without comments, in the order of
+// ruleKeys and in one style. Tests are left out, since they decide nothing.
+
+// storedText is the text of a rule without what is sensitive.
+func storedText(rule *yaml.Node) []byte {
+	written := &yaml.Node{Kind: yaml.MappingNode}
 	for _, k := range ruleKeys {
-		for i := 0; i+1 < len(r.node.Content); i += 2 {
-			if r.node.Content[i].Value == k.name && k.name != "tests" {
-				rule.Content = append(rule.Content, plain(r.node.Content[i]), plain(r.node.Content[i+1]))
+		for i := 0; i+1 < len(rule.Content); i += 2 {
+			if rule.Content[i].Value == k.name && k.name != "tests" {
+				written.Content = append(written.Content, plain(rule.Content[i]), plain(rule.Content[i+1]))
 			}
 		}
 	}
-	top := &yaml.Node{Kind: yaml.MappingNode}
-	if names := r.sensitiveEntries(); names != nil {
-		top.Content = append(top.Content, word("sensitive"), names)
+	return section("rules", &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{written}})
+}
+
+// veil puts what is sensitive of the rule into its text.
+func (r *Rule) veil() {
+	if names := r.sensitiveEntries(); names != nil && r.source != nil {
+		r.source = append(section("sensitive", names), r.source...)
 	}
-	top.Content = append(top.Content, word("rules"), &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{rule}})
+}
+
+// section is a key of a text's top and its value.
+func section(key string, value *yaml.Node) []byte {
 	var b bytes.Buffer
 	e := yaml.NewEncoder(&b)
 	e.SetIndent(2)
-	if err := e.Encode(top); err != nil {
+	if err := e.Encode(&yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{word(key), value}}); err != nil {
 		return nil // a rule with mistakes: it never comes to be stored
 	}
-	return b.Bytes()
+	return bytes.Clone(b.Bytes()) // which wastes less than the buffer does
 }
 
 // sensitiveEntries is the rule's part of the sensitive lists, in the order of the names; nil if there is none.

@@ -44,7 +44,7 @@ func (l *linter) warn(id ID, at Place, message, hint string) {
 func (r *Rule) Key(name string) Place {
 	for _, k := range r.keys {
 		if k.name == name {
-			return k.place
+			return Place{r.Place.File, int(k.line), int(k.column)}
 		}
 	}
 	return r.Place

@@ -24,7 +24,7 @@ type ruleKey struct {
 // ruleKeys are the keys of a rule in their canonical order, in which they are also read: tests look at on.
 var ruleKeys = []ruleKey{
 	{"name", (*reader).readName},
-	{"about", func(r *reader, rule *Rule, n *yaml.Node) { rule.About, _ = r.scalar(n, "text") }},
+	{"about", func(r *reader, rule *Rule, n *yaml.Node) { rule.About, _ = r.word(n, "text") }},
 	{"was", func(r *reader, rule *Rule, n *yaml.Node) { rule.Was, _ = r.scalar(n, "a rule's former name") }},
 	{"on", (*reader).readOn},
 	{"when", (*reader).readWhen},
@@ -33,7 +33,7 @@ var ruleKeys = []ruleKey{
 	{"cc", func(r *reader, rule *Rule, n *yaml.Node) { rule.CC = r.recipients(n) }},
 	{"from", func(r *reader, rule *Rule, n *yaml.Node) { rule.From = r.sender(n) }},
 	{"reply_to", func(r *reader, rule *Rule, n *yaml.Node) { rule.ReplyTo = r.sender(n) }},
-	{"template", func(r *reader, rule *Rule, n *yaml.Node) { rule.Template, _ = r.scalar(n, "a template's name") }},
+	{"template", func(r *reader, rule *Rule, n *yaml.Node) { rule.Template, _ = r.word(n, "a template's name") }},
 	{"locale", (*reader).readLocale},
 	{"timezone", (*reader).readZone},
 	{"class", (*reader).readClass},
@@ -65,7 +65,7 @@ func (r *reader) readRule(n *yaml.Node) *Rule {
 	defer func() { r.rule = "" }()
 	r.traps(n)
 	rule := &Rule{
-		Place: Place{r.file.name, n.Line, n.Column}, file: r.file, node: n,
+		Place: Place{r.file.name, n.Line, n.Column}, file: r.file,
 		Class: Notice, Priority: Normal, MaxRecipients: 50, HoldOver: HoldOver{Transaction: 100, Minute: 200, Tick: 10000},
 	}
 	if r.trapped[n] || n.Kind != yaml.MappingNode {
@@ -76,10 +76,13 @@ func (r *reader) readRule(n *yaml.Node) *Rule {
 	}
 	there := make(map[string]*yaml.Node)
 	for _, f := range r.fields(n, "") {
-		rule.keys = append(rule.keys, keyPlace{f.key.Value, Place{r.file.name, f.key.Line, f.key.Column}})
-		if there[f.key.Value] = f.value; !slices.ContainsFunc(ruleKeys, func(k ruleKey) bool { return k.name == f.key.Value }) {
+		there[f.key.Value] = f.value
+		i := slices.IndexFunc(ruleKeys, func(k ruleKey) bool { return k.name == f.key.Value })
+		if i < 0 {
 			r.unknownKey(f.key)
+			continue
 		}
+		rule.keys = append(rule.keys, keyPlace{ruleKeys[i].name, int32(f.key.Line), int32(f.key.Column)})
 	}
 	for _, k := range ruleKeys {
 		if there[k.name] != nil {

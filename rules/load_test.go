@@ -273,11 +273,11 @@ func TestVersion(t *testing.T) {
 func TestCanonicalText(t *testing.T) {
 	t.Parallel()
 	for _, about := range []string{"\n a", " a\nb", "\ta\n b", "a\n\n b\n\n", "null", "~", "- a", "a: b # c", "'", "yes", "1e3", "\u2028x"} {
-		r := &Rule{node: &yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{word("about"), word(about)}}}
+		text := storedText(&yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{word("about"), word(about)}})
 		s := new(Source)
-		_ = s.add("x.yaml", r.canonical()) // the rest of the rule is missing
+		_ = s.add("x.yaml", text) // the rest of the rule is missing
 		if len(s.Rules) != 1 || s.Rules[0].About != about {
-			t.Errorf("%q became %+v in\n%s", about, s.Rules, r.canonical())
+			t.Errorf("%q became %+v in\n%s", about, s.Rules, text)
 		}
 	}
 	rapid.Check(t, func(rt *rapid.T) {
@@ -472,6 +472,7 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte(every))
 	f.Add([]byte(everyTest))
 	f.Fuzz(func(t *testing.T, content []byte) {
+		inParts(t, content)
 		s := new(Source)
 		errs := append(s.add("x.yaml", content), s.unite()...)
 		for _, e := range errs {

@@ -14,8 +14,6 @@ package rules
 import (
 	"time"
 
-	"gopkg.in/yaml.v3"
-
 	"postman/cdc"
 	"postman/position"
 	"postman/value"
@@ -44,7 +42,6 @@ type Rule struct {
 
 	source  []byte // see Source
 	file    *ruleFile
-	node    *yaml.Node // until all files are read: it is several times as large as all the rest
 	keys    []keyPlace
 	on      text       // the table's name
 	against *cdc.Table // the table that it was checked against; nil of a message, and in a Source
@@ -54,10 +51,10 @@ type Rule struct {
 // hash is the rule's version.
 func (r *Rule) Source() []byte { return r.source }
 
-// keyPlace is where a key of a rule stands.
+// keyPlace is where a key of a rule stands in its file.
 type keyPlace struct {
-	name  string
-	place Place
+	name         string
+	line, column int32
 }
 
 // Place is where something stands in a rule file, for messages. Line and Column count from 1; columns are characters.

@@ -97,19 +97,23 @@ func reason(err error) string {
 
 // add parses one file.
 func (s *Source) add(name string, content []byte) Errors {
-	r := &reader{file: newFile(name, content), trapped: make(map[*yaml.Node]bool)}
+	file := newFile(name, content)
+	if errs, ok := s.addParts(file, content, partSize); ok {
+		return errs.inOrder()
+	}
+	r := newReader(file)
 	if root := r.parse(content); root != nil {
-		r.top(root, s)
+		s.Rules = append(s.Rules, r.rules(r.top(root, s))...)
 		s.ignores = append(s.ignores, r.ignores(root)...)
 	}
 	return r.errs.inOrder()
 }
 
-// top reads a file's top level.
-func (r *reader) top(root *yaml.Node, s *Source) {
+// top reads a file's top level, and returns the nodes of its rules.
+func (r *reader) top(root *yaml.Node, s *Source) []*yaml.Node {
 	if root.Kind != yaml.MappingNode {
 		r.fail(root, "PM008", "a rule file is a mapping with the key rules, and this is "+kindName(root), "write rules: and a list of them")
-		return
+		return nil
 	}
 	r.topTraps(root)
 	var list *yaml.Node
@@ -125,13 +129,20 @@ func (r *reader) top(root *yaml.Node, s *Source) {
 	}
 	if list == nil {
 		r.fail(root, "PM007", "the file has no rules", "write rules: and a list of them")
-		return
+		return nil
 	}
-	for _, n := range r.items(list, "a list of rules") {
+	return r.items(list, "a list of rules")
+}
+
+// rules reads rules.
+func (r *reader) rules(list []*yaml.Node) (rules []*Rule) {
+	for _, n := range list {
 		if rule := r.readRule(n); rule != nil {
-			s.Rules = append(s.Rules, rule)
+			rule.source = storedText(n)
+			rules = append(rules, rule)
 		}
 	}
+	return rules
 }
 
 // topTraps looks for traps outside of the rules: those inside are reported with their rule's name.
@@ -194,12 +205,8 @@ func (s *Source) unite() Errors {
 				r.Sensitive = append(r.Sensitive, e.name)
 			}
 		}
+		r.veil()
 	}
-	share(len(s.Rules), func(from, to int) {
-		for _, r := range s.Rules[from:to] {
-			r.source, r.node = r.canonical(), nil
-		}
-	})
 	for _, e := range s.sensitive {
 		if e.message != "" && !slices.Contains(messages, e.message) {
 			errs = append(errs, &Error{

@@ -17,9 +17,10 @@ type ruleFile struct {
 }
 
 func newFile(name string, content []byte) *ruleFile {
-	f, start := &ruleFile{name: name}, 0
-	for _, end := range lineEnds(content) {
-		f.lines = append(f.lines, strings.Trim(string(content[start:end]), "\uFEFF\r\n\u0085\u2028\u2029"))
+	text, ends, start := string(content), lineEnds(content), 0
+	f := &ruleFile{name: name, lines: make([]string, len(ends))}
+	for i, end := range ends {
+		f.lines[i] = strings.Trim(text[start:end], "\uFEFF\r\n\u0085\u2028\u2029")
 		start = end
 	}
 	return f

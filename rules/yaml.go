@@ -23,6 +23,13 @@ type reader struct {
 	// trapped are nodes that a mistake was reported of: what they hold is not looked at again.
 	trapped map[*yaml.Node]bool
 	grammar *conf.Config // of expressions; made when the first is read
+	// Rules that a program writes say the same again and again: it is kept once.
+	words   map[string]string
+	queries map[string]*SQL // without what depends on where they stand
+}
+
+func newReader(file *ruleFile) *reader {
+	return &reader{file: file, trapped: make(map[*yaml.Node]bool), words: make(map[string]string), queries: make(map[string]*SQL)}
 }
 
 func (r *reader) fail(n *yaml.Node, id ID, message, hint string) {
@@ -238,6 +245,22 @@ func (r *reader) scalar(n *yaml.Node, what string) (string, bool) {
 	return n.Value, true
 }
 
+// word is a scalar that other rules may have as well.
+func (r *reader) word(n *yaml.Node, what string) (string, bool) {
+	text, ok := r.scalar(n, what)
+	return r.known(text), ok
+}
+
+// known is a text as it was met first.
+func (r *reader) known(text string) string {
+	first, ok := r.words[text]
+	if !ok {
+		first = text
+		r.words[text] = text
+	}
+	return first
+}
+
 // expr is an expression whose syntax is right. Its types are checked when the tables are known.
 func (r *reader) expr(n *yaml.Node, what string) *Expr {
 	if _, ok := r.scalar(n, what); !ok {
@@ -274,9 +297,18 @@ func (r *reader) sql(n *yaml.Node) *SQL {
 		r.cut(p, "query")
 		return nil
 	}
+	t.value = r.known(t.value)
+	if known := r.queries[t.value]; known != nil {
+		sql := *known
+		sql.Place, sql.text = t.place(0), t
+		return &sql
+	}
 	sql, problems := parseSQL(t)
 	for _, p := range problems {
 		r.failAt(t.place(p.offset), p.id, p.message, p.hint)
+	}
+	if sql != nil && !strings.Contains(t.value, "--") { // where a comment ends depends on the lines of the file
+		r.queries[t.value] = sql
 	}
 	return sql
 }
