@@ -9,6 +9,7 @@ import (
 	"net/mail"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -42,6 +43,7 @@ type Config struct {
 	Retry       Retry    `yaml:"retry"`
 	Lookup      LookUps  `yaml:"lookup"`
 	Drain       Span     `yaml:"drain"`
+	Journal     Journal  `yaml:"journal"`
 }
 
 // Log says how the daemon logs to stderr.
@@ -68,17 +70,43 @@ type LookUps struct {
 	Timeout     Span `yaml:"timeout"`
 }
 
-// Span is a duration in configuration, such as 30s or 24h.
+// Journal bounds how far back a replay can go: what is older than Keep is deleted, and the oldest while all takes more than Size.
+type Journal struct {
+	Keep Span `yaml:"keep"`
+	Size Size `yaml:"size"`
+}
+
+// Span is a duration in configuration, such as 30s, 24h or 7d.
 type Span time.Duration
 
-// UnmarshalText reads Go's form of a duration; it must be positive.
+// UnmarshalText reads Go's form of a duration, or a number of days of 24 hours; it must be positive.
 func (s *Span) UnmarshalText(text []byte) error {
 	d, err := time.ParseDuration(string(text))
+	if days, ok := strings.CutSuffix(string(text), "d"); ok {
+		var n uint64
+		n, err = strconv.ParseUint(days, 10, 16)
+		d = time.Duration(n) * 24 * time.Hour
+	}
 	if err != nil || d <= 0 {
-		return fmt.Errorf("%q is not a duration above zero; one looks like 30s or 24h", text)
+		return fmt.Errorf("%q is not a duration above zero; one looks like 30s, 24h or 7d", text)
 	}
 	*s = Span(d)
 	return nil
+}
+
+// Size is a number of bytes in configuration, such as 500MiB or 2GiB.
+type Size int64
+
+// UnmarshalText reads a whole number of MiB, GiB or TiB above zero.
+func (s *Size) UnmarshalText(text []byte) error {
+	for unit, bytes := range map[string]int64{"MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40} {
+		number, ok := strings.CutSuffix(string(text), unit)
+		if n, err := strconv.ParseUint(strings.TrimSpace(number), 10, 20); ok && err == nil && n > 0 {
+			*s = Size(int64(n) * bytes)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not a size; one looks like 500MiB or 2GiB", text)
 }
 
 // Secret is a setting that may hold a password. It prints as <secret>; convert it to string to use it.
@@ -113,6 +141,7 @@ func DefaultConfig() Config {
 		Retry:     Retry{First: Span(30 * time.Second), Max: Span(30 * time.Minute), GiveUp: Span(24 * time.Hour)},
 		Lookup:    LookUps{Connections: 4, Timeout: Span(5 * time.Second)},
 		Drain:     Span(20 * time.Second),
+		Journal:   Journal{Keep: Span(7 * 24 * time.Hour), Size: 2 << 30},
 	}
 }
 

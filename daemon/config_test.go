@@ -6,12 +6,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestConfigPrecedence(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "postman.yaml")
-	write(t, file, "slot: from_file\nlocale: ko\nretry: {first: 5s}\n")
+	write(t, file, "slot: from_file\nlocale: ko\nretry: {first: 5s}\njournal: {keep: 3d, size: 500MiB}\n")
 	c, err := LoadConfig(file, func(name string) string {
 		return map[string]string{"POSTMAN_SLOT": "from_env"}[name]
 	})
@@ -20,6 +21,9 @@ func TestConfigPrecedence(t *testing.T) {
 	}
 	if c.Slot != "from_env" || c.Locale != "ko" || c.Rules != "rules.yaml" {
 		t.Errorf("slot %q, locale %q, rules %q; want the environment's, the file's and the default", c.Slot, c.Locale, c.Rules)
+	}
+	if c.Journal != (Journal{Span(72 * time.Hour), 500 << 20}) {
+		t.Errorf("journal %+v", c.Journal)
 	}
 	if c.Retry.First != Span(5e9) || c.Retry.GiveUp == 0 {
 		t.Errorf("retry %+v; want the file's first beside the default's others", c.Retry)
@@ -32,6 +36,9 @@ func TestConfigFileIsStrict(t *testing.T) {
 		"unknown key": {"smpt_url: smtp://localhost\n", "line 1: field smpt_url not found"},
 		"duration":    {"retry: {first: 5}\n", "not a duration"},
 		"zero":        {"drain: 0s\n", "above zero"},
+		"days":        {"journal: {keep: 0d}\n", "above zero"},
+		"size":        {"journal: {size: 2GB}\n", `"2GB" is not a size`},
+		"no size":     {"journal: {size: 0GiB}\n", "is not a size"},
 	} {
 		file := filepath.Join(t.TempDir(), "postman.yaml")
 		write(t, file, c.text)

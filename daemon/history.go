@@ -63,8 +63,12 @@ func (h *history) read(ctx context.Context, from, to position.LSN) iter.Seq2[sec
 			}
 			for i := range pieces {
 				var more bool
-				if block, more = h.piece(&pieces[i], block, q, yield); !more {
+				p := &pieces[i]
+				if block, more = h.piece(p, block, q, yield); !more {
 					return
+				}
+				if p.Tx == nil || p.Final {
+					q.From = p.Last + 1 // blocks may be joined meanwhile: what was read does not come again
 				}
 			}
 			q.After = pieces[len(pieces)-1].Place

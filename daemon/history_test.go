@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postman/cdc"
+	"postman/outbox"
 	"postman/position"
 	"postman/value"
 )
@@ -96,5 +97,88 @@ func TestJournalOfAStream(t *testing.T) {
 	span, err := d.store.JournalSpan(t.Context(), d.source.ID, d.source.Epoch)
 	if err != nil || span.Oldest != commits[0] || span.Newest != commits[4] || time.Since(span.To) > time.Minute {
 		t.Errorf("the span is %+v (%v), the commits are %v", span, err, commits)
+	}
+}
+
+// TestJournalIsJoined: blocks of single transactions become one, and nobody who reads the journal notices.
+func TestJournalIsJoined(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Mode = "dry-run"
+	w.rules(worldRules)
+	d := w.start()
+	pieces := func() (n int) {
+		found, err := d.store.Journal(t.Context(), outbox.JournalQuery{Source: d.source.ID, Epoch: d.source.Epoch, Limit: 100})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	for i := range 20 {
+		w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+		w.matches(d, i+1, outbox.MatchExpanded) // so that each has a block of its own
+		if i == 9 {
+			w.sql(`insert into visits (kind, staff_id) select repeat(md5(g::text), 1000), g from generate_series(1, 50) g`)
+			w.covered(d)
+		}
+	}
+	before, commits := w.journal(d, 0, 0)
+	if n := pieces(); n < 21 {
+		t.Fatalf("the journal has %d pieces; there was to be one for each match at least", n)
+	}
+	j := &joining{store: d.store, source: d.source}
+	var read []position.LSN
+	h := newHistory(d.store, d.source)
+	for s, err := range h.read(t.Context(), 0, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(read) == 2 { // while somebody reads
+			if err := j.join(t.Context(), time.Now().Add(time.Hour)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if read = append(read, s.Commit); !s.final {
+			read = read[:len(read)-1]
+		}
+	}
+	if fmt.Sprint(read) != fmt.Sprint(commits) {
+		t.Errorf("who read meanwhile saw %v; want %v", read, commits)
+	}
+	if after, _ := w.journal(d, 0, 0); strings.Join(after, "\n") != strings.Join(before, "\n") {
+		t.Errorf("joined, the journal has %q; before it had %q", after, before)
+	}
+	if n := pieces(); n > 5 {
+		t.Errorf("the journal has %d pieces after joining", n)
+	}
+}
+
+// TestJournalIsPruned: what is older than it is to be kept, or too much, goes; what is asked for from before is not there.
+func TestJournalIsPruned(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Mode = "dry-run"
+	w.rules(worldRules)
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id) select repeat(md5(g::text), 1000), g from generate_series(1, 50) g`)
+	w.covered(d)
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+	w.matches(d, 1, outbox.MatchExpanded)
+	_, commits := w.journal(d, 0, 0)
+	d.config.Journal.Size = Size(d.Status().Sources[0].Journal.Bytes - 1)
+	if err := d.prune(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, left := w.journal(d, 0, 0); fmt.Sprint(left) != fmt.Sprint(commits[1:]) {
+		t.Errorf("over its size the journal keeps %v of %v", left, commits)
+	}
+	if err := d.prune(t.Context(), time.Now().Add(time.Duration(d.config.Journal.Keep)).Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if lines, _ := w.journal(d, 0, 0); len(lines) > 0 {
+		t.Errorf("after its time the journal has %q", lines)
+	}
+	if s := d.Status().Sources[0].Journal; s.Oldest != "" || s.Bytes != 0 {
+		t.Errorf("the status says %+v", s)
 	}
 }

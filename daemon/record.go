@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"time"
 
 	"postman/cdc"
 	"postman/outbox"
@@ -107,6 +108,17 @@ func (g *gathering) recorded(tx cdc.Tx, muted string, s *cdc.Section) {
 	b.Changes += s.Changes()
 	g.weight += len(b.Data) - before
 	g.journal += len(b.Data) - before
+}
+
+// prune deletes what the journal keeps no longer.
+func (d *Daemon) prune(ctx context.Context, now time.Time) error {
+	before := now.Add(-time.Duration(d.config.Journal.Keep))
+	for {
+		p, err := d.store.PruneJournal(ctx, before, int64(d.config.Journal.Size))
+		if err != nil || !p.More {
+			return err
+		}
+	}
 }
 
 // seal packs the journal of a batch.

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"postman/cdc"
+	"postman/outbox"
 	"postman/rules"
 )
 
@@ -190,11 +191,12 @@ func (d *Daemon) concerns(e fsnotify.Event) bool {
 	return filepath.Base(e.Name) == "..data" || slices.Contains(d.folders(), filepath.Clean(e.Name))
 }
 
-// housekeep looks at the database, and blanks what has expired.
+// housekeep looks at the database, blanks what has expired, and keeps the journal within its bounds.
 func (d *Daemon) housekeep(ctx context.Context) {
-	const blankEvery = time.Minute
-	blank, look := time.NewTicker(blankEvery), time.NewTimer(d.outlook.every)
-	defer blank.Stop()
+	const tidyEvery = time.Minute
+	joining := &joining{store: d.store, source: d.source, done: outbox.JournalPlace{Commit: d.source.Checkpoint}}
+	tidy, look := time.NewTicker(tidyEvery), time.NewTimer(d.outlook.every)
+	defer tidy.Stop()
 	defer look.Stop()
 	defer func() {
 		d.reloading.Lock()
@@ -205,10 +207,12 @@ func (d *Daemon) housekeep(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-blank.C:
+		case now := <-tidy.C:
 			_, err := d.store.Blank(ctx, now)
+			tidying := errors.Join(d.prune(ctx, now), joining.join(ctx, now.Add(-joinAfter)))
 			if ctx.Err() == nil {
 				d.setTrouble("blanking sensitive values", err)
+				d.setTrouble("tidying the journal", tidying)
 			}
 		case <-look.C:
 			look.Reset(d.lookNow(ctx))

@@ -221,7 +221,11 @@ func StoreStatus(ctx context.Context, store outbox.Store) Status {
 	}
 	s.Outbox = counts
 	for _, src := range sources {
-		s.Sources = append(s.Sources, SourceStatus{src.Database, src.SystemID, src.Slot, src.Epoch, src.Checkpoint.String(), src.Armed})
+		span, err := store.JournalSpan(ctx, src.ID, src.Epoch)
+		if err != nil {
+			s.Trouble = append(s.Trouble, "reading the store: "+err.Error())
+		}
+		s.Sources = append(s.Sources, SourceStatus{src.Database, src.SystemID, src.Slot, src.Epoch, src.Checkpoint.String(), src.Armed, viewJournal(span)})
 	}
 	for _, g := range gaps {
 		view := GapStatus{ID: g.ID, Rule: g.Rule, From: g.From.String(), Count: g.Count, Lost: g.Lost, Reason: g.Reason, Mend: g.Mend, Since: g.Created}

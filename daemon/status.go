@@ -94,6 +94,25 @@ type SourceStatus struct {
 	Epoch      uint32 `json:"epoch"`
 	Checkpoint string `json:"checkpoint"`
 	Armed      string `json:"armed,omitempty"`
+	// Journal is what a replay can read of the source, in its present epoch.
+	Journal JournalStatus `json:"journal"`
+}
+
+// JournalStatus says what the journal of a source covers; without Oldest it is empty.
+type JournalStatus struct {
+	Oldest string    `json:"oldest,omitempty"` // the first commit that is in it
+	Newest string    `json:"newest,omitempty"`
+	From   time.Time `json:"from,omitzero"` // when that was
+	To     time.Time `json:"to,omitzero"`
+	Bytes  int64     `json:"bytes"`
+}
+
+func viewJournal(s outbox.JournalSpan) JournalStatus {
+	v := JournalStatus{From: s.From, To: s.To, Bytes: s.Bytes}
+	if s.Oldest != 0 {
+		v.Oldest, v.Newest = s.Oldest.String(), s.Newest.String()
+	}
+	return v
 }
 
 // GapStatus is a stretch that was not covered.

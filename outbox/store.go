@@ -57,6 +57,9 @@ type Store interface {
 	Journal(ctx context.Context, q JournalQuery) ([]Piece, error)
 	// JournalSpan says what the journal of an epoch covers.
 	JournalSpan(ctx context.Context, source, epoch uint32) (JournalSpan, error)
+	// JoinJournal puts a block in the place of the blocks from its first commit to its last, whose content it has. ErrState: there are
+	// others than these, or parts, between them, and nothing was done.
+	JoinJournal(ctx context.Context, source, epoch uint32, b Block) error
 	// PruneJournal deletes some of the oldest pieces of all sources that end before a time, or with which the journal takes more than most
 	// bytes. It does so in small steps, so that nobody waits for it: it is called again while there is more.
 	PruneJournal(ctx context.Context, before time.Time, most int64) (Pruned, error)

@@ -64,6 +64,9 @@ func printStatus(w *strings.Builder, s *daemon.Status) {
 	}
 	for _, src := range s.Sources {
 		fmt.Fprintf(w, "\ndatabase %s   slot %s, epoch %d, covered up to %s%s\n", src.Database, src.Slot, src.Epoch, src.Checkpoint, armed(src.Armed))
+		if j := &src.Journal; j.Oldest != "" {
+			fmt.Fprintf(w, "journal    from %s (%s) to %s, %s: what a replay can read\n", j.Oldest, j.From.Local().Format(time.DateTime), j.Newest, bytesOf(j.Bytes))
+		}
 	}
 	printCounts(w, s)
 	printGaps(w, s.Gaps)

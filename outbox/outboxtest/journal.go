@@ -129,7 +129,7 @@ func testJournalModel(r *rig) {
 		m := &journalModel{rig: newRig(r.T, r.open), open: make(map[uint32][]outbox.Part)}
 		t.Repeat(map[string]func(*rapid.T){
 			"":       m.compare,
-			"append": m.add, "spill": m.spillPart, "cut": m.cut, "commit": m.commitParts, "prune": m.prune,
+			"append": m.add, "spill": m.spillPart, "cut": m.cut, "commit": m.commitParts, "prune": m.prune, "join": m.join,
 			"restart": func(*rapid.T) {
 				m.reopen()
 				_, err := m.store.Recover(m.Context(), past)
@@ -208,6 +208,31 @@ func (m *journalModel) commitParts(t *rapid.T) {
 			Block: outbox.Block{First: tx.LSN, Last: tx.LSN, From: tx.Time, To: tx.Time, Transactions: 1, Changes: p.Changes, Data: p.Data},
 			Place: outbox.JournalPlace{Commit: tx.LSN, Part: i + 1}, Tx: &tx.Tx, Ordinal: p.Ordinal, Final: i == len(parts)-1,
 		})
+	}
+}
+
+// join replaces a run of blocks, or tries to in vain what is no such run.
+func (m *journalModel) join(t *rapid.T) {
+	if len(m.kept) == 0 {
+		t.Skip("nothing is kept")
+	}
+	from := rapid.IntRange(0, len(m.kept)-1).Draw(t, "from")
+	run := m.kept[from : from+rapid.IntRange(1, len(m.kept)-from).Draw(t, "n")]
+	b := outbox.Block{First: run[0].First, From: run[0].From, Last: run[len(run)-1].Last, To: run[len(run)-1].To, Data: m.data(t)}
+	for _, p := range run {
+		b.Transactions, b.Changes = b.Transactions+p.Transactions, b.Changes+p.Changes
+	}
+	refused := slices.ContainsFunc(run, func(p outbox.Piece) bool { return p.Tx != nil })
+	if wrong := rapid.IntRange(0, 3).Draw(t, "wrong"); wrong < 3 {
+		*[]*int{&b.Transactions, &b.Changes, new(int)}[wrong] += 1
+		refused = refused || wrong < 2
+	}
+	err := m.store.JoinJournal(m.Context(), m.source.ID, 1, b)
+	if refused != errors.Is(err, outbox.ErrState) || !refused && err != nil {
+		t.Fatalf("joining %d pieces gave %v", len(run), err)
+	}
+	if !refused {
+		m.kept = slices.Replace(m.kept, from, from+len(run), outbox.Piece{Block: b, Place: outbox.JournalPlace{Commit: b.Last}})
 	}
 }
 

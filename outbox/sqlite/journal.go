@@ -78,6 +78,30 @@ func (w *writer) cutParts(tx int64, from uint64) error {
 	return nil
 }
 
+// JoinJournal puts a block in the place of several.
+func (s *Store) JoinJournal(ctx context.Context, source, epoch uint32, b outbox.Block) error {
+	return s.write(ctx, "joining blocks of the journal", func(w *writer) error {
+		const those = ` FROM journal WHERE source = ? AND epoch = ? AND last_lsn BETWEEN ? AND ?`
+		var id, first, last sql.NullInt64
+		var transactions, changes, bytes, parts int64
+		err := w.each(`SELECT min(id), min(first_lsn), max(last_lsn), coalesce(sum(transactions), 0), coalesce(sum(changes), 0), coalesce(sum(bytes), 0), count(tx)`+those,
+			func(scan scanner) error { return scan(&id, &first, &last, &transactions, &changes, &bytes, &parts) }, source, epoch, int64(b.First), int64(b.Last))
+		switch {
+		case err != nil:
+			return err
+		case first.Int64 != int64(b.First) || last.Int64 != int64(b.Last) || transactions != int64(b.Transactions) || changes != int64(b.Changes) || parts > 0:
+			return fmt.Errorf("from %s to %s it is not what was joined: %w", b.First, b.Last, outbox.ErrState)
+		}
+		if _, err := w.exec(`DELETE`+those+` AND id <> ?`, source, epoch, int64(b.First), int64(b.Last), id.Int64); err != nil {
+			return err
+		}
+		_, err = w.exec(`UPDATE journal SET last_lsn = ?, last_time = ?, transactions = ?, changes = ?, bytes = ?, data = ? WHERE id = ?`,
+			int64(b.Last), micros(b.To), b.Transactions, b.Changes, len(b.Data), present(b.Data), id.Int64)
+		w.known.journal[source] += int64(len(b.Data)) - bytes
+		return errors.Join(err, w.saveJournalSizes())
+	})
+}
+
 const (
 	pruneRows = 64      // pieces that one step of pruning deletes at most
 	pruneSize = 8 << 20 // bytes, beyond which it goes no further
