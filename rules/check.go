@@ -91,7 +91,7 @@ func checkExpr(source string, e env) (tree, []problem) {
 		return tree{}, first(c.problems)
 	}
 	if _, err := checker.Check(&parser.Tree{Node: root, Source: file.NewSource(source)}, config); err != nil {
-		return tree{}, []problem{parseProblem(source, err)}
+		return tree{}, []problem{parseProblem(source, nil, err)}
 	}
 	return t, nil
 }
@@ -174,7 +174,7 @@ func (c *check) part(n ast.Node) (node, typ) {
 	case *ast.PointerNode:
 		return c.pointer(n)
 	case *ast.ArrayNode:
-		return c.fail(n, "PM107", "a list stands only behind in, and in any, all, none, one and count", "")
+		return c.fail(n, "PM107", "a list stands only behind in, and in any, all, none, one and count", `to compare with some values write new.x in ["a", "b"]; to look into a list column, "a" in new.tags`)
 	}
 	return c.fail(n, "PM107", "this is not a part of rules", "docs/rules.md lists what is")
 }
@@ -208,11 +208,19 @@ func (c *check) name(n *ast.IdentifierNode) (node, typ) {
 	case slices.Contains([]string{"new", "old", "table"}, n.Value):
 		return c.fail(n, "PM104", "the rule is on a message: there is no "+n.Value, "write message.key")
 	case strings.HasPrefix(n.Value, "$"):
-		return c.fail(n, "PM101", "a $ has no meaning in an expression", "write new.column here; @new.column is for queries")
+		return c.fail(n, "PM101", "a $ has no meaning in an expression", dollarHint(n.Value))
 	case n.Value == "row":
 		return c.fail(n, "PM006", "row belongs to scheduled rules, which this version of postman does not have yet", laterHint)
 	}
 	return c.fail(n, "PM104", "unknown name "+n.Value, c.suggestName(n.Value))
+}
+
+// dollarHint tells sums of money from parameters.
+func dollarHint(name string) string {
+	if amount := strings.TrimPrefix(name, "$"); amount != "" && digit(amount[0]) {
+		return "write the number alone: " + amount
+	}
+	return "write new.column here; @new.column is for queries"
 }
 
 func (c *check) suggestName(name string) string {
@@ -222,10 +230,16 @@ func (c *check) suggestName(name string) string {
 	if c.env.table.Column(name) >= 0 {
 		return "a column is written with its row: new." + name + " or old." + name
 	}
+	if best := nearest(name, columnNames(c.env.table)); best != "" && nearest(name, c.names()) == "" {
+		return "did you mean " + exprColumn("new", best) + "?"
+	}
 	for i := range c.env.table.Columns {
 		if col := &c.env.table.Columns[i]; slices.Contains(col.Enum, name) {
 			return fmt.Sprintf("a label of %s is a text, in quotes: %q", col.Name, name)
 		}
+	}
+	if nearest(name, c.names()) == "" {
+		return fmt.Sprintf("there are %s; a text stands in quotes: %q", list(c.names(), "and"), name)
 	}
 	return suggest(name, c.names())
 }
@@ -276,7 +290,7 @@ func (c *check) member(n *ast.MemberNode) (node, typ) {
 func (c *check) column(n ast.Node, row, name string) (node, typ) {
 	col, t := c.columnOf(sideOf(row), name)
 	if col == nil {
-		return c.fail(n, "PM105", fmt.Sprintf("the table %s has no column %s", c.env.table.TableName, name), suggest(name, columnNames(c.env.table)))
+		return c.fail(n, "PM105", fmt.Sprintf("the table %s has no column %s", c.env.table.TableName, name), suggestColumn(name, c.env.table, spelled(row)))
 	}
 	c.uses = append(c.uses, use{col, n.Location().From})
 	return col, t

@@ -297,7 +297,7 @@ func (c *ruleCheck) columnParam(at Place, p Param) {
 	case t == nil:
 		c.fail(at, "PM307", "the rule is on a message: there is no "+p.Scope, "write @message.key")
 	case t.Column(p.Name) < 0:
-		c.fail(at, "PM306", fmt.Sprintf("the table %s has no column %s", t.TableName, p.Name), suggest(p.Name, columnNames(t)))
+		c.fail(at, "PM306", fmt.Sprintf("the table %s has no column %s", t.TableName, p.Name), suggestColumn(p.Name, t, parameter(p.Scope)))
 	case !slices.ContainsFunc(c.env.ops, func(op cdc.Op) bool { return hasRow(op, sideOf(p.Scope)) }):
 		c.fail(at, "PM307", fmt.Sprintf("@%s.%s is always NULL: the rule is on %s", p.Scope, p.Name, list(opNames(c.env.ops), "and")),
 			"an insert has a new row, a delete an old one, an update both")

@@ -66,7 +66,7 @@ func TestEditorSchema(t *testing.T) {
 	schema, lints := editor(t, catalog()), editor(t, lintCatalog())
 	// Mistakes of form and of names, and what a schema may catch besides.
 	form := []string{"PM005", "PM006", "PM007", "PM008", "PM009", "PM013", "PM014", "PM015", "PM017", "PM401", "PM405"}
-	besides := []string{"PM003", "PM004", "PM012", "PM019", "PM103", "PM301", "PM402"}
+	besides := []string{"PM003", "PM004", "PM010", "PM012", "PM019", "PM103", "PM301", "PM402"}
 	beyond := []string{
 		"key-expires-zero",    // 0s is a duration
 		"key-expires-forever", // and so is 6000w

@@ -15,11 +15,36 @@ func (c *check) call(n *ast.CallNode) (node, typ) {
 	name, ok := n.Callee.(*ast.IdentifierNode)
 	switch {
 	case !ok:
-		return c.fail(n, "PM106", "values have no methods in rules", "docs/rules.md lists the functions")
+		return c.fail(n, "PM106", "values have no methods in rules", methodHint(n))
 	case name.Value == "changed":
 		return c.changed(n)
 	}
 	return c.fail(n, "PM106", "there is no function "+name.Value, suggestFunction(name.Value))
+}
+
+// operatorWords are operators by the names that other languages give them as methods.
+var operatorWords = map[string]string{
+	"contains": "contains", "includes": "contains", "startswith": "startsWith", "endswith": "endsWith", "matches": "matches", "equals": "==",
+}
+
+// methodHint is the way out of new.x.contains("a") and new.x.lower().
+func methodHint(n *ast.CallNode) string {
+	m, ok := n.Callee.(*ast.MemberNode)
+	if !ok {
+		return "docs/rules.md lists the functions"
+	}
+	name, _ := m.Property.(*ast.StringNode)
+	if name == nil {
+		return "docs/rules.md lists the functions"
+	}
+	word := strings.ToLower(strings.ReplaceAll(name.Value, "_", ""))
+	switch {
+	case operatorWords[word] != "" && len(n.Arguments) == 1:
+		return fmt.Sprintf("write %s %s %s", show(m.Node), operatorWords[word], show(n.Arguments[0]))
+	case unaries[word] != nil && len(n.Arguments) == 0:
+		return fmt.Sprintf("write %s(%s)", word, show(m.Node))
+	}
+	return "docs/rules.md lists the functions"
 }
 
 const changedHint = "write changed(new.column)"

@@ -58,7 +58,7 @@ func (p *sqlParser) lookSign(start int, token string) {
 		p.square--
 	case ":":
 		if p.prev != ":" && p.square == 0 && rest != "" && letter(rest) {
-			p.fail(start, "PM304", "a : before a name means nothing here", "write @new.column")
+			p.fail(start, "PM304", "a : before a name means nothing here", "write @new."+wordAhead.FindString(rest)+" for a column of the changed row")
 		}
 	case "{":
 		if strings.HasPrefix(rest, "{") || strings.HasPrefix(rest, "%") {
@@ -77,12 +77,14 @@ func (p *sqlParser) lookWord(start int, word string) {
 		if !followed {
 			p.ownNames = true
 		} else if p.clause != "from" && p.clause != "join" {
-			p.rows = append(p.rows, problem{p.runes(start), "PM310", "a query knows no table " + word, "the changed row's columns are parameters: write @" + word + ".column"})
+			p.rows = append(p.rows, problem{p.runes(start), "PM310", "a query knows no table " + word, "the changed row's columns are parameters: write @" + word + "." + cmp.Or(wordAhead.FindString(p.src[p.pos+1:]), "column")})
 		}
 	case word == "null" && slices.Contains(unequal, p.prev):
 		p.sql.notes = append(p.sql.notes, problem{p.runes(start), "PM209", "nothing is " + p.prev + " null in SQL: no row passes", "write is null, or is not null"})
 	}
 }
+
+var wordAhead = regexp.MustCompile(`^(?:[\pL_][\pL\pN_]*|"[^"]+")`)
 
 var unequal = []string{"=", "<>", "!="}
 
@@ -118,7 +120,7 @@ func (p *sqlParser) lookLiteral(start int) {
 
 // unmarked reports new.column where the query has no table of that name.
 func (p *sqlParser) unmarked() {
-	if !p.ownNames && len(p.problems) == 0 {
+	if !p.ownNames {
 		p.problems = append(p.problems, p.rows...)
 	}
 }

@@ -33,7 +33,7 @@ var ruleKeys = []ruleKey{
 	{"cc", func(r *reader, rule *Rule, n *yaml.Node) { rule.CC = r.recipients(n) }},
 	{"from", func(r *reader, rule *Rule, n *yaml.Node) { rule.From = r.sender(n) }},
 	{"reply_to", func(r *reader, rule *Rule, n *yaml.Node) { rule.ReplyTo = r.sender(n) }},
-	{"template", func(r *reader, rule *Rule, n *yaml.Node) { rule.Template, _ = r.word(n, "a template's name") }},
+	{"template", (*reader).readTemplate},
 	{"locale", (*reader).readLocale},
 	{"timezone", (*reader).readZone},
 	{"class", (*reader).readClass},
@@ -140,6 +140,18 @@ func (r *reader) readName(rule *Rule, n *yaml.Node) {
 	}
 }
 
+// mailFile is a template as a file is called, with its folder and language.
+var mailFile = regexp.MustCompile(`^(?:.*/)?([^/.]*)(?:\.[A-Za-z-]+)?\.html$`)
+
+func (r *reader) readTemplate(rule *Rule, n *yaml.Node) {
+	name, ok := r.word(n, "a template's name")
+	if m := mailFile.FindStringSubmatch(name); ok && m != nil {
+		r.fail(n, "PM009", "a template is named without its folder, language and ending", "write "+m[1])
+		return
+	}
+	rule.Template = name
+}
+
 func (r *reader) readOn(rule *Rule, n *yaml.Node) {
 	const what = "{table: …, ops: […]} or {message: …}"
 	parts, whole := r.mapping(n, what, "table", "ops", "message")
@@ -230,6 +242,10 @@ func (r *reader) readMessage(rule *Rule, n *yaml.Node) {
 func (r *reader) readWhen(rule *Rule, n *yaml.Node) {
 	if n.Kind == yaml.ScalarNode && strings.TrimSpace(n.Value) == "" && !r.trapped[n] {
 		r.fail(n, "PM008", "when is empty", "leave when out to match every change, or write a condition")
+		return
+	}
+	if n.Kind == yaml.SequenceNode && len(n.Content) > 1 && !r.trapped[n] {
+		r.fail(n, "PM008", "this must be an expression, and is a list", "write one condition: join the parts with and, or with or")
 		return
 	}
 	rule.When = r.expr(n, "an expression")

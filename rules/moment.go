@@ -97,15 +97,15 @@ func shift(sign int, zone *time.Location) *function {
 
 // distance is a moment less another, at most 292 years; NULL where one of them is infinite.
 var distance = &function{name: "-", do: func(a, b any) any {
-	x, ok1 := clock(a)
-	y, ok2 := clock(b)
+	x, ok1 := clockReading(a)
+	y, ok2 := clockReading(b)
 	if !ok1 || !ok2 {
 		return nil
 	}
 	return x.Sub(y)
 }}
 
-func clock(v any) (time.Time, bool) {
+func clockReading(v any) (time.Time, bool) {
 	switch v := v.(type) {
 	case time.Time:
 		return v, true

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/expr-lang/expr/ast"
+
+	"postman/value"
 )
 
 func (c *check) binary(n *ast.BinaryNode) (node, typ) {
@@ -42,32 +44,97 @@ func (c *check) binary(n *ast.BinaryNode) (node, typ) {
 
 func (c *check) mismatch(at ast.Node, a, b operand, why string) {
 	message := fmt.Sprintf("%s is %s and %s is %s: %s", show(a.ast), a.typ.name, show(b.ast), b.typ.name, why)
-	c.fail(at, "PM108", message, mismatchHint(a, b))
+	c.fail(at, "PM108", message, c.mismatchHint(at, a, b))
 }
 
-// mismatchHint is the way out of comparing something with the text that it looks like.
-func mismatchHint(a, b operand) string {
-	if b.typ.kind != kindText {
+// mismatchHint is the way out of comparing something with what it looks like.
+func (c *check) mismatchHint(at ast.Node, a, b operand) string {
+	if _, ok := a.ast.(*ast.StringNode); ok || !isConstant(b.ast) {
 		a, b = b, a
 	}
-	literal, ok := b.ast.(*ast.StringNode)
+	written, ok := constantOf(b.ast)
 	if !ok {
 		return ""
 	}
+	operator := ""
+	if n, ok := at.(*ast.BinaryNode); ok {
+		operator = n.Operator
+	}
+	same := operator == "==" || operator == "!="
+	text, isText := written.(string)
 	switch {
+	case a.typ.kind == kindArray && same && alike(*a.typ.elem, b.typ):
+		return fmt.Sprintf("write %s %s %s", show(b.ast), map[string]string{"==": "in", "!=": "not in"}[operator], show(a.ast))
+	case a.typ.kind == kindBool && same:
+		return boolHint(a.ast, operator, fmt.Sprint(written))
+	case !isText && a.typ.kind == kindText:
+		return fmt.Sprintf("a text stands in quotes: %q", fmt.Sprint(written))
+	case !isText:
+		return ""
+	case text == "" && same:
+		return fmt.Sprintf("what is not there is NULL: write %s %s nil", show(a.ast), operator)
 	case a.typ.moment():
-		if _, _, err := parseMoment(literal.Value); err != nil {
-			return `write date("2026-01-31") or date("2026-01-31T09:00:00+09:00")`
-		}
-		return fmt.Sprintf("write date(%q)", literal.Value)
+		return c.momentHint(a.typ, text)
 	case a.typ.numeric():
-		return "write the number without quotes"
-	case a.typ.kind == kindBool:
-		return "write true or false without quotes"
+		return numberHint(a.ast, text)
 	case a.typ.kind == kindSpan:
 		return `write duration("1h")`
 	}
 	return ""
+}
+
+func isConstant(n ast.Node) bool {
+	_, ok := constantOf(n)
+	return ok
+}
+
+// constantOf is the text, number or truth value that is written out.
+func constantOf(n ast.Node) (any, bool) {
+	switch n := n.(type) {
+	case *ast.StringNode:
+		return n.Value, true
+	case *ast.IntegerNode:
+		return n.Value, true
+	case *ast.BoolNode:
+		return n.Value, true
+	}
+	return nil, false
+}
+
+// boolHint is the way out of comparing a truth value with a number or a text.
+func boolHint(of ast.Node, operator, word string) string {
+	printed, _ := boolLiteral(strings.ToLower(strings.TrimSpace(word)))
+	switch {
+	case printed == "":
+		return fmt.Sprintf("it is a condition by itself: write %[1]s, or not %[1]s", show(of))
+	case (printed == "t") == (operator == "=="):
+		return "it is a condition by itself: write " + show(of)
+	}
+	return "it is a condition by itself: write not " + show(of)
+}
+
+var separators = strings.NewReplacer(",", "", "_", "", " ", "", "'", "")
+
+// numberHint is the way out of a number in quotes.
+func numberHint(of ast.Node, text string) string {
+	plain := separators.Replace(text)
+	_, err := value.ParseDecimal(plain)
+	if _, named := of.(*ast.MemberNode); err != nil && !named {
+		return ""
+	}
+	if err != nil {
+		return show(of) + " holds numbers: compare it with one, such as 1000"
+	}
+	return "write the number without quotes: " + plain
+}
+
+// momentHint is the way out of a moment in quotes, in the form that goes with the other side.
+func (c *check) momentHint(of typ, text string) string {
+	switch word := strings.ToLower(text); word {
+	case "now", "today", "yesterday", "tomorrow":
+		return timeHint
+	}
+	return dateHint(text, of.kind == kindInstant && c.env.zone == nil)
 }
 
 func (c *check) equality(n *ast.BinaryNode, a, b operand) node {
@@ -121,8 +188,9 @@ func (c *check) align(at ast.Node, a, b operand) (operand, operand) {
 	}
 	if c.env.zone == nil {
 		hint := "give the rule a timezone"
-		if _, ok := clock.node.(*constant); ok {
-			hint = `write the offset, as in date("2026-01-31T09:00:00+09:00"), or give the rule a timezone`
+		if k, ok := clock.node.(*constant); ok {
+			moment, _ := clockReading(k.value)
+			hint = fmt.Sprintf(`write the offset, as in date("%s+09:00"), or give the rule a timezone`, moment.Format("2006-01-02T15:04:05"))
 		}
 		c.fail(at, "PM113", fmt.Sprintf("%s is %s: in which time zone?", show(clock.ast), clock.typ.name), hint)
 		return a, b
@@ -267,11 +335,20 @@ func (c *check) in(n *ast.BinaryNode) (node, typ) {
 	case of.typ.kind == kindArray && (!alike(x.typ, *of.typ.elem) || x.typ.moment() && (x.typ.kind == kindInstant) != (of.typ.elem.kind == kindInstant)):
 		c.mismatch(n, x, of, "it is never one of them")
 	case of.typ.textual() && of.typ.kind != kindJSON:
-		return c.fail(n, "PM117", fmt.Sprintf("%s is %s, not a list", show(n.Right), of.typ.name), fmt.Sprintf("write %s contains %s", show(n.Right), show(n.Left)))
+		return c.fail(n, "PM117", fmt.Sprintf("%s is %s, not a list", show(n.Right), of.typ.name), inTextHint(n))
 	case !of.typ.is(kindArray, kindJSON):
 		return c.fail(n, "PM117", fmt.Sprintf("%s is %s, not a list", show(n.Right), of.typ.name), `write a list: new.x in ["a", "b"]`)
 	}
 	return &within{x.node, of.node}, typBool
+}
+
+// inTextHint is the way out of in with a text behind it.
+func inTextHint(n *ast.BinaryNode) string {
+	left, right := show(n.Left), show(n.Right)
+	if _, written := n.Right.(*ast.StringNode); written {
+		return fmt.Sprintf("write %[1]s in [%[2]s] or %[1]s == %[2]s for that text alone, %[1]s contains %[2]s for a part of the text", left, right)
+	}
+	return fmt.Sprintf("write %s contains %s", right, left)
 }
 
 func (c *check) inList(n *ast.BinaryNode, x operand, list *ast.ArrayNode) node {
@@ -327,7 +404,7 @@ func (c *check) arithmetic(n *ast.BinaryNode, a, b operand) (node, typ) {
 		c.mismatch(n, a, b, n.Operator+" takes numbers")
 		return &constant{}, typAny
 	case n.Operator == "%" && (a.typ.kind == kindNumber || b.typ.kind == kindNumber):
-		return c.fail(n, "PM108", "% takes whole numbers", "")
+		return c.fail(n, "PM108", "% is the remainder of a division, and takes whole numbers", "a share is a factor: old.price * 0.9")
 	case a.typ.kind == kindWhole && b.typ.kind == kindWhole && n.Operator != "/":
 		t = typWhole
 	}

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -60,7 +61,7 @@ func parseExpr(source string, c *conf.Config) (ast.Node, []problem) {
 	}
 	tree, err := parser.ParseWithConfig(source, c)
 	if err != nil {
-		return nil, []problem{parseProblem(source, err)}
+		return nil, []problem{parseProblem(source, tokens, err)}
 	}
 	if left := maxExpr; !countable(tree.Node, &left) {
 		return nil, []problem{{
@@ -122,15 +123,34 @@ func lexProblem(source string, err error) problem {
 	rest := []rune(source)[min(max(e.From, 0), utf8.RuneCountInString(source)):]
 	switch {
 	case len(rest) > 0 && rest[0] == '@':
-		p.id, p.message, p.hint = "PM101", "an @ has no meaning in an expression", "write new.column here; @new.column is for queries, {address: …} for an address"
+		p.id, p.message, p.hint = "PM101", "an @ has no meaning in an expression", atHint(string(rest[1:]))
 	case len(rest) > 0 && strings.ContainsRune("“”„‘’", rest[0]):
 		p.id, p.message, p.hint = "PM101", "this is a quote of a word processor", `write "`
+	case len(rest) > 0 && rest[0] == '~':
+		p.id, p.message, p.hint = "PM101", "~ is SQL", `write new.x matches "^[0-9]+$"`
 	case strings.Contains(e.Message, "bad number syntax"):
 		p.id, p.hint = "PM119", "a number has digits alone: 100000000, or 100_000_000"
 	case strings.Contains(e.Message, "not terminated"):
 		p.message, p.hint = "the text is not closed", "add its closing quote; in YAML, a # behind a space cuts the line unless the value stands under a | line"
 	}
 	return p
+}
+
+var atName = regexp.MustCompile(`^(new|old|message|row|to)\.([\pL_][\pL\pN_]*)|^[\pL_][\pL\pN_]*`)
+
+// atHint is the way out of an @ and what follows it.
+func atHint(rest string) string {
+	const queries = "the @ belongs to queries"
+	switch m := atName.FindStringSubmatch(rest); {
+	case m == nil:
+		return "an address stands in {address: …}"
+	case m[1] == "" && slices.Contains([]string{"new", "old", "message"}, m[0]):
+		return "write " + m[0] + ".column: " + queries
+	case m[1] == "":
+		return "write new." + m[0] + ", or message." + m[0] + " in a rule on a message: " + queries
+	default:
+		return "write " + m[0] + ": " + queries
+	}
 }
 
 var goWords = strings.NewReplacer("unexpected token EOF", "the expression ends too early",
@@ -140,125 +160,64 @@ var tokenText = regexp.MustCompile(`\w+\("(.*?)"\)`)
 
 var longNumber = regexp.MustCompile(`parsing "([^"]+)"`)
 
-func parseProblem(source string, err error) problem {
+func parseProblem(source string, tokens []lexer.Token, err error) problem {
 	e, ok := errors.AsType[*file.Error](err)
 	if !ok {
 		return problem{0, "PM102", err.Error(), ""}
 	}
 	p := problem{e.From, "PM102", tokenText.ReplaceAllString(goWords.Replace(e.Message), "$1"), ""}
+	at := slices.IndexFunc(tokens, func(t lexer.Token) bool { return t.From >= e.From })
 	switch {
 	case strings.Contains(e.Message, `Operator(",")`):
-		p.hint = "a number has no commas: 1000, or 1_000; a list stands in brackets"
+		p.hint = commaHint(tokens, at)
 	case strings.Contains(e.Message, "coalesce expressions"):
 		p.message, p.hint = "it is not clear what ?? and the operator beside it belong to", "write brackets: (new.x ?? 0) > 5"
 	case strings.Contains(e.Message, "EOF"):
 		p.offset++ // the end is one behind the last character
 		p.hint = "close what is open; in YAML, a # behind a space cuts the line unless the value stands under a | line"
+	case strings.Contains(e.Message, "arguments"):
+		p.id, p.hint = "PM111", `write any(new.tags, # == "x"): a list, and a condition on its element #`
+	case strings.Contains(e.Message, "float literal"):
+		p.id, p.message, p.hint = "PM119", "this is no number", "a number has digits and one point: 1500000, 0.5"
 	case strings.Contains(e.Message, "invalid integer literal"):
 		p.id, p.message, p.hint = "PM119", "a whole number is at most 9223372036854775807", "write it with .0 behind it: it is compared exactly all the same"
 		if m := longNumber.FindStringSubmatch(e.Message); m != nil { // the parser is one token further
 			before, _, _ := strings.Cut(source, m[1])
 			p.offset = utf8.RuneCountInString(before)
 		}
+	case at > 0 && closes(tokens[at-1]):
+		p.hint = besideHint(tokens, at)
 	}
 	return p
 }
 
-// habit is a way of SQL that is none of an expression's.
-type habit struct {
-	tokens  []string // in a row, in small letters
-	capital bool     // only in capitals
-	message string
-	hint    string
+// commaHint is the way out of a comma that joins nothing.
+func commaHint(tokens []lexer.Token, at int) string {
+	if at > 0 && touching(tokens, at-1) && touching(tokens, at) && tokens[at-1].Kind == lexer.Number && tokens[at+1].Kind == lexer.Number {
+		return "a number has no commas: write " + tokens[at-1].Value + tokens[at+1].Value
+	}
+	return "conditions are joined with and, or; a list stands in square brackets"
 }
 
-const (
-	queryHint = "what needs another table belongs into the query of to: where it gives no row, there is no mail"
-	nullHint  = "NULL is written nil: new.x == nil, new.x != nil"
-	likeHint  = `write new.x contains "…", startsWith, endsWith, or matches with a regular expression`
-	timeHint  = "the change's own time is commit_time: a replay must come to the same result"
-	inHint    = `a list stands in square brackets: new.x in ["a", "b"]; a range in none: new.x in 1..10`
-)
-
-// habitList has the longer ones first: only the first that fits is reported.
-var habitList = []habit{
-	{[]string{"="}, false, "= does not compare", "write =="},
-	{[]string{"<", ">"}, false, "<> does not compare", "write !="},
-	{[]string{"is", "not", "null"}, false, "is not null is SQL", nullHint},
-	{[]string{"is", "null"}, false, "is null is SQL", nullHint},
-	{[]string{"is", "not", "distinct", "from"}, false, "is not distinct from is SQL", "== means just that here: NULL equals NULL"},
-	{[]string{"is", "distinct", "from"}, false, "is distinct from is SQL", "!= means just that here: NULL equals NULL"},
-	{[]string{"is"}, false, "is is SQL", "write == or !="},
-	{[]string{"and"}, true, "and is written in small letters", "write and, or &&"},
-	{[]string{"or"}, true, "or is written in small letters", "write or, or ||"},
-	{[]string{"not"}, true, "not is written in small letters", "write not, or !"},
-	{[]string{"in", "(", "select"}, false, "a query does not stand in an expression", queryHint},
-	{[]string{"in", "("}, false, "a list is not in round brackets", inHint},
-	{[]string{"in"}, true, "in is written in small letters", inHint},
-	{[]string{"true"}, true, "true is written in small letters", "write true"},
-	{[]string{"false"}, true, "false is written in small letters", "write false"},
-	{[]string{"like"}, false, "like is SQL", likeHint},
-	{[]string{"ilike"}, false, "ilike is SQL", "write lower(new.x) contains \"…\", startsWith or endsWith"},
-	{[]string{"between"}, false, "between is SQL", "write new.x in 1..10 for whole numbers, or new.x >= 1 and new.x <= 10"},
-	{[]string{"null"}, false, "null is SQL", nullHint},
-	{[]string{"interval"}, false, "interval is SQL", `write duration("1h")`},
-	{[]string{"now", "("}, false, "now() would not be the same in a replay", timeHint},
-	{[]string{"current_timestamp"}, false, "current_timestamp would not be the same in a replay", timeHint},
-	{[]string{"current_date"}, false, "current_date would not be the same in a replay", timeHint},
-	{[]string{"::"}, false, ":: is SQL", "an expression knows the types of columns: leave the cast out"},
-	{[]string{"|"}, false, "the pipe is not a part of rules", "write the function around the value: lower(new.x)"},
-	{[]string{";"}, false, "an expression is one expression", "join conditions with and"},
-	{[]string{"let"}, false, "let is not a part of rules", "write the value out where it is needed"},
-	{[]string{"if"}, false, "if is not a part of rules", "write condition ? a : b"},
-	{[]string{"case", "when"}, false, "case when is SQL", "write condition ? a : b"},
-	{[]string{"case"}, false, "case is SQL", "write condition ? a : b"},
-	{[]string{"select"}, false, "a query does not stand in an expression", queryHint},
-	{[]string{"exists", "(", "select"}, false, "a query does not stand in an expression", queryHint},
-	{[]string{"{", "{"}, false, "{{ }} belongs to templates", "write new.column"},
-}
-
-// habits reports all habits of SQL in a row of tokens. What follows a dot is a column's name, whatever it is called.
-func habits(tokens []lexer.Token) []problem {
-	var found []problem
-	for i := 0; i < len(tokens); i++ {
-		if i > 0 && (tokens[i-1].Is(lexer.Operator, ".") || tokens[i-1].Is(lexer.Operator, "?.")) {
-			continue
-		}
-		if h := slices.IndexFunc(habitList, func(h habit) bool { return h.fits(tokens[i:]) }); h >= 0 {
-			found = append(found, problem{tokens[i].From, "PM101", habitList[h].message, habitList[h].hint})
-			i += len(habitList[h].tokens) - 1
-		} else if loose(tokens[i:]) {
-			found = append(found, problem{
-				tokens[i].From, "PM101", "a text is no condition: " + tokens[i].Value + " means or here",
-				`to join texts write +; to compare with each of some, new.x in ["a", "b"]`,
-			})
-		}
+// besideHint is the way out of two values without an operator between them.
+func besideHint(tokens []lexer.Token, at int) string {
+	if tokens[at].Kind != lexer.Identifier && tokens[at].Kind != lexer.Number && tokens[at].Kind != lexer.String {
+		return ""
 	}
-	return found
-}
-
-// loose says whether the tokens begin with an or whose right side is a text alone.
-func loose(tokens []lexer.Token) bool {
-	if len(tokens) < 3 || !tokens[0].Is(lexer.Operator, "||") && !tokens[0].Is(lexer.Operator, "or") || tokens[1].Kind != lexer.String {
-		return false
+	first := at - 1
+	for first > 0 && tokens[first].Kind == lexer.Identifier && !dot(tokens[first-1]) {
+		first--
 	}
-	next := tokens[2]
-	return next.Kind == lexer.EOF || next.Is(lexer.Bracket, ")") || next.Is(lexer.Operator) && slices.Contains([]string{"||", "or", "&&", "and"}, next.Value)
-}
-
-func (h habit) fits(tokens []lexer.Token) bool {
-	if len(tokens) < len(h.tokens) {
-		return false
+	if tokens[at].Kind != lexer.Identifier || first < 2 || !dot(tokens[first-1]) || tokens[first-2].Kind != lexer.Identifier {
+		return "an operator is missing before " + tokens[at].Value + ", such as and, or, =="
 	}
-	for i, want := range h.tokens {
-		got := tokens[i]
-		if len(got.Value) != len(want) || strings.ToLower(got.Value) != want || got.Kind == lexer.String {
-			return false
+	words := []string{tokens[first].Value}
+	for _, t := range tokens[first+1:] {
+		if t.Kind != lexer.Identifier {
+			break
 		}
-		if h.capital && got.Value == strings.ToLower(got.Value) {
-			return false
-		}
+		words = append(words, t.Value)
 	}
-	// < and > are one operator only when nothing is between them
-	return h.tokens[0] != "<" || tokens[0].To == tokens[1].From
+	return fmt.Sprintf("an operator is missing before %s, such as and, or, ==; a column of the name %q is written %s",
+		tokens[at].Value, strings.Join(words, " "), exprColumn(tokens[first-2].Value, strings.Join(words, " ")))
 }

@@ -3,6 +3,7 @@ package rules
 import (
 	"fmt"
 	"net/mail"
+	"regexp"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -58,11 +59,28 @@ func (r *reader) recipientExpr(n *yaml.Node) (Recipients, bool) {
 		r.fail(n, "PM014", n.Value+" stands where an expression is expected", "write {address: "+n.Value+"}")
 		return Recipients{}, false
 	}
+	if asksSQL.MatchString(n.Value) && !r.trapped[n] {
+		r.fail(n, "PM014", "a query stands where an expression is expected", `write {query: "select …"}, or query: | in the next line and the query below it`)
+		return Recipients{}, false
+	}
 	e := r.expr(n, recipientForms)
 	return Recipients{Expr: e}, e != nil
 }
 
+var (
+	asksSQL = regexp.MustCompile(`(?i)^\s*(?:select|with|values)\s`)
+	rowName = regexp.MustCompile(`^@?((?:new|old|message)\.[\pL_][\pL\pN_.]*)$`)
+)
+
 func (r *reader) address(n *yaml.Node) (string, bool) {
+	if n.Kind == yaml.SequenceNode && !r.trapped[n] {
+		r.fail(n, "PM008", "this must be an address, and is a list", "write a list of recipients: [{address: a@example.com}, {address: b@example.com}]")
+		return "", false
+	}
+	if m := rowName.FindStringSubmatch(n.Value); m != nil && !r.trapped[n] {
+		r.fail(n, "PM014", n.Value+" is no mail address", "what comes from the change is an expression: write "+m[1]+" without {address: }")
+		return "", false
+	}
 	a, ok := r.scalar(n, "an address")
 	if !ok {
 		return "", false

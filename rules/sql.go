@@ -1,6 +1,8 @@
 package rules
 
 import (
+	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,8 +25,8 @@ type problem struct {
 // in the Postgres documentation).
 func parseSQL(t text) (*SQL, []problem) {
 	p := &sqlParser{src: t.value, sql: &SQL{Place: t.place(0), text: t}}
-	for p.pos < len(p.src) && len(p.problems) == 0 {
-		start := p.pos
+	for start := -1; p.pos < len(p.src) && p.pos > start; { // a mistake from where on nothing can be read stops it
+		start = p.pos
 		p.token()
 		p.look(start)
 	}
@@ -256,7 +258,7 @@ func (p *sqlParser) operator() {
 	case known:
 		p.param(at, scope)
 	case slices.Contains(scopes, scope):
-		p.fail(at, "PM303", "@"+scope+" does not say which column", "write @"+scope+".column")
+		p.fail(at, "PM303", "@"+scope+" does not say which column", "write "+p.afterScope(scope))
 	default:
 		p.fail(at, "PM303", "@"+scope+" is no name that a query knows", suggestScope(scope))
 	}
@@ -267,7 +269,20 @@ func suggestScope(scope string) string {
 	for _, s := range scopes[:4] {
 		known = append(known, "@"+s)
 	}
-	return suggest("@"+scope, known) + " The absolute value of x is abs(x)"
+	if hint := Nearest("@"+scope, known); hint != "" {
+		return hint
+	}
+	return fmt.Sprintf("write @new.%[1]s, or @message.%[1]s in a rule on a message; an absolute value is abs(%[1]s)", scope)
+}
+
+var inBrackets = regexp.MustCompile(`^\.?\s*\[?\s*(?:'([^']+)'|"([^"]+)")`)
+
+// afterScope is how a column is written whose name stands in other quotes, or in brackets, behind @new.
+func (p *sqlParser) afterScope(scope string) string {
+	if m := inBrackets.FindStringSubmatch(p.src[p.pos:]); m != nil {
+		return sqlColumn(scope, m[1]+m[2])
+	}
+	return "@" + scope + ".column"
 }
 
 // param reads what follows @scope, and puts a number in the place of the whole.
@@ -275,14 +290,18 @@ func (p *sqlParser) param(at int, scope string) {
 	param := Param{Scope: scope}
 	if !strings.HasSuffix(scope, "tick") {
 		p.pos++ // the dot
+		before := len(p.problems)
 		switch rest := p.src[p.pos:]; {
 		case strings.HasPrefix(rest, `"`):
 			param.Name = p.quoted()
 		case rest != "" && letter(rest):
 			param.Name = p.name()
 		}
+		if len(p.problems) > before {
+			return
+		}
 		if param.Name == "" {
-			p.fail(at, "PM303", "@"+scope+". is not followed by a name", "write @"+scope+".column, with quotes for what is no plain word: @"+scope+`."Buyer Id"`)
+			p.fail(at, "PM303", "@"+scope+". is not followed by a name", "write "+p.afterScope(scope)+`; what is no plain word stands in double quotes: @new."Buyer Id"`)
 			return
 		}
 		if rest := p.src[p.pos:]; strings.HasPrefix(rest, ".") {

@@ -2,7 +2,10 @@ package rules
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+
+	"postman/cdc"
 )
 
 // suggest is the way out of an unknown name: the nearest known one, or else what there is.
@@ -22,18 +25,60 @@ func suggest(name string, known []string) string {
 	return "there are " + list(known, "and")
 }
 
+// suggestColumn is suggest for a column's name, with each name spelled as it is written in its place. Of a name with spaces people
+// often write the first word alone.
+func suggestColumn(name string, t *cdc.Table, spell func(string) string) string {
+	columns := columnNames(t)
+	best := nearest(name, columns)
+	if i := slices.IndexFunc(columns, func(c string) bool { return strings.HasPrefix(strings.ToLower(c), strings.ToLower(name)+" ") }); best == "" && i >= 0 {
+		best = columns[i]
+	}
+	if best != "" {
+		return fmt.Sprintf("did you mean %s?", spell(best))
+	}
+	for i := range columns {
+		columns[i] = spell(columns[i])
+	}
+	return suggest("", columns)
+}
+
+// spelled is a column's name in an expression: with its row, where it takes brackets.
+func spelled(row string) func(string) string {
+	return func(name string) string {
+		if written := exprColumn(row, name); written != row+"."+name {
+			return written
+		}
+		return name
+	}
+}
+
+// parameter is a column's name in a query: with its row, where it takes quotes.
+func parameter(row string) func(string) string {
+	return func(name string) string {
+		if written := sqlColumn(row, name); written != "@"+row+"."+name {
+			return written
+		}
+		return name
+	}
+}
+
 // Nearest asks whether a known name was meant; empty if none is near.
 func Nearest(name string, known []string) string {
+	if best := nearest(name, known); best != "" {
+		return fmt.Sprintf("did you mean %s?", best)
+	}
+	return ""
+}
+
+// nearest is the known name that looks most like another; empty if none is near.
+func nearest(name string, known []string) string {
 	best, least := "", max(1, len([]rune(name))/3)+1
 	for _, k := range known {
 		if d := edits(strings.ToLower(name), strings.ToLower(k)); d < least {
 			best, least = k, d
 		}
 	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("did you mean %s?", best)
+	return best
 }
 
 // replacements are what to write for the functions that people know from SQL.
@@ -42,13 +87,14 @@ var replacements = map[string]string{
 	"length": "write len(new.x)", "char_length": "write len(new.x)",
 	"substring": textHint, "substr": textHint, "left": textHint, "right": textHint, "position": textHint, "strpos": textHint, "starts_with": textHint,
 	"date_trunc": momentHint, "date_part": momentHint, "extract": momentHint, "to_char": momentHint, "to_date": momentHint,
-	"cast": "an expression knows the types of columns: leave the cast out", "replace": "what is computed belongs into a query",
-	"round": "what is computed belongs into a query", "concat": "join texts with +", "exists": "what needs another table belongs into the query of to",
+	"cast": "an expression knows the types of columns: leave the cast out", "replace": computedHint,
+	"round": computedHint, "concat": "join texts with +", "sum": computedHint, "avg": computedHint, "min": computedHint, "max": computedHint, "exists": "what needs another table belongs into the query of to",
 }
 
 const (
-	textHint   = `write new.x startsWith "a", endsWith, contains, or matches with a regular expression`
-	momentHint = `compare with a date: new.x >= date("2026-01-31") and new.x < date("2026-02-01")`
+	computedHint = "what is computed belongs into a query: where that of to gives no row, there is no mail"
+	textHint     = `write new.x startsWith "a", endsWith, contains, or matches with a regular expression`
+	momentHint   = `compare with a date: new.x >= date("2026-01-31") and new.x < date("2026-02-01")`
 )
 
 // suggestFunction is the way out of a function that rules do not have.

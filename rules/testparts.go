@@ -49,6 +49,7 @@ func (r *reader) readRow(n *yaml.Node) []Cell {
 		case f.value.Kind != yaml.ScalarNode:
 			r.is(f.value, yaml.ScalarNode, "a single value (an array or JSON column is written as Postgres prints it, in quotes)")
 		case !r.trapped[f.value]:
+			r.whole(f.value)
 			c.Text = new(f.value.Value)
 		}
 		row = append(row, c)
@@ -279,7 +280,7 @@ func (r *reader) texts(n *yaml.Node, what string, mayBeEmpty bool) []Said {
 	all := []Said{}
 	for i, n := range nodes {
 		s, ok := r.scalar(n, what)
-		if ok && i+1 < len(nodes) && r.torn(n) {
+		if ok && i+1 < len(nodes) && r.split(n) {
 			r.fail(n, "PM016", "YAML takes the comma in this text for the end of it", "put the text into quotes")
 			continue
 		}
@@ -290,8 +291,8 @@ func (r *reader) texts(n *yaml.Node, what string, mayBeEmpty bool) []Said {
 	return all
 }
 
-// torn says whether a comma without a space behind it ends a plain text in a list: 7,000 would be two texts.
-func (r *reader) torn(n *yaml.Node) bool {
+// split says whether a comma without a space behind it ends a plain text in a list: 7,000 would be two texts.
+func (r *reader) split(n *yaml.Node) bool {
 	if !plainStyle(n) {
 		return false
 	}

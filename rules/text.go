@@ -89,14 +89,20 @@ func (t text) cutBy() (Place, bool) {
 	if t.style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
 		return Place{}, false
 	}
-	c := t.begin()
-	for _, r := range t.value {
-		c.find(r)
-	}
+	c := t.end()
 	for c.peek() == ' ' || c.peek() == '\t' {
 		c.next()
 	}
 	return c.pos.place(t.file), c.peek() == '#'
+}
+
+// end stands behind the last character of the scalar's source, but for the quote that closes it.
+func (t text) end() *cursor {
+	c := t.begin()
+	for _, r := range t.value {
+		c.find(r)
+	}
+	return c
 }
 
 const (

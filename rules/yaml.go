@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/expr-lang/expr/conf"
 	"gopkg.in/yaml.v3"
@@ -84,7 +86,20 @@ func (r *reader) syntax(content []byte, err error) {
 	if start < n {
 		message += fmt.Sprintf(", in what begins on line %d", start+1)
 	}
-	r.failAt(Place{File: r.file.name, Line: n + 1}, "PM002", message, r.syntaxHint(start+1, n+1, problem))
+	begin := append([]int{0}, ends...)
+	place := Place{r.file.name, n + 1, breaks(content[begin[start]:ends[n]], begin[n]-begin[start], problem)}
+	r.failAt(place, "PM002", message, r.syntaxHint(start+1, n+1, problem))
+}
+
+// breaks is the column, from 1, in which a broken construct breaks, in its line that begins at an offset; 0: it cannot be told.
+func breaks(construct []byte, line int, problem string) int {
+	const most = 1000
+	for end := line + 1; end <= len(construct) && end-line < most; end++ {
+		if yamlLine.ReplaceAllString(failure(construct[:end]), "") == problem {
+			return max(utf8.RuneCount(construct[line:end]), 1)
+		}
+	}
+	return 0
 }
 
 // failure is how the decoding of a file's beginning fails; empty if it does not.
@@ -106,6 +121,7 @@ var (
 	tabIndented = regexp.MustCompile(`^ *\t`)
 	quotedStart = regexp.MustCompile(`^[\s-]*[\w.\[\]]+: *(?:"[^"]*"|'[^']*')\s*[^\s#]`)
 	quoteOpen   = regexp.MustCompile(`^[\s-]*[\w.\[\]]+: *(?:"[^"]*|'[^']*)$`)
+	markedName  = regexp.MustCompile(`([\w]+: *)\{ *address: *@((?:new|old|message)\.\w+)|: *@((?:new|old|message)\.\w+)`)
 	markedStart = regexp.MustCompile("^[\\s-]*[\\w.\\[\\]]+: *[!&*@`%|>]")
 )
 
@@ -116,8 +132,11 @@ func (r *reader) syntaxHint(start, line int, problem string) string {
 	switch {
 	case tabIndented.MatchString(source) || tabIndented.MatchString(r.file.line(line+1)):
 		return "indent with spaces: YAML takes no tabs there"
+	case markedName.MatchString(source):
+		m := markedName.FindStringSubmatch(source)
+		return "the @ belongs to queries: write " + m[1] + m[2] + m[3]
 	case strings.Contains(problem, "expected ',' or"):
-		return "a bracket or a brace is not closed, or a comma is missing"
+		return "a bracket or a brace is not closed, or a comma is missing; a query between braces stands in quotes, or under query: |"
 	case quoteOpen.MatchString(first):
 		return fmt.Sprintf("the quote on line %d is not closed", start)
 	case strings.Contains(r.file.line(line-1), " #"):
@@ -184,6 +203,14 @@ func (r *reader) keys(n *yaml.Node) {
 // field is a key of a mapping and its value.
 type field struct{ key, value *yaml.Node }
 
+// name is the key's; empty where there is no field.
+func (f field) name() string {
+	if f.key == nil {
+		return ""
+	}
+	return f.key.Value
+}
+
 // fields are a mapping's fields in their order, without those that were trapped.
 func (r *reader) fields(n *yaml.Node, what string) []field {
 	if !r.is(n, yaml.MappingNode, what) {
@@ -191,11 +218,46 @@ func (r *reader) fields(n *yaml.Node, what string) []field {
 	}
 	var fs []field
 	for i := 0; i < len(n.Content); i += 2 {
-		if f := (field{n.Content[i], n.Content[i+1]}); !r.trapped[f.key] {
+		f := field{n.Content[i], n.Content[i+1]}
+		if i > 0 && n.Style&yaml.FlowStyle != 0 && null(f.value) && r.noColon(f.key) {
+			r.torn(fs, f.key)
+			return fs
+		}
+		if !r.trapped[f.key] {
 			fs = append(fs, f)
 		}
 	}
 	return fs
+}
+
+// noColon says whether what YAML takes for a key is none: nothing follows it but a comma or a brace.
+func (r *reader) noColon(key *yaml.Node) bool {
+	if !plainStyle(key) {
+		return false
+	}
+	c := newText(r.file, key).end()
+	for unicode.IsSpace(c.peek()) {
+		c.next()
+	}
+	return c.peek() != ':'
+}
+
+// torn reports a value between braces that YAML ends at a comma. Nothing more is said of what is left of it.
+func (r *reader) torn(before []field, rest *yaml.Node) {
+	r.trapped[rest] = true
+	var last field
+	if len(before) > 0 {
+		last = before[len(before)-1]
+		r.trapped[last.value] = true
+	}
+	hint := "put the value into quotes, or under a | line"
+	switch last.name() {
+	case "ops":
+		hint = "a list stands in square brackets: ops: [insert, update]"
+	case "address":
+		hint = "write a list of recipients: [{address: a@example.com}, {address: b@example.com}]"
+	}
+	r.fail(rest, "PM010", "between braces YAML ends a value at a comma: what follows it is cut off", hint)
 }
 
 // items are a list's items.
@@ -212,10 +274,22 @@ func (r *reader) is(n *yaml.Node, kind yaml.Kind, what string) bool {
 		return false
 	}
 	if n.Kind != kind || null(n) {
-		r.fail(n, "PM008", fmt.Sprintf("this must be %s, and is %s", what, kindName(n)), "")
+		r.fail(n, "PM008", fmt.Sprintf("this must be %s, and is %s", what, kindName(n)), formHint(n, kind))
 		return false
 	}
 	return true
+}
+
+// formHint is the way out of a list for a single value, and the reverse.
+func formHint(n *yaml.Node, wanted yaml.Kind) string {
+	single := n.Kind == yaml.SequenceNode && len(n.Content) == 1 && n.Content[0].Kind == yaml.ScalarNode
+	switch {
+	case wanted == yaml.ScalarNode && single:
+		return "leave the list's brackets or hyphen out: " + n.Content[0].Value
+	case wanted == yaml.SequenceNode && n.Kind == yaml.ScalarNode && !null(n) && len(n.Value) < 40:
+		return "a list stands in square brackets: [" + n.Value + "]"
+	}
+	return ""
 }
 
 func kindName(n *yaml.Node) string {
@@ -235,6 +309,35 @@ func null(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!n
 
 // scalar is a value as it was written, whatever type YAML would give it: `no` is a word here.
 func (r *reader) scalar(n *yaml.Node, what string) (string, bool) {
+	value, ok := r.written(n, what)
+	return value, ok && r.whole(n)
+}
+
+// whole checks that no # cuts a plain value short.
+func (r *reader) whole(n *yaml.Node) bool {
+	p, cut := r.cutWord(n)
+	if cut {
+		r.failAt(p, "PM010", "YAML takes this # and what follows for a comment: the value ends before it",
+			"put the value into quotes; a comment has a space behind its #")
+	}
+	return !cut
+}
+
+// cutWord finds a # that follows a plain value and looks like a part of it: Unit #5. A comment has a space behind its sign.
+func (r *reader) cutWord(n *yaml.Node) (Place, bool) {
+	if !plainStyle(n) || n.Kind != yaml.ScalarNode || !strings.Contains(r.file.line(n.Line), " #") && len(n.Value) < len(r.file.line(n.Line)) {
+		return Place{}, false
+	}
+	p, cut := newText(r.file, n).cutBy()
+	if !cut {
+		return Place{}, false
+	}
+	behind := []rune(r.file.line(p.Line))[p.Column:]
+	return p, len(behind) > 0 && behind[0] != ' ' && behind[0] != '#'
+}
+
+// written is a scalar's value, a # behind it or not.
+func (r *reader) written(n *yaml.Node, what string) (string, bool) {
 	if !r.is(n, yaml.ScalarNode, what) {
 		return "", false
 	}
@@ -263,7 +366,7 @@ func (r *reader) known(text string) string {
 
 // expr is an expression whose syntax is right. Its types are checked when the tables are known.
 func (r *reader) expr(n *yaml.Node, what string) *Expr {
-	if _, ok := r.scalar(n, what); !ok {
+	if _, ok := r.written(n, what); !ok {
 		return nil
 	}
 	t := newText(r.file, n)
@@ -289,7 +392,7 @@ func (r *reader) expr(n *yaml.Node, what string) *Expr {
 
 // sql is a query. A # behind it on its line may be meant as an operator: what is left would be another query, and run.
 func (r *reader) sql(n *yaml.Node) *SQL {
-	if _, ok := r.scalar(n, "a query"); !ok {
+	if _, ok := r.written(n, "a query"); !ok {
 		return nil
 	}
 	t := newText(r.file, n)
