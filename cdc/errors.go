@@ -44,7 +44,7 @@ func (e *DecodeError) Error() string {
 	}
 	return fmt.Sprintf("reading the stream at %s, in %s: %v (the message begins with %q)\n"+
 		"  → nothing is lost while the slot waits; please report this, with the version of Postgres",
-		e.LSN, within, e.Err, e.Message[:min(len(e.Message), 40)])
+		e.LSN, within, e.Err, e.Message[:min(len(e.Message), 6)]) // and no value of a row
 }
 
 func (e *DecodeError) Unwrap() error { return e.Err }

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,102 +17,20 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"postman/internal/netfault"
 	"postman/internal/pgcluster/pgtest"
 	"postman/position"
 )
 
-// proxy stands between the stream and the server, and does to their connections what networks do.
-type proxy struct {
-	url    string
-	tamper func([]byte) // changes what comes from the server
-
-	to     string
-	listen net.Listener
-	all    sync.WaitGroup
-	sent   atomic.Int64 // how often the stream wrote to the server
-
-	mu     sync.Mutex
-	frozen chan struct{} // closed: the connections made so far carry nothing any more
-	conns  []net.Conn
-}
-
-func newProxy(t *testing.T, target string, tamper func([]byte)) *proxy {
+// newProxy stands between the stream and the server.
+func newProxy(t *testing.T, target string, tamper func([]byte)) *netfault.Proxy {
 	t.Helper()
-	u, err := url.Parse(target)
+	p, err := netfault.Start(target, tamper)
 	if err != nil {
 		t.Fatal(err)
 	}
-	listen, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &proxy{to: u.Host, listen: listen, tamper: tamper, frozen: make(chan struct{})}
-	u.Host = listen.Addr().String()
-	p.url = u.String()
-	p.all.Go(p.accept)
-	t.Cleanup(p.close)
+	t.Cleanup(p.Close)
 	return p
-}
-
-func (p *proxy) accept() {
-	for {
-		client, err := p.listen.Accept()
-		if err != nil {
-			return
-		}
-		server, err := net.Dial("tcp4", p.to)
-		if err != nil {
-			_ = client.Close()
-			continue
-		}
-		p.mu.Lock()
-		frozen := p.frozen
-		p.conns = append(p.conns, client, server)
-		p.mu.Unlock()
-		p.all.Go(func() { carry(client, server, frozen, func([]byte) { p.sent.Add(1) }) })
-		p.all.Go(func() { carry(server, client, frozen, p.tamper) })
-	}
-}
-
-// carry copies until an end closes, which it passes on; once frozen it swallows everything.
-func carry(from, to net.Conn, frozen chan struct{}, tamper func([]byte)) {
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := from.Read(buf)
-		select {
-		case <-frozen:
-			if err != nil {
-				return
-			}
-			continue
-		default:
-		}
-		if tamper != nil {
-			tamper(buf[:n])
-		}
-		if _, werr := to.Write(buf[:n]); err != nil || werr != nil {
-			_ = to.Close()
-			return
-		}
-	}
-}
-
-// freeze makes black holes of the connections there are. New ones work.
-func (p *proxy) freeze() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	close(p.frozen)
-	p.frozen = make(chan struct{})
-}
-
-func (p *proxy) close() {
-	_ = p.listen.Close()
-	p.mu.Lock()
-	for _, c := range p.conns {
-		_ = c.Close()
-	}
-	p.mu.Unlock()
-	p.all.Wait()
 }
 
 // TestKilledInTransaction ends the walsender in the middle of a transaction that is larger than all buffers.
@@ -285,10 +201,10 @@ func TestBlackHole(t *testing.T) {
 	slot, start := provide(t, url, all("t")...)
 	p := newProxy(t, url+"&wal_sender_timeout=1000", nil)
 	r := newRecorder(t)
-	s, _ := run(t, Options{URL: p.url, Slot: slot, Start: start}, r)
+	s, _ := run(t, Options{URL: p.URL, Slot: slot, Start: start}, r)
 	pgtest.Exec(t, url, "insert into t values (1)")
 	r.transactions(1)
-	p.freeze()
+	p.Freeze()
 	pgtest.Exec(t, url, "insert into t values (2)")
 	onceEach(t, r, 2, 2)
 	if st := s.Status(); !strings.Contains(st.LastError, errSilence.Error()) {
@@ -369,20 +285,20 @@ func TestConfirmCoalesces(t *testing.T) {
 	url := pgtest.Database(t)
 	slot, start := provide(t, url)
 	p := newProxy(t, url, nil)
-	s, stop := run(t, Options{URL: p.url, Slot: slot, Start: start}, newRecorder(t))
+	s, stop := run(t, Options{URL: p.URL, Slot: slot, Start: start}, newRecorder(t))
 	for deadline := time.Now().Add(patience); !s.Status().Connected; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("status %+v", s.Status())
 		}
 	}
-	before, began, last := p.sent.Load(), time.Now(), start
+	before, began, last := p.Sent(), time.Now(), start
 	for range 300 {
 		last++
 		s.Confirm(last)
 		time.Sleep(time.Millisecond)
 	}
 	_ = stop()
-	statuses := p.sent.Load() - before
+	statuses := p.Sent() - before
 	if most := int64(time.Since(began)/coalesce) + 5; statuses > most || statuses < 2 {
 		t.Errorf("%d messages to the server in %s; want %d at most", statuses, time.Since(began), most)
 	}

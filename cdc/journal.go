@@ -229,7 +229,7 @@ func section(r reader) (s Recorded, err error) {
 }
 
 // Changes reads the section's changes. One Change is used for all of them, and aliases the block. Table gives the table of a
-// shape; its error ends the reading.
+// shape; its error ends the reading. A change that could not be read when it came, and still cannot, has Err.
 func (s *Recorded) Changes(table func(shape [32]byte) (*Table, error)) iter.Seq2[*Change, error] {
 	return func(yield func(*Change, error) bool) {
 		var (

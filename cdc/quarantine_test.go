@@ -37,7 +37,7 @@ func TestGarbledOnce(t *testing.T) {
 	p := newProxy(t, url, tamper)
 	pgtest.Exec(t, url, "insert into t values (1, 'fine')", "insert into t values (2, 'tamper-me')", "insert into t values (3, 'fine')")
 	r := newRecorder(t)
-	s, _ := run(t, Options{URL: p.url, Slot: slot, Start: start}, r)
+	s, _ := run(t, Options{URL: p.URL, Slot: slot, Start: start}, r)
 	onceEach(t, r, 3, 3)
 	for _, c := range r.changes(3) {
 		if c.Unread != "" {
@@ -61,7 +61,7 @@ func TestUndecodable(t *testing.T) {
 	pgtest.Exec(t, url, "insert into t values (1, 'fine')", "insert into t values (2, 'fine'), (3, 'tamper-me'), (4, 'tamper-me'), (5, 'fine')",
 		"insert into t values (6, 'fine')")
 	r := newRecorder(t)
-	s, _ := run(t, Options{URL: p.url, Slot: slot, Start: start}, r)
+	s, _ := run(t, Options{URL: p.URL, Slot: slot, Start: start}, r)
 	got := r.transactions(3)
 	if r.discarded != 1 {
 		t.Errorf("%d transactions were begun and begun again; want 1", r.discarded)
@@ -95,7 +95,7 @@ func TestUndecodableInProgress(t *testing.T) {
 	tamper, garbled := garble("tamper-me", 1<<40)
 	p := newProxy(t, url, tamper)
 	r := newRecorder(t)
-	run(t, Options{URL: p.url, Slot: slot, Start: start, InProgress: true}, r)
+	run(t, Options{URL: p.URL, Slot: slot, Start: start, InProgress: true}, r)
 	pgtest.Exec(t, url, "begin; insert into t select n, case n when 700 then 'tamper-me' else 'fine' end from generate_series(1, 2000) n;"+
 		"savepoint s; insert into t values (-1, 'tamper-me'); rollback to s; insert into t values (0, 'fine'); commit", "insert into t values (2001, 'fine')")
 	got := r.transactions(2)
@@ -130,7 +130,7 @@ func TestUndecodableEnvelope(t *testing.T) {
 	})
 	r := newRecorder(t)
 	pgtest.Exec(t, url, "insert into t values (1, 'fine')")
-	s := NewStream(Options{URL: p.url, Slot: slot, Start: start})
+	s := NewStream(Options{URL: p.URL, Slot: slot, Start: start})
 	r.confirm = s.Confirm
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(t.Context(), r) }()

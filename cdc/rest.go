@@ -17,8 +17,17 @@ import (
 //	Byten   the new tuple, then the old one, as far as the flags name them
 //	or, of a message: Uvarint length, Byten prefix, and the content to the end
 //
+// A change that could not be read:
+//
+//	Byte1   2
+//	Byte1   the operation
+//	Byten   the message as it came, to the end; nothing where it was blanked
+//
 // Table, transaction and ordinal are kept beside it, not in it.
-const restVersion = 1
+const (
+	restVersion = 1
+	restUnread  = 2
+)
 
 const (
 	restOldKey = 1 << iota
@@ -28,8 +37,15 @@ const (
 
 // AppendRest appends the change in the form that the store keeps. Columns that blank names (nil: none) are kept as
 // blanked, and so are the top-level keys of a message's JSON object: a key that is blanked is left out, and a content
-// that is no object is left out whole.
+// that is no object is left out whole. So is a change that could not be read.
 func (c *Change) AppendRest(dst []byte, blank func(column string) bool) []byte {
+	if c.Err != nil {
+		dst = append(dst, restUnread, byte(c.Op))
+		if blank != nil {
+			return dst
+		}
+		return append(dst, c.Raw...)
+	}
 	var flags byte
 	if c.OldKey {
 		flags |= restOldKey
@@ -92,11 +108,18 @@ func ParseRest(b []byte, t *Table) (*Change, error) {
 	if err := c.parseRest(b, t); err != nil {
 		return nil, err
 	}
+	if c.Err != nil {
+		return nil, c.Err
+	}
 	return c, nil
 }
 
 // parseRest is ParseRest into a change that is used again.
 func (c *Change) parseRest(b []byte, t *Table) error {
+	if len(b) >= 2 && b[0] == restUnread {
+		c.parseUnread(Op(b[1]), b[2:], t)
+		return nil
+	}
 	if len(b) < 3 {
 		return errRest
 	}
@@ -123,6 +146,39 @@ func (c *Change) parseRest(b []byte, t *Table) error {
 	if len(rest) > 0 {
 		return errRest
 	}
+	return nil
+}
+
+// parseUnread tries to read a message again that could not be read when it came: a later version may know how. Where that fails, Err
+// says so.
+func (c *Change) parseUnread(op Op, raw []byte, t *Table) {
+	*c = Change{Op: op, Table: t, Raw: raw}
+	if len(raw) == 0 {
+		c.Err = errors.New("a change that could not be read when it came, and was blanked")
+		return
+	}
+	d := decoder{handler: one{into: c}, open: true, refuse: func(string) {}}
+	if t != nil {
+		d.relations = map[uint32]*Table{t.OID: t}
+	}
+	read := map[byte]func(*reader) error{'I': d.insert, 'U': d.update, 'D': d.delete, 'M': d.emit}[raw[0]]
+	if read == nil {
+		c.Err = fmt.Errorf("a message that could not be read when it came, and is no change of one row: it is of the kind %q", raw[0])
+		return
+	}
+	if err := read(&reader{b: raw[1:]}); err != nil {
+		c.Err = fmt.Errorf("a change that could not be read when it came, and still cannot: %w", err)
+	}
+}
+
+// one is a Handler of one change.
+type one struct {
+	Handler
+	into *Change
+}
+
+func (h one) Change(c *Change) error {
+	*h.into = *c
 	return nil
 }
 

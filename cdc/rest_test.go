@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -156,6 +157,33 @@ func TestParseRestRefuses(t *testing.T) {
 	}
 }
 
+// A change that could not be read when it came is read by the version that can, as if it had come then.
+func TestRestUnread(t *testing.T) {
+	t.Parallel()
+	table := wide(2)
+	row := MakeTuple([]value.Datum{value.Of("x"), {}})
+	raw := append([]byte("I\x00\x00\x00\x07N"), row...)
+	broken := &Change{Op: Insert, Table: table, Err: errShort, Raw: raw}
+	got, err := ParseRest(broken.AppendRest(nil, nil), table)
+	if want := (&Change{Op: Insert, Table: table, New: row}); err != nil || !equal(want, got) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for name, c := range map[string]struct {
+		b     []byte
+		table *Table
+		want  string
+	}{
+		"still broken":     {(&Change{Op: Insert, Err: errShort, Raw: raw[:len(raw)-1]}).AppendRest(nil, nil), table, "still cannot"},
+		"blanked":          {broken.AppendRest(nil, func(string) bool { return false }), table, "was blanked"},
+		"of another table": {broken.AppendRest(nil, nil), nil, "not described"},
+		"no change":        {(&Change{Op: Insert, Err: errShort, Raw: []byte("C")}).AppendRest(nil, nil), table, "no change of one row"},
+	} {
+		if got, err := ParseRest(c.b, c.table); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}
+
 func FuzzParseRest(f *testing.F) {
 	table := wide(2)
 	row := MakeTuple([]value.Datum{value.Of("x"), {}})
@@ -164,6 +192,7 @@ func FuzzParseRest(f *testing.F) {
 		{Op: Update, Table: table, New: row, Old: row, OldKey: true},
 		{Op: Truncate, Table: table},
 		{Op: Emit, Prefix: "p", Content: []byte("{}")},
+		{Op: Insert, Table: table, Err: errShort, Raw: append([]byte("I\x00\x00\x00\x07N"), row...)},
 	} {
 		f.Add(c.AppendRest(nil, nil))
 	}

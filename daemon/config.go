@@ -44,6 +44,8 @@ type Config struct {
 	Lookup      LookUps  `yaml:"lookup"`
 	Drain       Span     `yaml:"drain"`
 	Journal     Journal  `yaml:"journal"`
+	// IgnoreOrigins names the replication origins whose transactions make no matches.
+	IgnoreOrigins Origins `yaml:"ignore_origins"`
 }
 
 // Log says how the daemon logs to stderr.

@@ -57,6 +57,7 @@ type Daemon struct {
 	broken   *breakages
 	addr     net.Addr
 
+	tally      tally        // of what no rule was tried on
 	mismatches atomic.Int64 // of the rules' index with what trying every rule says
 	rebind     atomic.Bool  // the stream is to resolve the rules of its tables anew
 	outlook    outlook      // but for its end, guarded by reloading
@@ -170,6 +171,7 @@ func (d *Daemon) takeIn(ctx context.Context, h *holds) {
 		store: d.store, source: d.source, zone: d.zone, silent: !d.config.Sends(), live: &d.live, holds: h,
 		batch: d.batch, report: d.report.report,
 		broken: d.broken, rebind: &d.rebind, decides: d.decides, mismatches: &d.mismatches,
+		origins: &d.config.IgnoreOrigins, tally: &d.tally,
 		plans: make(map[uint32]bound), shapes: make(map[*cdc.Table]shape), hides: make(map[*cdc.Table]func(string) bool), brought: make(map[outbox.Hash]bool), names: make(map[uint32]cdc.TableName), strays: make(map[uint32][]string),
 	})
 	if ctx.Err() == nil {

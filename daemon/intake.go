@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,8 @@ type intake struct {
 	// decides is told from where on a set decides.
 	decides    func(*live, position.LSN)
 	mismatches *atomic.Int64 // of the rules' index
+	origins    *Origins      // whose transactions are ignored
+	tally      *tally
 
 	current *live // decides the open transaction
 	plans   map[uint32]bound
@@ -68,6 +71,9 @@ type transaction struct {
 	muted   string
 	section cdc.Section // for the journal: what is not spilled yet
 	spilled *outbox.Spill
+	unread  int // changes that the stream could not make out
+	// unplaced are those of them of which it is not known what they are.
+	unplaced int64
 }
 
 // bound is a table's plan, which is nil where no rule fits it, and the names of the rules that do not fit it.
@@ -110,6 +116,12 @@ func (in *intake) begin(tx cdc.Tx) {
 
 // Change tries the rules on one change.
 func (in *intake) Change(c *cdc.Change) error {
+	if in.origins.ignores(in.open.tx.Origin) {
+		return nil
+	}
+	if c.Err != nil {
+		return in.unread(c)
+	}
 	if c.Op == cdc.Emit {
 		return in.message(c)
 	}
@@ -264,6 +276,9 @@ func (in *intake) text(h outbox.Hash, text []byte) {
 func (in *intake) Commit(tx cdc.Tx) error {
 	in.open.tx = tx
 	t := &in.open
+	if in.origins.ignores(tx.Origin) {
+		in.tally.ignore(tx.Origin)
+	}
 	if t.spilled != nil && t.section.Changes() > 0 { // the whole journal of it, or nothing, is in parts
 		if err := in.spillAll(); err != nil {
 			return err
@@ -282,7 +297,7 @@ func (in *intake) Commit(tx cdc.Tx) error {
 		hold(out.Matches, out.Hold)
 	}
 	err := in.batch.add(committed{
-		Transaction: out, tx: tx, section: &t.section, texts: t.texts, gaps: append(t.undetermined(), in.gaps...), mends: mendsAt(in.mended, tx.End), bytes: t.bytes,
+		Transaction: out, tx: tx, section: &t.section, texts: t.texts, gaps: slices.Concat(t.undetermined(), t.unreadGap(tx.Commit), in.gaps), mends: mendsAt(in.mended, tx.End), bytes: t.bytes,
 	})
 	in.bring(t.texts)
 	in.begin(cdc.Tx{})

@@ -37,7 +37,10 @@ func (in *intake) shape(t *cdc.Table) [32]byte {
 
 // blank says which values of a change are sensitive; nil: none.
 func (in *intake) blank(c *cdc.Change) func(string) bool {
-	if c.Table == nil {
+	switch {
+	case c.Table == nil && c.Err != nil:
+		return in.current.source.HidesAny()
+	case c.Table == nil:
 		return in.current.source.HidesMessage(c.Prefix)
 	}
 	hides, ok := in.hides[c.Table]

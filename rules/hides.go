@@ -21,6 +21,9 @@ func (s *Source) HidesMessage(prefix string) func(key string) bool {
 	return s.hides(func(e *sensitive) bool { return e.message != "" && e.message == name })
 }
 
+// HidesAny says what the files call sensitive at all; nil: nothing. It is for what may be of any table.
+func (s *Source) HidesAny() func(string) bool { return s.hides(func(*sensitive) bool { return true }) }
+
 func (s *Source) hides(of func(*sensitive) bool) func(string) bool {
 	var names map[string]bool
 	for i := range s.sensitive {

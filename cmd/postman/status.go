@@ -3,7 +3,9 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -91,9 +93,20 @@ func since(t time.Time) string { return time.Since(t).Round(time.Second).String(
 func printRunning(w *strings.Builder, s *daemon.Status) {
 	t := &s.Stream
 	fmt.Fprintf(w, "\nstream     server %s  received %s  stored %s  confirmed %s  (%s behind)\n", t.ServerEnd, t.Received, t.Stored, t.Confirmed, bytesOf(t.Behind))
+	printAside(w, t)
 	printRules(w, &s.Rules)
 	if s.Relay.Address != "" {
 		fmt.Fprintf(w, "relay      %s  %s\n", s.Relay.Address, relayState(s))
+	}
+}
+
+// printAside tells what the stream brought and no rule was tried on.
+func printAside(w *strings.Builder, t *daemon.StreamStatus) {
+	for _, origin := range slices.Sorted(maps.Keys(t.Ignored)) {
+		fmt.Fprintf(w, "  - %s of the replication origin %s ignored\n", many(int(t.Ignored[origin]), "transaction", "transactions"), origin)
+	}
+	if t.Unread > 0 {
+		fmt.Fprintf(w, "  ! %s could not be read and put aside: please report it\n", many(int(t.Unread), "change", "changes"))
 	}
 }
 

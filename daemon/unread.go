@@ -1,0 +1,46 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"postman/cdc"
+	"postman/outbox"
+	"postman/position"
+)
+
+// unread takes in a change that the stream could not make out. Where its table is known, it is a failed match of each rule that would
+// have been tried on it, and keeps its bytes: `postman outbox retry` reads them again, once a version can. Where it is not, no rule is
+// known to have missed nothing.
+func (in *intake) unread(c *cdc.Change) error {
+	in.tally.unread.Add(1)
+	if in.open.unread++; in.open.unread == 1 {
+		in.report(context.Background(), fmt.Errorf("a change in the transaction that commits at %s could not be read; it is put aside, and the stream goes on: %w"+
+			"\n  → please report this, with the version of Postgres; postman outbox list --state failed, and postman status, tell what it concerns",
+			in.open.tx.Commit, c.Err), "", "unreadable change")
+	}
+	in.record(c)
+	if c.Table == nil {
+		in.open.unplaced++
+		return in.spill()
+	}
+	for _, r := range in.current.rules.Rules {
+		if r.On.Message == "" && r.On.Table == c.Table.TableName && slices.Contains(r.On.Ops, c.Op) {
+			in.match(c, r, outbox.MatchFailed, "the change could not be read: "+c.Err.Error())
+		}
+	}
+	return in.spill()
+}
+
+// unreadGap is the record of changes of which nobody can say which rules they concern.
+func (t *transaction) unreadGap(commit position.LSN) []outbox.Gap {
+	if t.unplaced == 0 {
+		return nil
+	}
+	return []outbox.Gap{{
+		From: commit, To: commit, Count: t.unplaced,
+		Reason: "changes that could not be read, of which it is not known what they are",
+		Mend:   "once a version can read them: postman replay --from " + commit.String() + " --to " + commit.String(),
+	}}
+}

@@ -1,0 +1,182 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"postman/internal/netfault"
+	"postman/internal/pgcluster/pgtest"
+	"postman/outbox"
+)
+
+// unsound puts a network between the daemon and its database that changes what comes from it.
+func (w *world) unsound(tamper func([]byte)) *netfault.Proxy {
+	w.t.Helper()
+	p, err := netfault.Start(w.url, tamper)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(p.Close)
+	w.config.DatabaseURL, w.config.LookupURL = Secret(p.URL), Secret(w.url)
+	return p
+}
+
+// A change that cannot be read is put aside, with its bytes, and what comes around it is mailed about. Once it can be read, retrying it
+// mails about it, too.
+func TestUnreadChange(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.rules(worldRules + "  - {name: other, on: {table: visits, ops: [insert, update]}, when: 'false', to: {address: a@example.com}, template: plain}\n" +
+		"  - {name: staff, on: {table: staff, ops: [insert]}, to: {address: a@example.com}, template: plain}\n")
+	w.template("plain.html", `{{define "subject"}}x{{end}}{{define "body"}}x{{end}}`)
+	w.unsound(func(b []byte) {
+		for at := bytes.Index(b, []byte("t\x00\x00\x00\x05visitt\x00\x00\x00\x012")); at >= 0; at = bytes.Index(b, []byte("t\x00\x00\x00\x05visitt\x00\x00\x00\x012")) {
+			b[at] = 'q'
+		}
+	})
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1), ('visit', 2), ('visit', 1)`, `insert into visits (kind, staff_id) values ('visit', 1)`)
+	w.messages(d, 3)
+	failed := w.matches(d, 2, outbox.MatchFailed)
+	var rules []string
+	for _, m := range failed {
+		rules = append(rules, m.RuleName)
+		if m.Position.Ordinal != 1 || !strings.Contains(m.Reason, "could not be read") || !bytes.Contains(m.Change, []byte("visitt")) {
+			t.Errorf("%+v", m)
+		}
+	}
+	if diff := cmp.Diff([]string{"visit", "other"}, rules); diff != "" {
+		t.Error(diff)
+	}
+	if s := d.Status(); s.Stream.Unread != 1 || !s.Stream.Connected || len(s.Gaps) != 0 {
+		t.Errorf("status %+v", s.Stream)
+	}
+	// As it is, it fails again.
+	retry := func() {
+		t.Helper()
+		if _, err := d.store.Act(t.Context(), outbox.Retry, outbox.Filter{Matches: []int64{failed[0].ID}}, "", failed[0].Created); err != nil {
+			t.Fatal(err)
+		}
+		d.dispatch.Wake()
+	}
+	retry()
+	w.eventually("it fails again", func() bool {
+		m, err := d.store.Matches(t.Context(), outbox.Filter{Matches: []int64{failed[0].ID}})
+		return err == nil && m[0].State == outbox.MatchFailed && strings.Contains(m[0].Reason, "still cannot")
+	})
+}
+
+// A message of which nobody knows what it is puts the rest of its transaction aside, and is a gap of all rules.
+func TestUnreadTransaction(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.unsound(func(b []byte) { // the length of a message's prefix and content follow its flags and LSN
+		for at := bytes.Index(b, []byte("M\x01\x00\x00\x00\x00")); at >= 0; at = bytes.Index(b, []byte("M\x01\x00\x00\x00\x00")) {
+			b[at] = '?'
+		}
+	})
+	d := w.start()
+	w.sql(`begin; insert into visits (kind, staff_id) values ('visit', 1); select pg_logical_emit_message(true, 'x', 'y');
+		insert into visits (kind, staff_id) values ('visit', 2); commit`, `insert into visits (kind, staff_id) values ('visit', 1)`)
+	w.messages(d, 2)
+	w.covered(d)
+	if diff := cmp.Diff([]string{"kim@example.com", "kim@example.com"}, w.recipients()); diff != "" {
+		t.Errorf("what comes behind the message has no place of its own: %s", diff)
+	}
+	s := d.Status()
+	if len(s.Gaps) != 1 || s.Gaps[0].Rule != "" || s.Gaps[0].From != s.Gaps[0].To || s.Gaps[0].Count != 2 || !strings.Contains(s.Gaps[0].Mend, "postman replay --from ") {
+		t.Errorf("gaps %+v", s.Gaps)
+	}
+	if s.Stream.Unread != 2 || !s.Healthy {
+		t.Errorf("%+v", s)
+	}
+}
+
+// Transactions of an origin that is ignored make no matches, and are counted.
+func TestIgnoredOrigins(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		ignore Origins // names without the prefix that keeps those of other tests apart
+		want   map[string]int64
+		to     []string
+	}{
+		"none":      {Origins{}, nil, []string{"kim@example.com", "kim@example.com", "lee@example.com"}},
+		"one":       {Origins{Names: []string{"restore"}}, map[string]int64{"restore": 1}, []string{"kim@example.com", "lee@example.com"}},
+		"any":       {Origins{Any: true}, map[string]int64{"restore": 1, "peer": 2}, []string{"lee@example.com"}},
+		"of nobody": {Origins{Names: []string{"nobody"}}, nil, []string{"kim@example.com", "kim@example.com", "lee@example.com"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.config.IgnoreOrigins.Any = c.ignore.Any
+			for _, n := range c.ignore.Names {
+				w.config.IgnoreOrigins.Names = append(w.config.IgnoreOrigins.Names, w.config.Slot+n)
+			}
+			d := w.start()
+			w.from("restore", `begin; insert into visits (kind, staff_id) values ('visit', 1); savepoint s; insert into visits (kind) values ('call'); commit`)
+			w.from("peer", `insert into visits (kind, staff_id) values ('visit', 1)`, `insert into visits (kind, staff_id) values ('call', 1)`)
+			w.sql(`insert into visits (kind, staff_id) values ('visit', 2)`)
+			w.messages(d, len(c.to))
+			if diff := cmp.Diff(c.to, w.recipients()); diff != "" {
+				t.Error(diff)
+			}
+			got := make(map[string]int64)
+			for origin, n := range d.Status().Stream.Ignored {
+				got[strings.TrimPrefix(origin, w.config.Slot)] = n
+			}
+			if diff := cmp.Diff(c.want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// from runs statements as what a replication origin has sent.
+func (w *world) from(origin string, statements ...string) {
+	w.t.Helper()
+	origin = w.config.Slot + origin
+	w.sql(fmt.Sprintf(`select pg_replication_origin_create('%s')`, origin))
+	conn := pgtest.Connect(w.t, w.url)
+	run := func(sql string, args ...any) {
+		if _, err := conn.Exec(context.WithoutCancel(w.t.Context()), sql, args...); err != nil {
+			w.t.Errorf("%s: %v", sql, err)
+		}
+	}
+	run(`select pg_replication_origin_session_setup($1)`, origin)
+	for _, s := range statements {
+		run(s)
+	}
+	run(`select pg_replication_origin_session_reset()`)
+	w.t.Cleanup(func() { run(`select pg_replication_origin_drop($1)`, origin) })
+}
+
+func TestConfigOrigins(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]Origins{
+		"ignore_origins: any":            {Any: true},
+		"ignore_origins: [restore, any]": {Names: []string{"restore", "any"}},
+		"ignore_origins: []":             {Names: []string{}},
+		"slot: x":                        {},
+	} {
+		path := filepath.Join(t.TempDir(), "postman.yaml")
+		write(t, path, text)
+		c, err := LoadConfig(path, none)
+		if diff := cmp.Diff(want, c.IgnoreOrigins); err != nil || diff != "" {
+			t.Errorf("%s: %v %s", text, err, diff)
+		}
+	}
+	for _, text := range []string{"ignore_origins: restore", "ignore_origins: {a: b}", "ignore_origins: ['']", "ignore_origins: [[a]]"} {
+		path := filepath.Join(t.TempDir(), "postman.yaml")
+		write(t, path, text)
+		if _, err := LoadConfig(path, none); err == nil || !strings.Contains(err.Error(), "or any") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
