@@ -20,22 +20,24 @@ import (
 
 // MessageView is a message as operators see it. It never holds a body or a recipient's row.
 type MessageView struct {
-	ID        int64               `json:"id"`
-	Match     int64               `json:"match"`
-	Rule      string              `json:"rule"`
-	Position  string              `json:"position"`
-	Address   string              `json:"address"`
-	CC        []string            `json:"cc,omitempty"`
-	State     outbox.MessageState `json:"state"`
-	Reason    string              `json:"reason,omitempty"`
-	Reply     string              `json:"reply,omitempty"`
-	Subject   string              `json:"subject,omitempty"`
-	MessageID string              `json:"message_id,omitempty"`
-	Attempts  int                 `json:"attempts"`
-	Due       time.Time           `json:"due,omitzero"`
-	Committed time.Time           `json:"committed,omitzero"`
-	Created   time.Time           `json:"created,omitzero"`
-	Finished  time.Time           `json:"finished,omitzero"`
+	ID       int64               `json:"id"`
+	Match    int64               `json:"match"`
+	Rule     string              `json:"rule"`
+	Position string              `json:"position"`
+	Address  string              `json:"address"`
+	CC       []string            `json:"cc,omitempty"`
+	State    outbox.MessageState `json:"state"`
+	Reason   string              `json:"reason,omitempty"`
+	Reply    string              `json:"reply,omitempty"`
+	// Redirected is where its last attempt took the mail, in mode redirect, instead of to Address and CC.
+	Redirected string    `json:"redirected,omitempty"`
+	Subject    string    `json:"subject,omitempty"`
+	MessageID  string    `json:"message_id,omitempty"`
+	Attempts   int       `json:"attempts"`
+	Due        time.Time `json:"due,omitzero"`
+	Committed  time.Time `json:"committed,omitzero"`
+	Created    time.Time `json:"created,omitzero"`
+	Finished   time.Time `json:"finished,omitzero"`
 }
 
 // MatchView is a match as operators see it. It never holds the change's values.
@@ -61,6 +63,16 @@ type AttemptView struct {
 	Code     int       `json:"code,omitempty"`
 	Enhanced string    `json:"enhanced,omitempty"`
 	Text     string    `json:"text"`
+	// Redirected is where it took the mail instead of to its recipients.
+	Redirected string `json:"redirected,omitempty"`
+}
+
+// Standing is the message's state and, where its mail went elsewhere, that too, for a person.
+func (m *MessageView) Standing() string {
+	if m.Redirected != "" && m.State == outbox.MessageSent {
+		return m.State.String() + ", redirected to " + m.Redirected
+	}
+	return m.State.String()
 }
 
 // ListView is what `outbox list` prints.
@@ -296,7 +308,7 @@ func reply(w http.ResponseWriter, body any, err error) {
 func viewMessage(m *outbox.Message) MessageView {
 	return MessageView{
 		ID: m.ID, Match: m.Match, Rule: m.RuleName, Position: m.Position.String(), Address: m.Address, CC: m.CC,
-		State: m.State, Reason: m.Reason, Reply: m.Reply, Subject: m.Subject, MessageID: m.MessageID, Attempts: m.Attempts,
+		State: m.State, Reason: m.Reason, Reply: m.Reply, Redirected: m.Redirected, Subject: m.Subject, MessageID: m.MessageID, Attempts: m.Attempts,
 		Due: m.Due, Committed: m.Committed, Created: m.Created, Finished: m.Finished,
 	}
 }

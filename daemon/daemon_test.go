@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +115,25 @@ func TestModes(t *testing.T) {
 		}
 		if to := header(w.relay.Mails()[0].Data, "To"); strings.Contains(to, "kim") {
 			t.Errorf("To is %q", to)
+		}
+		w.stop(d)
+		w.config.Mode = "live" // which is no reason to believe that the first mail went out
+		d = w.start()
+		w.sql(`insert into visits (kind, staff_id) values ('visit', 2)`)
+		told := func(m outbox.Message) (standing, gate, attempt string) {
+			view, err := (&api{store: d.store}).explain(t.Context(), m.Match, m.ID, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			i := slices.IndexFunc(view.Gates, func(g GateView) bool { return g.Gate == "mode" })
+			return view.Message.Standing(), view.Gates[i].Detail, view.Attempts[0].Redirected
+		}
+		all := w.messages(d, 2)
+		if s, g, a := told(all[0]); s != "sent, redirected to me@example.com" || g != "redirect: the mail was for me@example.com instead" || a != "me@example.com" {
+			t.Errorf("of the redirected mail it tells %q, %q, %q", s, g, a)
+		}
+		if s, g, a := told(all[1]); s != "sent" || g != "it let mails out" || a != "" {
+			t.Errorf("of the other mail it tells %q, %q, %q", s, g, a)
 		}
 	})
 }

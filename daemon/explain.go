@@ -125,7 +125,7 @@ func (a *api) attempts(ctx context.Context, message int64) ([]AttemptView, error
 	found, err := a.store.Attempts(ctx, message)
 	views := make([]AttemptView, len(found))
 	for i, t := range found {
-		views[i] = AttemptView{t.Relay, t.Started, float64(t.Took.Microseconds()) / 1000, t.Code, t.Enhanced, t.Text}
+		views[i] = AttemptView{t.Relay, t.Started, float64(t.Took.Microseconds()) / 1000, t.Code, t.Enhanced, t.Text, t.Redirected}
 	}
 	return views, err
 }
@@ -201,6 +201,7 @@ func (e *explanation) tell() {
 	for i := range e.messages {
 		view := viewMessage(&e.messages[i])
 		view.Address, view.Reason, view.Reply, view.Subject = e.mask(view.Address), e.mask(view.Reason), e.mask(view.Reply), e.mask(view.Subject)
+		view.Redirected = e.mask(view.Redirected)
 		view.CC = e.masked(view.CC)
 		v.Messages = append(v.Messages, view)
 		if &e.messages[i] == e.message {
@@ -208,7 +209,7 @@ func (e *explanation) tell() {
 		}
 	}
 	for i := range v.Attempts {
-		v.Attempts[i].Text = e.mask(v.Attempts[i].Text)
+		v.Attempts[i].Text, v.Attempts[i].Redirected = e.mask(v.Attempts[i].Text), e.mask(v.Attempts[i].Redirected)
 	}
 	if e.facts != nil {
 		v.Change = ViewChange(e.change, e.facts, e.sensitive(), e.mask)

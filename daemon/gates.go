@@ -115,7 +115,11 @@ func (e *explanation) messageGates(g *gateList) {
 	case m.State == outbox.MessageFailed:
 		g.add("mail", gateStopped, "%s", m.Reason)
 	case m.MessageID != "":
-		g.add("mail", gatePassed, "it was made%s", because(m.Reason))
+		note := ""
+		if m.State == outbox.MessageSent { // any other state's reason is not about how it was made
+			note = because(m.Reason)
+		}
+		g.add("mail", gatePassed, "it was made%s", note)
 	}
 	e.endGate(g)
 }
@@ -132,13 +136,13 @@ func (e *explanation) endGate(g *gateList) {
 	}
 	switch m.State {
 	case outbox.MessageSent:
-		g.add("mode", gatePassed, "it let mails out")
+		e.modeGate(g)
 		g.add("relay", gatePassed, "it took the mail%s%s", tries, because(m.Reply))
 	case outbox.MessageSending:
-		g.add("mode", gatePassed, "it let mails out")
+		e.modeGate(g)
 		g.add("relay", gateWaiting, "the mail is on its way")
 	case outbox.MessageDead, outbox.MessageUncertain:
-		g.add("mode", gatePassed, "it let mails out")
+		e.modeGate(g)
 		g.add("relay", gateStopped, "%s%s", m.Reason, tries)
 	case outbox.MessageQueued:
 		g.add("relay", gateWaiting, "it is due at %s%s%s", stamp(m.Due), tries, because(m.Reason))
@@ -147,6 +151,14 @@ func (e *explanation) endGate(g *gateList) {
 		outbox.MessageHeld, outbox.MessageDiscarded:
 		g.add(m.State.String(), gateStopped, "%s", m.Reason)
 	}
+}
+
+func (e *explanation) modeGate(g *gateList) {
+	if to := e.message.Redirected; to != "" {
+		g.add("mode", gatePassed, "redirect: the mail was for %s instead", to)
+		return
+	}
+	g.add("mode", gatePassed, "it let mails out")
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -148,6 +148,9 @@ func (d *Dispatcher) attempt(r reply, started time.Time) *outbox.Attempt {
 		return nil // nothing was said about this message
 	}
 	a := &outbox.Attempt{Relay: d.o.Relay.String(), Started: started, Took: time.Since(started), Code: r.code, Text: r.String()}
+	if d.o.Mode == Redirect {
+		a.Redirected = d.o.Redirect
+	}
 	if r.err == nil {
 		a.Enhanced, a.Text = r.enhanced(), oneLine(r.text)
 	}

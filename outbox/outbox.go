@@ -178,6 +178,7 @@ type Message struct {
 	State         MessageState
 	Reason        string // of the state, for a person
 	Reply         string // the relay's last words
+	Redirected    string // in lists: as the last attempt had it
 	Due           time.Time
 	Expires       time.Time
 	Priority      Priority
@@ -244,6 +245,8 @@ type Attempt struct {
 	Code     int    // 0: no reply
 	Enhanced string // 4.7.1; RFC 3463
 	Text     string // the reply, or the failure
+	// Redirected is the address that the mail was for instead of all its recipients; empty: it was for them.
+	Redirected string
 }
 
 // Gap is a stretch of the stream that was not covered. A gap that a batch brings extends the open one of the same source,

@@ -39,7 +39,7 @@ func explainText(in paint, v *daemon.ExplainView, file string) string {
 	w := &printer{in: in}
 	m := &v.Match
 	if v.Message != nil {
-		w.printf("%s to %s: %s%s\n", in.in(bold, fmt.Sprintf("message %d", v.Message.ID)), v.Message.Address, v.Message.State, because(v.Message.Reason))
+		w.printf("%s to %s: %s%s\n", in.in(bold, fmt.Sprintf("message %d", v.Message.ID)), v.Message.Address, v.Message.Standing(), because(v.Message.Reason))
 	} else {
 		w.printf("%s: %s%s\n", in.in(bold, fmt.Sprintf("match m%d", m.ID)), m.State, because(m.Reason))
 	}
@@ -158,7 +158,7 @@ func (w *printer) recipients(v *daemon.ExplainView) {
 		if v.Message == nil {
 			for i := range v.Messages {
 				if m := &v.Messages[i]; m.ID == r.Message {
-					w.printf("   %s%s", m.State, because(m.Reason))
+					w.printf("   %s%s", m.Standing(), because(m.Reason))
 				}
 			}
 		}
@@ -221,7 +221,7 @@ func (w *printer) attempts(attempts []daemon.AttemptView) {
 	w.title("attempts")
 	var rows [][]string
 	for i, a := range attempts {
-		rows = append(rows, []string{fmt.Sprint(i + 1), when(a.Started), a.Relay, fmt.Sprintf("%.1f ms", a.Took), oneLine(a.Text)})
+		rows = append(rows, []string{fmt.Sprint(i + 1), when(a.Started), a.Relay + redirected(&a), fmt.Sprintf("%.1f ms", a.Took), oneLine(a.Text)})
 	}
 	w.table(rows)
 }

@@ -113,7 +113,7 @@ func printMessage(w *strings.Builder, m *daemon.MessageView) {
 	if m.Reason != "" {
 		what = strings.TrimSpace(what + " (" + firstLine(m.Reason) + ")")
 	}
-	fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", m.ID, when(m.Committed), m.Rule, m.Address, m.State, what)
+	fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", m.ID, when(m.Committed), m.Rule, m.Address, m.Standing(), what)
 }
 
 func printMatches(w *strings.Builder, matches []daemon.MatchView) {
@@ -173,15 +173,22 @@ func printShow(w *strings.Builder, v *daemon.ShowView, asked []int64) {
 		if len(asked) > 0 && g.ID == asked[0] {
 			mark = "▸"
 		}
-		fmt.Fprintf(w, "\n%s message %d   to %s   %s%s\n", mark, g.ID, g.Address, g.State, because(g.Reason))
+		fmt.Fprintf(w, "\n%s message %d   to %s   %s%s\n", mark, g.ID, g.Address, g.Standing(), because(g.Reason))
 		fmt.Fprintf(w, "    subject     %s\n    message-id  %s\n    queued      %s   finished %s\n", g.Subject, g.MessageID, when(g.Created), when(g.Finished))
 		if g.Reply != "" {
 			fmt.Fprintf(w, "    relay said  %s\n", g.Reply)
 		}
 	}
 	for i, a := range v.Attempts {
-		fmt.Fprintf(w, "\n  attempt %d   %s via %s, %.1f ms: %s\n", i+1, when(a.Started), a.Relay, a.Took, a.Text)
+		fmt.Fprintf(w, "\n  attempt %d   %s via %s%s, %.1f ms: %s\n", i+1, when(a.Started), a.Relay, redirected(&a), a.Took, a.Text)
 	}
+}
+
+func redirected(a *daemon.AttemptView) string {
+	if a.Redirected == "" {
+		return ""
+	}
+	return ", redirected to " + a.Redirected
 }
 
 func because(reason string) string {

@@ -147,11 +147,13 @@ func testRecordRefuses(r *rig) {
 
 func testAttempts(r *rig) {
 	id := r.expanded(r.notify, outbox.MessageSending)[0].ID
-	first := outbox.Attempt{Relay: "smtp.example.com:25", Started: past, Took: 1500 * time.Microsecond, Code: 451, Enhanced: "4.7.1", Text: "try later"}
+	first := outbox.Attempt{Relay: "smtp.example.com:25", Started: past, Took: 1500 * time.Microsecond, Code: 451, Enhanced: "4.7.1", Text: "try later", Redirected: "me@example.com"}
 	second := outbox.Attempt{Relay: "smtp.example.com:25", Started: past.Add(time.Minute), Took: time.Second, Text: "connection refused"}
 	r.record(outbox.Outcome{Message: id, State: outbox.MessageQueued, Due: past, Burned: true, Attempt: &first})
+	r.equal("where it went", r.getMessage(id).Redirected, first.Redirected)
 	r.equal("claimed again", len(must(r.store.ClaimMessages(r.Context(), past, 9))), 1)
 	r.record(outbox.Outcome{Message: id, State: outbox.MessageQueued, Due: past, Attempt: &second})
+	r.equal("where it went at last", r.getMessage(id).Redirected, "")
 	r.equal("claimed again", len(must(r.store.ClaimMessages(r.Context(), past, 9))), 1)
 	r.record(outbox.Outcome{Message: id, State: outbox.MessageExpired})
 	got, err := r.store.Attempts(r.Context(), id)

@@ -23,10 +23,15 @@ const selectMatches = `
 	CROSS JOIN texts v ON v.id = m.version
 	LEFT JOIN texts s ON s.id = m.shape`
 
-const selectMessages = selectMessage + `m.body` + fromMessages
+// claimMessages is for who sends them, and asks nothing of the past.
+const claimMessages = selectMessage + `'', m.body` + fromMessages
+
+const selectMessages = selectMessage + redirected + `m.body` + fromMessages
 
 // listMessages leaves the bodies on the disk: a long list of them would not fit into memory.
-const listMessages = selectMessage + `NULL` + fromMessages
+const listMessages = selectMessage + redirected + `NULL` + fromMessages
+
+const redirected = `coalesce((SELECT a.redirected FROM attempts a WHERE a.message = m.id ORDER BY a.number DESC LIMIT 1), ''), `
 
 const selectMessage = `
 	SELECT m.id, m.match, t.source, t.epoch, t.lsn, x.ordinal, x.rule, r.name, m.address, m.resend, m.state, m.reason, m.reply,
@@ -74,7 +79,7 @@ func scanMessage(scan scanner) (f stub[outbox.Message], err error) {
 	p := &m.Position
 	if err := scan(&m.ID, &m.Match, &p.Source, &p.Epoch, &lsn, &ordinal, &m.Rule, &m.RuleName, &m.Address, &m.Resend, &m.State,
 		&m.Reason, &m.Reply, &due, &expires, &m.Priority, &m.HoldUncertain, &m.Silent, &m.Released, &m.Recipient, &cc, &m.MessageID,
-		&m.Subject, &m.Attempts, &template, &committed, &created, &finished, &f.sensitive, &m.Body); err != nil {
+		&m.Subject, &m.Attempts, &template, &committed, &created, &finished, &f.sensitive, &m.Redirected, &m.Body); err != nil {
 		return f, err
 	}
 	p.LSN, p.Ordinal = position.LSN(lsn), uint64(ordinal)
@@ -92,7 +97,7 @@ func (w *writer) readMatch(id int64) (outbox.Match, bool, error) {
 
 // readMessage reads one message for its claim.
 func (w *writer) readMessage(id int64) (outbox.Message, bool, error) {
-	return one(w, scanMessage, selectMessages+` WHERE m.id = ?`, id)
+	return one(w, scanMessage, claimMessages+` WHERE m.id = ?`, id)
 }
 
 func one[T any](w *writer, scan func(scanner) (stub[T], error), query string, id int64) (row T, sensitive bool, err error) {
@@ -143,7 +148,7 @@ func listed[T any](ctx context.Context, s *Store, scan func(scanner) (stub[T], e
 // Attempts lists a message's attempts, oldest first.
 func (s *Store) Attempts(ctx context.Context, message int64) ([]outbox.Attempt, error) {
 	found, err := rows(s.reading(ctx), scanAttempt,
-		`SELECT relay, started, took, code, enhanced, text FROM attempts WHERE message = ? ORDER BY number`, message)
+		`SELECT relay, started, took, code, enhanced, text, redirected FROM attempts WHERE message = ? ORDER BY number`, message)
 	if err != nil {
 		return nil, fmt.Errorf("listing the attempts of message %d: %w", message, explain(err))
 	}
@@ -153,7 +158,7 @@ func (s *Store) Attempts(ctx context.Context, message int64) ([]outbox.Attempt, 
 func scanAttempt(scan scanner) (a outbox.Attempt, err error) {
 	var started sql.NullInt64
 	var took int64
-	err = scan(&a.Relay, &started, &took, &a.Code, &a.Enhanced, &a.Text)
+	err = scan(&a.Relay, &started, &took, &a.Code, &a.Enhanced, &a.Text, &a.Redirected)
 	a.Started, a.Took = moment(started), time.Duration(took)*time.Microsecond
 	return a, err
 }

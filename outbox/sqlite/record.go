@@ -130,9 +130,9 @@ func (w *writer) settle(o *outbox.Outcome, from, to outbox.MessageState, next ke
 		return n, err
 	}
 	a := o.Attempt
-	_, err = w.exec(`INSERT INTO attempts (message, number, relay, started, took, code, enhanced, text)
-		VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM attempts WHERE message = ?1), ?2, ?3, ?4, ?5, ?6, ?7)`,
-		o.Message, a.Relay, a.Started.UnixMicro(), a.Took.Microseconds(), int64(a.Code), a.Enhanced, a.Text)
+	_, err = w.exec(`INSERT INTO attempts (message, number, relay, started, took, code, enhanced, text, redirected)
+		VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM attempts WHERE message = ?1), ?2, ?3, ?4, ?5, ?6, ?7, ?8)`,
+		o.Message, a.Relay, a.Started.UnixMicro(), a.Took.Microseconds(), int64(a.Code), a.Enhanced, a.Text, a.Redirected)
 	return n, err
 }
 
