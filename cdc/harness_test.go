@@ -49,6 +49,7 @@ type recorder struct {
 	onChange func(*Change) error
 	// confirm, if there is one, is called with each end of a commit and each idle position.
 	confirm func(position.LSN)
+	whole   bool // transactions are asked for once they have committed
 
 	mu        sync.Mutex
 	wake      chan struct{}
@@ -58,6 +59,7 @@ type recorder struct {
 	blocks    int                     // calls of Stream
 	cuts      int                     // calls of Rollback
 	restarts  int
+	changed   int // calls of Change
 	done      []transaction
 	discarded int // transactions that began and were not seen to their end
 	relations []*Table
@@ -147,6 +149,7 @@ func (r *recorder) Change(c *Change) error {
 		}
 		t.Changes = append(t.Changes, s)
 	}
+	r.changed++
 	r.mu.Unlock()
 	r.told()
 	if r.onChange != nil {
@@ -351,10 +354,12 @@ func run(t testing.TB, o Options, h Handler) (s *Stream, stop func() error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
-	o.InProgress = true
+	r, recording := h.(*recorder)
+	o.InProgress = !recording || !r.whole
 	s = NewStream(o)
+	s.wholeFor = 200 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
-	if r, ok := h.(*recorder); ok && r.confirm == nil {
+	if recording && r.confirm == nil {
 		r.confirm = s.Confirm
 	}
 	ended := make(chan error, 1)

@@ -24,6 +24,7 @@ type session struct {
 	handler Handler
 	decoder decoder
 	silence time.Duration // after which the server is given up
+	began   time.Time
 	asked   chan struct{} // holds one token when the server asked for a status
 }
 
@@ -46,7 +47,7 @@ func (s *Stream) session(ctx context.Context, h Handler) error {
 	if err != nil {
 		return err
 	}
-	x := &session{Stream: s, conn: conn, link: link, handler: h, silence: 2 * timeout, asked: make(chan struct{}, 1)}
+	x := &session{Stream: s, conn: conn, link: link, handler: h, silence: 2 * timeout, began: time.Now(), asked: make(chan struct{}, 1)}
 	x.decoder = decoder{
 		handler: h, done: s.resume(), announced: s.announced, resolve: s.resolve, refuse: x.refuse,
 		relations: make(map[uint32]*Table), latent: make(map[uint32]*Table), typeNames: make(map[uint32]string), streams: make(map[uint32]*streamed),
@@ -242,7 +243,7 @@ func (x *session) data(ctx context.Context, data pglogrepl.XLogData) error {
 }
 
 // errWhole ends a session without streaming of what is in progress, once it has served its purpose.
-var errWhole = errors.New("the transaction that had to be read whole is over: large ones are streamed again")
+var errWhole = errors.New("the transaction that had to be read whole is over, or takes long: large ones are streamed again")
 
 // keepalive tells the handler how far the server has come, unless a transaction or a block of one is open: what the server has sent
 // then ends in the middle of it. Transactions in progress are no obstacle: they commit behind that position, and the slot keeps what
@@ -255,6 +256,10 @@ func (x *session) keepalive(k pglogrepl.PrimaryKeepaliveMessage) error {
 			return handled(err)
 		}
 		advance(&x.received, end)
+		if x.whole != 0 && time.Since(x.began) > x.wholeFor {
+			x.whole = 0
+			return errWhole
+		}
 	}
 	if k.ReplyRequested {
 		select {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,15 +52,34 @@ type Stream struct {
 	systemID  string       // of the cluster, once one was seen
 	announced map[uint32]*Table
 	types     map[uint32]value.Type
-	whole     uint32         // the transaction that the next session must not be sent in parts; 0: none
 	suspects  []*DecodeError // messages that could not be read since done
+	// whole is the transaction that must not be sent in parts, or anyTransaction; 0: none.
+	whole    uint32
+	wholeFor time.Duration // after which a session without parts ends: the transaction may have been rolled back
+}
+
+const (
+	anyTransaction = ^uint32(0)
+	wholeFor       = 10 * time.Minute
+)
+
+// wholly notes that the next session is to read transactions whole, after one that ended with an error: where that says so, or where
+// the server itself failed. Some versions of it cannot stream each transaction in progress that they can send once it has committed, such
+// as one that truncated a table in a savepoint which was then rolled back.
+func (s *Stream) wholly(err error) {
+	if e, ok := errors.AsType[*wholeError](err); ok {
+		s.whole = e.xid
+	}
+	if s.inProgress && s.whole == 0 && strings.HasPrefix(sqlState(err), "XX") {
+		s.whole = anyTransaction
+	}
 }
 
 // NewStream is a stream that is not running yet.
 func NewStream(o Options) *Stream {
 	s := &Stream{
 		url: o.URL, slot: o.Slot, inProgress: o.InProgress, log: o.Log, done: o.Start,
-		news: make(chan struct{}, 1), announced: make(map[uint32]*Table), types: make(map[uint32]value.Type),
+		news: make(chan struct{}, 1), announced: make(map[uint32]*Table), types: make(map[uint32]value.Type), wholeFor: wholeFor,
 	}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -152,9 +172,7 @@ func (s *Stream) Run(ctx context.Context, h Handler) error {
 		if end := final(ctx, err); end != nil {
 			return end
 		}
-		if e, ok := errors.AsType[*wholeError](err); ok {
-			s.whole = e.xid
-		}
+		s.wholly(err)
 		if s.done != before || time.Since(began) > lastBackOff { // it did stream
 			wait, busySince, logged = firstBackOff, time.Time{}, ""
 		}
