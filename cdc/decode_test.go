@@ -26,10 +26,10 @@ import (
 
 var update = flag.Bool("update", false, "capture testdata/session.hex from a real server again, and write what is read from it")
 
-// captured is what a server sent: every kind of message.
-func captured(t testing.TB) [][]byte {
+// captured is what a server sent: every kind of message, or of those that are sent of transactions in progress.
+func captured(t testing.TB, file string) [][]byte {
 	t.Helper()
-	f, err := os.Open("testdata/session.hex")
+	f, err := os.Open("testdata/" + file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,11 +56,16 @@ func capture(t *testing.T) string {
 		"select pg_logical_emit_message(true, 'postman.hello', '{}'), pg_logical_emit_message(false, 'loud', '')",
 		"select pg_replication_origin_create('"+slot+"')",
 		"begin; select pg_replication_origin_session_setup('"+slot+"'); select pg_replication_origin_xact_setup('0/1', now()); insert into f values (3, 'from elsewhere'); commit")
-	config, err := replication(url)
+	return receive(t, NewStream(Options{URL: url, Slot: slot, Start: start}), 'C', 10)
+}
+
+// receive returns what a stream's server sends up to the n-th message of a kind.
+func receive(t *testing.T, s *Stream, kind byte, n int) string {
+	t.Helper()
+	config, err := replication(s.url)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := NewStream(Options{URL: url, Slot: slot, Start: start})
 	attach(config, &s.heard)
 	conn, err := connect(t.Context(), config)
 	if err != nil {
@@ -71,7 +76,7 @@ func capture(t *testing.T) string {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	for commits := 0; commits < 10; {
+	for n > 0 {
 		msg, err := conn.PgConn().ReceiveMessage(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -82,8 +87,8 @@ func capture(t *testing.T) string {
 		}
 		data := copied.Data
 		fmt.Fprintf(&out, "%x\n", data[25:])
-		if data[25] == 'C' {
-			commits++
+		if data[25] == kind {
+			n--
 		}
 	}
 	return out.String()
@@ -168,7 +173,7 @@ func TestDecoder(t *testing.T) {
 	d := newDecoder(h)
 	d.refuse = func(prefix string) { _ = h.say("refused %q", prefix) }
 	kinds := make(map[byte]bool)
-	for _, m := range captured(t) {
+	for _, m := range captured(t, "session.hex") {
 		kinds[m[0]] = true
 		if err := d.message(t.Context(), 1, m); err != nil {
 			t.Fatal(err)
@@ -196,7 +201,7 @@ func TestDecoder(t *testing.T) {
 // TestDecoderSkips reads a session whose first transactions were handed over before.
 func TestDecoderSkips(t *testing.T) {
 	t.Parallel()
-	messages := captured(t)
+	messages := captured(t, "session.hex")
 	whole := new(teller)
 	d := newDecoder(whole)
 	var ends []position.LSN
@@ -234,7 +239,7 @@ func TestDecoderSkips(t *testing.T) {
 // TestDecoderRefuses breaks a sound session at one message.
 func TestDecoderRefuses(t *testing.T) {
 	t.Parallel()
-	messages := captured(t)
+	messages := captured(t, "session.hex")
 	find := func(kind byte) []byte {
 		return messages[slices.IndexFunc(messages, func(m []byte) bool { return m[0] == kind })]
 	}
@@ -304,7 +309,7 @@ func TestDecoderAllocates(t *testing.T) {
 func loaded(t testing.TB) (d *decoder, rows [][]byte) {
 	t.Helper()
 	d = newDecoder(&teller{quiet: true})
-	for _, m := range captured(t) {
+	for _, m := range captured(t, "session.hex") {
 		if strings.IndexByte("BRY", m[0]) >= 0 {
 			d.open = false // many transactions' beginnings, and no end
 			if err := d.message(t.Context(), 1, m); err != nil {
@@ -321,7 +326,7 @@ func loaded(t testing.TB) (d *decoder, rows [][]byte) {
 
 // FuzzMessage reads any bytes as a message, and has another decoder read what ours accepts.
 func FuzzMessage(f *testing.F) {
-	for _, m := range captured(f) {
+	for _, m := range captured(f, "session.hex") {
 		f.Add(m)
 	}
 	known, _ := loaded(f)

@@ -156,7 +156,7 @@ func TestUndecodableEnvelope(t *testing.T) {
 // TestQuarantine says of each kind of message what becomes of it, and of what follows, when it cannot be read.
 func TestQuarantine(t *testing.T) {
 	t.Parallel()
-	messages := captured(t)
+	messages := captured(t, "session.hex")
 	find := func(kind byte) []byte {
 		return messages[slices.IndexFunc(messages, func(m []byte) bool { return m[0] == kind })]
 	}
@@ -238,7 +238,7 @@ func (h *teller) relation(t *testing.T, begin, relation []byte) string {
 // A description that could not be read takes the one before it out of use: rows must not be read by a shape that they do not have.
 func TestQuarantineForgetsShapes(t *testing.T) {
 	t.Parallel()
-	messages := captured(t)
+	messages := captured(t, "session.hex")
 	find := func(kind byte) []byte {
 		return messages[slices.IndexFunc(messages, func(m []byte) bool { return m[0] == kind })]
 	}
