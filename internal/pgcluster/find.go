@@ -44,6 +44,38 @@ func Find() (bin string, err error) {
 		"brew install postgresql), or set POSTMAN_TEST_PG to the directory of initdb and postgres")
 }
 
+// Installed returns the directories of server binaries by major version: where distributions keep them, and where `make pg-matrix`
+// has put those that it fetched, above the working directory.
+func Installed() map[int]string {
+	found := make(map[int]string)
+	patterns := slices.Clone(places)
+	if dir, err := os.Getwd(); err == nil {
+		for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+			patterns = append(patterns, filepath.Join(dir, ".cache/pg/*/native/bin"))
+		}
+	}
+	for _, pattern := range patterns {
+		matches, _ := filepath.Glob(pattern) // the patterns are well-formed
+		for _, bin := range matches {
+			if major := majorIn(bin); major != 0 && found[major] == "" && complete(bin) {
+				found[major] = bin
+			}
+		}
+	}
+	return found
+}
+
+// majorIn is the number that an element of a path begins with, or 0.
+func majorIn(path string) int {
+	for element := range strings.SplitSeq(path, string(filepath.Separator)) {
+		digits := element[:len(element)-len(strings.TrimLeft(element, "0123456789"))]
+		if major, err := strconv.Atoi(digits); err == nil {
+			return major
+		}
+	}
+	return 0
+}
+
 func complete(bin string) bool {
 	for _, name := range []string{"initdb", "postgres"} {
 		if _, err := exec.LookPath(filepath.Join(bin, name)); err != nil {

@@ -140,13 +140,21 @@ const patience = 5 * time.Second
 
 // Restart shuts the server down, unless it is down, and starts it again on the same port.
 func (c *Cluster) Restart(ctx context.Context) error {
+	if c.server == nil { // a copy's first start
+		return c.startSomewhere(ctx)
+	}
+	c.shutDown()
+	return c.start(ctx)
+}
+
+// shutDown ends the server in good order, or else in bad.
+func (c *Cluster) shutDown() {
 	c.server.signal(syscall.SIGINT)
 	select {
 	case <-c.server.done:
 	case <-time.After(patience):
 		c.Kill()
 	}
-	return c.start(ctx)
 }
 
 func (c *Cluster) data() string { return filepath.Join(c.Dir, "data") }

@@ -205,3 +205,53 @@ func TestNewest(t *testing.T) {
 		t.Errorf("newest = %q, %v; want %q", got, ok, want)
 	}
 }
+
+// A standby follows its primary, and takes over. A backup is the cluster as it was.
+func TestCopies(t *testing.T) {
+	t.Parallel()
+	c := start(t, Options{})
+	query(t, c.URL("postgres"), "select 'made' from (select lo_create(1)) made")
+	backup, err := c.Backup(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(backup.Stop)
+	query(t, c.URL("postgres"), "select 'made' from (select lo_create(2)) made")
+	standby, err := c.Standby(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(standby.Stop)
+	if got := query(t, standby.URL("postgres"), "select pg_is_in_recovery()::text || count(*) from pg_largeobject_metadata"); got != "true2" {
+		t.Errorf("the standby says %q", got)
+	}
+	if got := query(t, standby.URL("postgres"), "select pg_promote()::text"); got != "true" {
+		t.Errorf("promoting it says %q", got)
+	}
+	if err := backup.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := query(t, backup.URL("postgres"), "select count(*)::text from pg_largeobject_metadata"); got != "1" {
+		t.Errorf("the backup has %s", got)
+	}
+}
+
+func TestMajorIn(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]int{
+		"/usr/lib/postgresql/15/bin": 15, "/usr/pgsql-17/bin": 0, "/w/.cache/pg/18.4.0-beta.17/native/bin": 18, "/usr/local/pgsql/bin": 0,
+	} {
+		if got := majorIn(path); got != want {
+			t.Errorf("%s: %d; want %d", path, got, want)
+		}
+	}
+	bin, err := Find()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for major, dir := range Installed() {
+		if major < 9 || !complete(dir) {
+			t.Errorf("version %d in %s; Find finds %s", major, dir, bin)
+		}
+	}
+}

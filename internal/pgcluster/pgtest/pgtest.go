@@ -66,7 +66,58 @@ func Cluster(t testing.TB) *pgcluster.Cluster {
 // Own starts a cluster for this test alone, to be restarted, killed or configured.
 func Own(t testing.TB, settings map[string]string) *pgcluster.Cluster {
 	t.Helper()
-	c, err := pgcluster.Start(t.Context(), pgcluster.Options{Settings: settings})
+	return own(t, pgcluster.Options{Settings: settings})
+}
+
+func own(t testing.TB, o pgcluster.Options) *pgcluster.Cluster {
+	t.Helper()
+	c, err := pgcluster.Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Stop)
+	return c
+}
+
+// Versions runs a test on each of the major versions that the machine has binaries of, beside the one that all tests run on: the tests
+// of those are there wherever the binaries are. Own is as [Own], for the version.
+func Versions(t *testing.T, majors []int, test func(t *testing.T, own func(t testing.TB, settings map[string]string) *pgcluster.Cluster)) {
+	t.Helper()
+	t.Run("usual", func(t *testing.T) {
+		t.Parallel()
+		test(t, Own)
+	})
+	installed := pgcluster.Installed()
+	for _, major := range majors {
+		bin, ok := installed[major]
+		if !ok {
+			continue
+		}
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			t.Parallel()
+			test(t, func(t testing.TB, settings map[string]string) *pgcluster.Cluster {
+				t.Helper()
+				return own(t, pgcluster.Options{Bin: bin, Settings: settings})
+			})
+		})
+	}
+}
+
+// Standby makes a standby of a cluster, for this test alone.
+func Standby(t testing.TB, primary *pgcluster.Cluster, settings map[string]string) *pgcluster.Cluster {
+	t.Helper()
+	c, err := primary.Standby(t.Context(), settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Stop)
+	return c
+}
+
+// Backup copies a cluster's files, for this test alone; the copy is not started.
+func Backup(t testing.TB, of *pgcluster.Cluster) *pgcluster.Cluster {
+	t.Helper()
+	c, err := of.Backup(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
