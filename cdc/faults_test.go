@@ -320,11 +320,11 @@ func TestNotice(t *testing.T) {
 func TestAnotherServer(t *testing.T) {
 	t.Parallel()
 	s := NewStream(Options{})
-	if err := s.sameServer(pglogrepl.IdentifySystemResult{SystemID: "1", XLogPos: 5}, 5); err != nil {
+	if err := s.sameServer(t.Context(), nil, pglogrepl.IdentifySystemResult{SystemID: "1", XLogPos: 5}, 5); err != nil {
 		t.Error(err)
 	}
-	setupError(t, s.sameServer(pglogrepl.IdentifySystemResult{SystemID: "2", XLogPos: 5}, 5), "system 2 instead of 1")
-	setupError(t, s.sameServer(pglogrepl.IdentifySystemResult{SystemID: "1", XLogPos: 5}, 6), "ends before that, at 0/5")
+	setupError(t, s.sameServer(t.Context(), nil, pglogrepl.IdentifySystemResult{SystemID: "2", XLogPos: 5}, 5), "system 2 instead of 1")
+	setupError(t, s.sameServer(t.Context(), nil, pglogrepl.IdentifySystemResult{SystemID: "1", XLogPos: 5}, 6), "ends before that, at 0/5")
 }
 
 func TestBusySlot(t *testing.T) {

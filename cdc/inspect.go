@@ -24,6 +24,14 @@ type Database struct {
 	// Replication says that the role has the attribute REPLICATION. Hosted Postgres may grant it in other ways.
 	Replication bool
 	InRecovery  bool
+	// Timeline is the one that the server writes; 0 in recovery, where it writes none. A promotion begins a new one.
+	Timeline int32
+	// WALEnd is where the server's log ends, or in recovery how far it has been replayed.
+	WALEnd position.LSN
+	// KeepSize is max_slot_wal_keep_size in bytes: how much of the log slots may hold back; negative: all of it.
+	KeepSize int64
+	// IdleLimit is idle_replication_slot_timeout (Postgres 18 and later); zero: none.
+	IdleLimit time.Duration
 	// SenderTimeout is the wal_sender_timeout of this session; zero: none.
 	SenderTimeout time.Duration
 	Slot          *SlotInfo // nil: there is none
@@ -40,6 +48,12 @@ type SlotInfo struct {
 	Restart   position.LSN
 	Confirmed position.LSN
 	WALStatus string // reserved, extended, unreserved, lost
+	// SafeSize is how many bytes may still be written to the log before the slot is in danger of being lost; nil: no limit is set, or it
+	// is lost.
+	SafeSize *int64
+	// Inactive is since when nobody has read the slot (Postgres 17 and later); zero: somebody does, or that is not known.
+	Inactive time.Time
+	Failover bool // a standby keeps a copy of it that takes over with the standby (Postgres 17 and later)
 	// Invalidation is Postgres' word for why the slot was invalidated (Postgres 17 and later); empty: it was not, or that is not known.
 	Invalidation string
 }
@@ -68,6 +82,8 @@ type Publication struct {
 	AllTables                        bool
 	Schemas                          []string // FOR TABLES IN SCHEMA
 	Tables                           map[TableName]Member
+	// OID tells a publication from another one that was made later under the same name.
+	OID uint32
 }
 
 // Member is a table's membership in a publication.
@@ -79,17 +95,27 @@ type Member struct {
 // The connection may be one for replication.
 func Inspect(ctx context.Context, conn *pgx.Conn, slot string) (*Database, error) {
 	db := &Database{}
-	var timeout int64
+	var timeout, idle int64
+	var end string
+	// The name of the present segment of the log begins with the timeline. pg_control_checkpoint learns of a new one late.
 	err := conn.QueryRow(ctx, `
 		select (select system_identifier::text from pg_control_system()), current_database(),
 		       current_setting('server_version_num')::int / 10000, current_setting('wal_level'), rolname, rolsuper, rolreplication,
-		       pg_is_in_recovery(), (select setting::int8 from pg_settings where name = 'wal_sender_timeout')
+		       pg_is_in_recovery(), (select setting::int8 from pg_settings where name = 'wal_sender_timeout'),
+		       case when pg_is_in_recovery() then 0 else ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int4 end,
+		       case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end::text,
+		       (select case when setting::int8 < 0 then -1 else setting::int8 << 20 end from pg_settings where name = 'max_slot_wal_keep_size'),
+		       coalesce((select setting::int8 * case unit when 'min' then 60 else 1 end from pg_settings where name = 'idle_replication_slot_timeout'), 0)
 		  from pg_roles where rolname = current_user`).
-		Scan(&db.SystemID, &db.Name, &db.Version, &db.WALLevel, &db.Role, &db.Superuser, &db.Replication, &db.InRecovery, &timeout)
+		Scan(&db.SystemID, &db.Name, &db.Version, &db.WALLevel, &db.Role, &db.Superuser, &db.Replication, &db.InRecovery, &timeout,
+			&db.Timeline, &end, &db.KeepSize, &idle)
+	if err == nil {
+		db.WALEnd, err = position.ParseLSN(end)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("inspecting the database: %w", err)
 	}
-	db.SenderTimeout = time.Duration(timeout) * time.Millisecond
+	db.SenderTimeout, db.IdleLimit = time.Duration(timeout)*time.Millisecond, time.Duration(idle)*time.Second
 	if db.Slot, err = inspectSlot(ctx, conn, slot); err != nil {
 		return nil, fmt.Errorf("inspecting slot %q: %w", slot, err)
 	}
@@ -102,17 +128,23 @@ func Inspect(ctx context.Context, conn *pgx.Conn, slot string) (*Database, error
 func inspectSlot(ctx context.Context, conn *pgx.Conn, name string) (*SlotInfo, error) {
 	s := &SlotInfo{Name: name}
 	var restart, confirmed string
+	var inactive float64
 	// A column that later versions added is asked for by way of JSON, where it may be missing.
 	err := conn.QueryRow(ctx, `
 		select coalesce(plugin, ''), coalesce(database, ''), coalesce(active_pid, 0), coalesce(restart_lsn, '0/0')::text,
-		       coalesce(confirmed_flush_lsn, '0/0')::text, coalesce(wal_status, ''), coalesce(to_jsonb(s)->>'invalidation_reason', '')
+		       coalesce(confirmed_flush_lsn, '0/0')::text, coalesce(wal_status, ''), coalesce(to_jsonb(s)->>'invalidation_reason', ''),
+		       safe_wal_size, coalesce(extract(epoch from (to_jsonb(s)->>'inactive_since')::timestamptz)::float8, 0),
+		       coalesce((to_jsonb(s)->>'failover')::bool, false)
 		  from pg_replication_slots s where slot_name = $1`, name).
-		Scan(&s.Plugin, &s.Database, &s.ActivePID, &restart, &confirmed, &s.WALStatus, &s.Invalidation)
+		Scan(&s.Plugin, &s.Database, &s.ActivePID, &restart, &confirmed, &s.WALStatus, &s.Invalidation, &s.SafeSize, &inactive, &s.Failover)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
+	}
+	if inactive != 0 {
+		s.Inactive = time.UnixMicro(int64(inactive * 1e6)).UTC()
 	}
 	if s.Restart, err = position.ParseLSN(restart); err != nil {
 		return nil, err
@@ -124,14 +156,14 @@ func inspectSlot(ctx context.Context, conn *pgx.Conn, name string) (*SlotInfo, e
 func inspectPublications(ctx context.Context, conn *pgx.Conn, version int, names []string) (map[string]*Publication, error) {
 	found := make(map[string]*Publication)
 	rows, err := conn.Query(ctx, `
-		select pubname, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables
+		select pubname, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables, oid
 		  from pg_publication where pubname = any($1)`, names)
 	if err != nil {
 		return nil, err
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Publication, error) {
 		p := &Publication{Tables: make(map[TableName]Member)}
-		return p, row.Scan(&p.Name, &p.Insert, &p.Update, &p.Delete, &p.Truncate, &p.ViaRoot, &p.AllTables)
+		return p, row.Scan(&p.Name, &p.Insert, &p.Update, &p.Delete, &p.Truncate, &p.ViaRoot, &p.AllTables, &p.OID)
 	})
 	if err != nil {
 		return nil, err
@@ -208,7 +240,7 @@ func (db *Database) usable(slot string, resume position.LSN) error {
 	again := "start again: the slot is compared with the store then, and a gap can be accepted"
 	switch {
 	case s == nil:
-		return &SetupError{Problem: fmt.Sprintf("slot %q does not exist", slot), Fix: "postman setup, or start again, or as a DBA: " + SlotSQL(slot)}
+		return &SetupError{Problem: fmt.Sprintf("slot %q does not exist", slot), Fix: "postman setup, or start again, or as a DBA: " + SlotSQL(slot, db.Version)}
 	case s.Plugin != plugin:
 		return &SetupError{Problem: fmt.Sprintf("slot %q is not one for %s", slot, plugin), Fix: "choose another name for postman's slot (POSTMAN_SLOT)"}
 	case s.Database != db.Name:

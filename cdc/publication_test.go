@@ -280,7 +280,7 @@ func TestApplyWithoutPrivilege(t *testing.T) {
 	if err := Apply(t.Context(), pgtest.Connect(t, meek), statements); sqlState(err) != codeNoPrivilege {
 		t.Errorf("Apply returned %v", err)
 	}
-	pgtest.Exec(t, url, append(statements, SlotSQL(pgtest.Name(url)))...)
+	pgtest.Exec(t, url, append(statements, SlotSQL(pgtest.Name(url), pgtest.Cluster(t).Version()))...)
 	r := newRecorder(t)
 	_, stop := run(t, Options{URL: meek, Slot: pgtest.Name(url)}, r)
 	pgtest.Exec(t, url, "insert into t values (1)")

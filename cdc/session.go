@@ -81,7 +81,7 @@ func (s *Stream) start(ctx context.Context, conn *pgx.Conn) (timeout time.Durati
 	if err != nil {
 		return 0, fmt.Errorf("identifying the server: %w", err)
 	}
-	if err := s.sameServer(system, resume); err != nil {
+	if err := s.sameServer(ctx, conn.PgConn(), system, resume); err != nil {
 		return 0, err
 	}
 	err = pglogrepl.StartReplication(ctx, conn.PgConn(), quoted(s.slot), pglogrepl.LSN(resume), pglogrepl.StartReplicationOptions{
@@ -104,8 +104,8 @@ func (s *Stream) streaming() string {
 	return "streaming 'on'"
 }
 
-// sameServer says whether this is the cluster that was streamed from before, and not an older state of it.
-func (s *Stream) sameServer(system pglogrepl.IdentifySystemResult, resume position.LSN) error {
+// sameServer says whether this is the cluster that was streamed from before, and not an older state or another branch of it.
+func (s *Stream) sameServer(ctx context.Context, conn *pgconn.PgConn, system pglogrepl.IdentifySystemResult, resume position.LSN) error {
 	if before := cmp.Or(s.systemID, system.SystemID); before != system.SystemID {
 		return &SetupError{
 			Problem: fmt.Sprintf("the database is another one than before: system %s instead of %s", system.SystemID, before),
@@ -121,7 +121,42 @@ func (s *Stream) sameServer(system pglogrepl.IdentifySystemResult, resume positi
 			Fix:     "make sure that the right server is running; if it is, begin anew, with a gap: postman setup --accept-gap",
 		}
 	}
+	if s.timeline != 0 && s.timeline != system.Timeline {
+		return s.follow(ctx, conn, system.Timeline, resume)
+	}
+	s.timeline = system.Timeline
 	return nil
+}
+
+// follow goes on in another timeline, if what was handed over is all part of it.
+func (s *Stream) follow(ctx context.Context, conn *pgconn.PgConn, timeline int32, resume position.LSN) error {
+	at, known, err := leftAt(ctx, conn, s.timeline, timeline)
+	if err != nil {
+		return err
+	}
+	if !known || resume > at {
+		return &SetupError{
+			Problem: BranchOff(s.timeline, timeline, at, resume),
+			Fix:     "make sure that the right server is running; if it is, begin anew, with a gap: postman setup --accept-gap",
+		}
+	}
+	if s.moved != nil {
+		if err := s.moved(ctx, timeline); err != nil {
+			return fmt.Errorf("noting the server's new timeline: %w", err)
+		}
+	}
+	s.log.Warn("a standby was promoted, and the stream goes on with it: nothing is missing", "slot", s.slot, "timeline", timeline,
+		"before", s.timeline, "since", at, "at", resume)
+	s.timeline = timeline
+	return nil
+}
+
+// BranchOff says why a stream that is at a position in one timeline cannot go on in another, which left it at another position; 0: never.
+func BranchOff(before, now int32, left, at position.LSN) string {
+	if left == 0 {
+		return fmt.Sprintf("the server is in timeline %d, which did not come from timeline %d, in which the stream is at %s: it was restored, or another standby was promoted", now, before, at)
+	}
+	return fmt.Sprintf("the server is in timeline %d, which left timeline %d at %s, and the stream is at %s: a standby was promoted, or a backup recovered, that lacks what lies between", now, before, left, at)
 }
 
 // busyError says that another walsender holds the slot: that of another process, or one of ours that does not know yet that

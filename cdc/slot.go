@@ -24,10 +24,20 @@ func checkSlot(name string) error {
 	return nil
 }
 
-// SlotSQL is the statement that makes a slot, for a DBA. It comes after those of [PlanPublications].
-func SlotSQL(slot string) string {
-	return fmt.Sprintf("SELECT pg_create_logical_replication_slot('%s', '%s');", strings.ReplaceAll(slot, "'", "''"), plugin)
+// SlotSQL is the statement that makes a slot, for a DBA, and for [CreateSlot]. It comes after those of [PlanPublications].
+//
+// Since version 17 the slot is one that standbys may keep a copy of, so that it survives a failover. That costs nothing where no standby
+// does, and it could not be had later without another moment in which nobody reads the slot.
+func SlotSQL(slot string, version int) string {
+	failover := ""
+	if version >= firstFailover {
+		failover = ", failover => true"
+	}
+	return fmt.Sprintf("SELECT pg_create_logical_replication_slot('%s', '%s'%s);", strings.ReplaceAll(slot, "'", "''"), plugin, failover)
 }
+
+// firstFailover is the first version of Postgres whose slots can be kept on a standby.
+const firstFailover = 17
 
 // CreateSlot makes a slot and returns where it starts: each transaction that commits behind it will be streamed. It
 // waits until all transactions that are open in the cluster have ended. What trying again cannot mend is a *SetupError.
@@ -40,18 +50,30 @@ func CreateSlot(ctx context.Context, url, slot string) (start position.LSN, err 
 		if err := db.Ready(); err != nil {
 			return err
 		}
-		made, err := pglogrepl.CreateReplicationSlot(ctx, conn.PgConn(), quoted(slot), plugin,
-			pglogrepl.CreateReplicationSlotOptions{SnapshotAction: "NOEXPORT_SNAPSHOT"})
-		if err != nil {
+		var lsn string
+		// In SQL, and not by the command of the replication protocol: a role may need nothing else, and it is what a DBA runs.
+		made := strings.TrimSuffix(strings.TrimPrefix(SlotSQL(slot, db.Version), "SELECT "), ";")
+		if err := conn.QueryRow(ctx, "select lsn::text from "+made).Scan(&lsn); err != nil {
 			return err
 		}
-		start, err = position.ParseLSN(made.ConsistentPoint)
+		start, err = position.ParseLSN(lsn)
 		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("creating slot %q: %w", slot, err)
 	}
 	return start, nil
+}
+
+// KeepOnStandbys makes a slot that nobody reads one that standbys may keep a copy of. The server has to be of version 17 or later.
+func KeepOnStandbys(ctx context.Context, url, slot string) error {
+	err := command(ctx, url, slot, func(conn *pgx.Conn) error {
+		return conn.PgConn().Exec(ctx, "ALTER_REPLICATION_SLOT "+quoted(slot)+" (FAILOVER true)").Close()
+	})
+	if err != nil {
+		return fmt.Errorf("having standbys keep slot %q: %w", slot, err)
+	}
+	return nil
 }
 
 // DropSlot removes a slot that nobody reads.

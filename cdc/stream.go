@@ -24,6 +24,12 @@ type Options struct {
 	// Start is the checkpoint: the end of the last commit, or the idle position, that is durable with the caller. Zero
 	// starts where the slot stands.
 	Start position.LSN
+	// SystemID and Timeline are those of the server on which Start is; empty and 0: of the first that is found.
+	SystemID string
+	Timeline int32
+	// Moved, if there is one, is told before the stream goes on in another timeline, that of a standby that was promoted: all that was
+	// handed over so far is part of that, too. Its error is tried again.
+	Moved func(ctx context.Context, timeline int32) error
 	// InProgress has large transactions sent while they are in progress, and not only when they have committed.
 	InProgress bool
 	Log        *slog.Logger // nil: none
@@ -50,6 +56,8 @@ type Stream struct {
 
 	done      position.LSN // the end of the last commit that was handed over
 	systemID  string       // of the cluster, once one was seen
+	timeline  int32        // likewise
+	moved     func(context.Context, int32) error
 	announced map[uint32]*Table
 	types     map[uint32]value.Type
 	suspects  []*DecodeError // messages that could not be read since done
@@ -78,7 +86,7 @@ func (s *Stream) wholly(err error) {
 // NewStream is a stream that is not running yet.
 func NewStream(o Options) *Stream {
 	s := &Stream{
-		url: o.URL, slot: o.Slot, inProgress: o.InProgress, log: o.Log, done: o.Start,
+		url: o.URL, slot: o.Slot, inProgress: o.InProgress, log: o.Log, done: o.Start, systemID: o.SystemID, timeline: o.Timeline, moved: o.Moved,
 		news: make(chan struct{}, 1), announced: make(map[uint32]*Table), types: make(map[uint32]value.Type), wholeFor: wholeFor,
 	}
 	if s.log == nil {

@@ -135,7 +135,7 @@ func (p *preparation) publish(ctx context.Context, db *cdc.Database, a adoption)
 	if denied(err) {
 		statements := plan.Missing
 		if db.Slot == nil && a.step != stepGap {
-			statements = append(statements, cdc.SlotSQL(p.config.Slot))
+			statements = append(statements, cdc.SlotSQL(p.config.Slot, db.Version))
 		}
 		cause := fmt.Errorf("role %q may not change the publications: %w", p.conn.Config().User, err)
 		return &SQLError{cause, statements, cmp.Or(p.then, "start postman again")}

@@ -115,7 +115,7 @@ func setupSQL(ctx context.Context, conn *pgx.Conn, c Config, needs []cdc.Need, c
 	plan, err := cdc.PlanPublications(db, c.Slot, needs, catalog)
 	statements := plan.Statements()
 	if db.Slot == nil {
-		statements = append(statements, cdc.SlotSQL(c.Slot))
+		statements = append(statements, cdc.SlotSQL(c.Slot, db.Version))
 	}
 	for _, line := range revokeHint {
 		statements = append(statements, "-- "+line)

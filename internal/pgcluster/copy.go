@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 )
@@ -54,9 +55,7 @@ func (c *Cluster) follow(ctx context.Context, primary *Cluster, settings map[str
 		}
 	}
 	all := map[string]string{"primary_conninfo": fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=postgres", primary.port)}
-	for name, value := range settings {
-		all[name] = value
-	}
+	maps.Copy(all, settings)
 	if err := errors.Join(c.configure(all), os.WriteFile(filepath.Join(c.data(), "standby.signal"), nil, 0o600)); err != nil {
 		return err
 	}
