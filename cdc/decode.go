@@ -28,7 +28,6 @@ type decoder struct {
 	refuse func(prefix string)
 
 	relations map[uint32]*Table // as this session described them, and announced
-	latent    map[uint32]*Table // as a streamed transaction described them: not announced yet
 	last      *Table            // the relation of the last change: rows of a table come in runs
 	typeNames map[uint32]string // as Type messages gave them
 
@@ -340,14 +339,8 @@ func (d *decoder) table(oid uint32) (t *Table, err error) {
 		known.first = min(known.first, d.block.next)
 		t = known.Table
 	default:
-		if t = d.relations[oid]; t != nil {
-			break
-		}
-		if t = d.latent[oid]; t == nil {
+		if t = d.relations[oid]; t == nil {
 			return nil, malformed(errRelation)
-		}
-		if t, err = d.announce(t); err != nil {
-			return nil, err
 		}
 	}
 	d.last = t
@@ -402,22 +395,20 @@ func (d *decoder) relation(ctx context.Context, r *reader) error {
 		}
 	}
 	d.last = nil
-	_, err = d.announce(t)
-	return err
+	return d.announce(t)
 }
 
 // announce makes a table the session's, and tells the handler of it if it is new or differs from what it knows.
-func (d *decoder) announce(t *Table) (*Table, error) {
-	delete(d.latent, t.OID)
+func (d *decoder) announce(t *Table) error {
 	if known := d.announced[t.OID]; known != nil && same(known, t) {
 		d.relations[t.OID] = known
-		return known, nil
+		return nil
 	}
 	if err := d.handler.Relation(t); err != nil {
-		return nil, handled(err)
+		return handled(err)
 	}
 	d.relations[t.OID], d.announced[t.OID] = t, t
-	return t, nil
+	return nil
 }
 
 func same(a, b *Table) bool { return a == b || bytes.Equal(a.Shape(), b.Shape()) }

@@ -156,7 +156,7 @@ func shorten(row map[string]any) map[string]any {
 
 func newDecoder(h Handler) *decoder {
 	return &decoder{
-		handler: h, announced: make(map[uint32]*Table), relations: make(map[uint32]*Table), latent: make(map[uint32]*Table),
+		handler: h, announced: make(map[uint32]*Table), relations: make(map[uint32]*Table),
 		typeNames: make(map[uint32]string), streams: make(map[uint32]*streamed), refuse: func(string) {},
 		resolve: func(context.Context, uint32, []uint32) (map[uint32]value.Type, error) { return nil, nil },
 	}

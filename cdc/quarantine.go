@@ -112,9 +112,7 @@ func (d *decoder) forget(b []byte) {
 	d.last = nil
 	if len(b) < 5 {
 		clear(d.relations)
-		clear(d.latent)
 	} else if b[0] == 'R' {
 		delete(d.relations, binary.BigEndian.Uint32(b[1:]))
-		delete(d.latent, binary.BigEndian.Uint32(b[1:]))
 	}
 }

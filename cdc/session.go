@@ -50,7 +50,7 @@ func (s *Stream) session(ctx context.Context, h Handler) error {
 	x := &session{Stream: s, conn: conn, link: link, handler: h, silence: 2 * timeout, began: time.Now(), asked: make(chan struct{}, 1)}
 	x.decoder = decoder{
 		handler: h, done: s.resume(), announced: s.announced, resolve: s.resolve, refuse: x.refuse,
-		relations: make(map[uint32]*Table), latent: make(map[uint32]*Table), typeNames: make(map[uint32]string), streams: make(map[uint32]*streamed),
+		relations: make(map[uint32]*Table), typeNames: make(map[uint32]string), streams: make(map[uint32]*streamed),
 		quarantine: quarantine{suspects: s.suspects},
 	}
 	if err := h.Restart(); err != nil {

@@ -195,7 +195,7 @@ func (d *decoder) streamCommit(ctx context.Context, r *reader) error {
 	known := tx.Commit < d.done // it was handed over before
 	if s != nil {
 		tx.Origin = s.origin
-		if err := d.adopt(ctx, s, known); err != nil {
+		if err := d.adopt(ctx, s); err != nil {
 			return err
 		}
 	}
@@ -210,13 +210,13 @@ func (d *decoder) streamCommit(ctx context.Context, r *reader) error {
 	return nil
 }
 
-// adopt makes the session's what a transaction saw of tables. Those that its changes used are announced with it. One that only
-// serves what was rolled back is announced when a change uses it, if there is one.
-func (d *decoder) adopt(ctx context.Context, s *streamed, known bool) error {
+// adopt makes the session's what a transaction saw of tables, and announces it. Of those that only served what was rolled back nothing
+// is left: the server describes them again.
+func (d *decoder) adopt(ctx context.Context, s *streamed) error {
 	d.last = nil
 	for _, oid := range slices.Sorted(maps.Keys(s.relations)) {
 		t := s.relations[oid]
-		if t.passed {
+		if t.passed || t.first == unused {
 			continue
 		}
 		if t.partial {
@@ -227,12 +227,8 @@ func (d *decoder) adopt(ctx context.Context, s *streamed, known bool) error {
 			}
 			t.Table = &whole
 		}
-		delete(d.relations, oid)
-		d.latent[oid] = t.Table
-		if t.first != unused && !known {
-			if _, err := d.announce(t.Table); err != nil {
-				return err
-			}
+		if err := d.announce(t.Table); err != nil {
+			return err
 		}
 	}
 	return nil

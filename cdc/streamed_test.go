@@ -274,9 +274,8 @@ func TestStreamedDDL(t *testing.T) {
 	})
 }
 
-// TestStreamedLatent rolls back the savepoint in which a table is first mentioned. The server has described it by then, and does
-// not again.
-func TestStreamedLatent(t *testing.T) {
+// TestStreamedDescribed rolls back the savepoint in which a table is first mentioned, or altered.
+func TestStreamedDescribed(t *testing.T) {
 	t.Parallel()
 	forEachSetting(t, func(t *testing.T, settings string) {
 		p := newPair(t, settings, all("t", "u"), "create table t (id int primary key)", "create table u (id int primary key, x text)")
