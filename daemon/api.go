@@ -8,10 +8,12 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"postman/outbox"
 	"postman/outbox/sqlite"
+	"postman/rules"
 )
 
 // The operators' interface: JSON over HTTP, on a socket beside the store that only its owner can open. The commands use it
@@ -150,6 +152,9 @@ const (
 // list leaves out matches that became messages, unless their state is asked for: their messages tell.
 func (a *api) list(w http.ResponseWriter, r *http.Request) {
 	_, f, err := selection(r)
+	if err == nil {
+		err = a.knownRule(r.Context(), f.Rule)
+	}
 	if f.Limit <= 0 {
 		f.Limit = usualListed
 	}
@@ -243,6 +248,12 @@ func (a *api) act(w http.ResponseWriter, r *http.Request) {
 	if err == nil && sel.empty() {
 		err = badRequest{"nothing is selected: name ids, a rule, a state or an address"}
 	}
+	if err == nil {
+		err = a.knownRule(r.Context(), f.Rule)
+	}
+	if err == nil {
+		err = a.fits(r.Context(), action, &f)
+	}
 	var moved outbox.Acted
 	if err == nil {
 		moved, err = a.store.Act(r.Context(), action, f, sel.Reason, time.Now())
@@ -251,6 +262,56 @@ func (a *api) act(w http.ResponseWriter, r *http.Request) {
 		a.acted()
 	}
 	reply(w, ActedView(moved), err)
+}
+
+// fits refuses an action on matches and messages that are named by their ids and are in no state that it takes from. Nobody should
+// believe that something was done.
+func (a *api) fits(ctx context.Context, action outbox.Action, f *outbox.Filter) error {
+	var wrong []string
+	fromMatches, fromMessages := action.From()
+	for _, id := range f.Messages {
+		found, err := a.store.Messages(ctx, outbox.Filter{Messages: []int64{id}})
+		switch {
+		case err != nil:
+			return err
+		case len(found) == 0:
+			wrong = append(wrong, fmt.Sprintf("there is no message %d", id))
+		case !slices.Contains(fromMessages, found[0].State):
+			wrong = append(wrong, fmt.Sprintf("message %d is %s%s", id, found[0].State, because(found[0].Reason)))
+		}
+	}
+	for _, id := range f.Matches {
+		found, err := a.store.Matches(ctx, outbox.Filter{Matches: []int64{id}})
+		if err != nil {
+			return err
+		}
+		messages, err := a.store.Messages(ctx, outbox.Filter{Matches: []int64{id}, MessageStates: fromMessages, Limit: 1})
+		switch {
+		case err != nil:
+			return err
+		case len(found) == 0:
+			wrong = append(wrong, fmt.Sprintf("there is no match m%d", id))
+		case !slices.Contains(fromMatches, found[0].State) && len(messages) == 0:
+			wrong = append(wrong, fmt.Sprintf("match m%d is %s%s, and none of its messages can be taken", id, found[0].State, because(found[0].Reason)))
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return badRequest{fmt.Sprintf("%s\n  → %s takes matches that are %s and messages that are %s; nothing was changed",
+		strings.Join(wrong, "\n"), action, stateNames(fromMatches), stateNames(fromMessages))}
+}
+
+// stateNames are the names of states, for a person.
+func stateNames[S fmt.Stringer](states []S) string {
+	names := make([]string, len(states))
+	for i, s := range states {
+		names[i] = s.String()
+	}
+	if n := len(names); n > 1 {
+		return strings.Join(names[:n-1], ", ") + " or " + names[n-1]
+	}
+	return strings.Join(names, "")
 }
 
 func (s *Selection) empty() bool {
@@ -270,7 +331,8 @@ func selection(r *http.Request) (sel Selection, f outbox.Filter, err error) {
 		var match outbox.MatchState
 		errMessage, errMatch := message.UnmarshalText([]byte(name)), match.UnmarshalText([]byte(name))
 		if errMessage != nil && errMatch != nil {
-			return sel, f, badRequest{errMessage.Error() + "; of a match, " + errMatch.Error()}
+			return sel, f, badRequest{fmt.Sprintf("there is no state %s%s\n  → a message can be %s; a match can be %s", name,
+				nearState(name), stateNames(outbox.MessageStates()), stateNames(outbox.MatchStates()))}
 		}
 		if errMessage == nil {
 			f.MessageStates = append(f.MessageStates, message)
@@ -280,6 +342,38 @@ func selection(r *http.Request) (sel Selection, f outbox.Filter, err error) {
 		}
 	}
 	return sel, f, nil
+}
+
+// nearState asks whether a state was meant that is written nearly so.
+func nearState(name string) string {
+	var all []string
+	for _, s := range outbox.MessageStates() {
+		all = append(all, s.String())
+	}
+	for _, s := range outbox.MatchStates() {
+		all = append(all, s.String())
+	}
+	return didYouMean(name, all)
+}
+
+// didYouMean names the nearest of what there is; empty: nothing is near.
+func didYouMean(name string, all []string) string {
+	if hint := rules.Nearest(name, all); hint != "" {
+		return ": " + hint
+	}
+	return ""
+}
+
+// knownRule refuses the name of a rule that the store has nothing of.
+func (a *api) knownRule(ctx context.Context, name string) error {
+	if name == "" {
+		return nil
+	}
+	names, err := a.store.RuleNames(ctx)
+	if err != nil || slices.Contains(names, name) {
+		return err
+	}
+	return badRequest{fmt.Sprintf("the outbox knows no rule %s%s", name, didYouMean(name, names))}
 }
 
 // badRequest is a mistake of the caller's.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"postman/cdc"
@@ -167,30 +168,57 @@ func (e *explanation) read(ctx context.Context, store outbox.Store) error {
 		}
 	}
 	if err := e.revive(source, shape); err != nil {
-		e.unknown("the change or its rule cannot be read by this postman: %v", err)
+		e.unknown("%s", e.mask(err.Error()))
 	}
 	return nil
 }
 
+// revive reads the rule and the change. One that cannot be read leaves the other to be told of.
 func (e *explanation) revive(source, shape []byte) (err error) {
 	if len(shape) > 0 {
 		if e.table, err = cdc.ParseShape(shape); err != nil {
-			return err
+			return fmt.Errorf("how the table looked cannot be read by this postman: %w", err)
 		}
 	}
+	if e.rule, err = rules.Revive(source, e.table); err != nil {
+		e.unknown("the rule as it was cannot be read by this postman: %v", err)
+	}
+	return e.reviveChange(shape)
+}
+
+func (e *explanation) reviveChange(shape []byte) (err error) {
 	if e.change, err = cdc.ParseRest(e.match.Change, e.table); err != nil {
-		return err
+		return fmt.Errorf("the change cannot be read by this postman: %w", err)
 	}
 	read, err := rules.ReadShape(shape)
 	if err != nil {
-		return err
+		return fmt.Errorf("how the table looked cannot be read by this postman: %w", err)
 	}
-	if e.facts, err = read.Facts(e.match.Change); err != nil {
-		return err
+	facts, err := read.Facts(e.match.Change)
+	switch {
+	case err != nil && e.change.Op == cdc.Emit:
+		return fmt.Errorf("what the message says cannot be told: its content is no JSON, as rules need it, but %s", quoted(e.change.Content, e.rule))
+	case err != nil:
+		return fmt.Errorf("the change's values cannot be told: %w", err)
 	}
-	e.facts.CommitTime, e.facts.XID = e.match.Tx.Time, e.match.Tx.XID
-	e.rule, err = rules.Revive(source, e.table)
-	return err
+	facts.CommitTime, facts.XID = e.match.Tx.Time, e.match.Tx.XID
+	e.facts = facts
+	return nil
+}
+
+// quoted is the beginning of a content that is no JSON, unless that may be sensitive.
+func quoted(content []byte, r *rules.Rule) string {
+	const most = 40
+	switch text := []rune(strings.ToValidUTF8(string(content), "�")); {
+	case len(text) == 0:
+		return "nothing at all"
+	case r == nil, len(r.Sensitive) > 0, slices.Contains(text, '@'): // what is cut, and what is no JSON, can be masked by no name
+		return fmt.Sprintf("a text of %s", counted(len(content), "byte", "bytes"))
+	case len(text) > most:
+		return strconv.Quote(string(text[:most]) + "…")
+	default:
+		return strconv.Quote(string(text))
+	}
 }
 
 // tell fills the view.
@@ -215,10 +243,11 @@ func (e *explanation) tell() {
 		v.Change = ViewChange(e.change, e.facts, e.sensitive(), e.mask)
 	}
 	if e.rule != nil {
+		v.Rule.About, v.Template.Name = e.rule.About, e.rule.Template
+	}
+	if e.rule != nil && e.change != nil {
 		tx := cdc.Tx{XID: e.match.Tx.XID, Commit: e.match.Tx.LSN, End: e.match.Tx.End, Time: e.match.Tx.Time}
-		v.Rule.About = e.rule.About
 		v.Condition = ViewCondition(e.rule.Explain(tx, e.change), e.mask)
-		v.Template.Name = e.rule.Template
 	}
 	v.Recipients = e.recipients()
 	v.Gates = e.gates()

@@ -16,7 +16,10 @@ import (
 )
 
 // mutePrefix is of the message that mutes its transaction.
-const mutePrefix = "postman.mute"
+const mutePrefix = messagePrefix + "mute"
+
+// messagePrefix begins the prefix of every message that is for postman.
+const messagePrefix = "postman."
 
 // spillOver bounds what one open transaction holds in memory; beyond, its matches go to the store as provisional.
 const (
@@ -71,7 +74,8 @@ type transaction struct {
 	muted   string
 	section cdc.Section // for the journal: what is not spilled yet
 	spilled *outbox.Spill
-	unread  int // changes that the stream could not make out
+	unread  int              // changes that the stream could not make out
+	untaken map[string]int64 // messages, by name
 	// unplaced are those of them of which it is not known what they are.
 	unplaced int64
 }
@@ -146,7 +150,9 @@ func (in *intake) message(c *cdc.Change) error {
 		in.open.muted = cmp.Or(string(c.Content), "no reason given")
 		return nil
 	}
-	in.current.rules.MatchMessage(in.open.tx, c, func(r *rules.Rule, v rules.Verdict) { in.verdict(c, r, v) })
+	if !in.current.rules.MatchMessage(in.open.tx, c, func(r *rules.Rule, v rules.Verdict) { in.verdict(c, r, v) }) {
+		in.untaken(c.Prefix)
+	}
 	return in.spill()
 }
 
@@ -279,6 +285,7 @@ func (in *intake) Commit(tx cdc.Tx) error {
 	if in.origins.ignores(tx.Origin) {
 		in.tally.ignore(tx.Origin)
 	}
+	in.tellUntaken()
 	if t.spilled != nil && t.section.Changes() > 0 { // the whole journal of it, or nothing, is in parts
 		if err := in.spillAll(); err != nil {
 			return err

@@ -41,6 +41,7 @@ type tally struct {
 
 	mu      sync.Mutex
 	ignored map[string]int64 // transactions, by their origin
+	untaken map[string]int64 // messages that no rule takes, by name
 }
 
 func (t *tally) ignore(origin string) {

@@ -171,7 +171,7 @@ func (d *Daemon) Status() Status {
 	s.Stream = StreamStatus{
 		Connected: stream.Connected, Since: stream.Since, LastError: stream.LastError, Held: stream.Held, ServerEnd: end.String(), ServerSeen: seen,
 		Received: stream.Received.String(), Stored: stored.String(), Confirmed: stream.Confirmed.String(), Refused: stream.Refused,
-		Unread: d.tally.unread.Load(), Ignored: d.tally.byOrigin(),
+		Unread: d.tally.unread.Load(), Ignored: d.tally.byOrigin(), Untaken: d.tally.byName(),
 	}
 	if end > stored {
 		s.Stream.Behind = int64(end - stored)

@@ -43,6 +43,8 @@ type StreamStatus struct {
 	Confirmed  string    `json:"confirmed"`
 	Behind     int64     `json:"behind_bytes"`
 	Refused    uint64    `json:"refused_messages"` // logical messages that were not transactional
+	// Untaken are messages that no rule takes, by the names behind "postman.", since the start: twenty names, and how many more there were.
+	Untaken map[string]int64 `json:"untaken_messages,omitempty"`
 	// Unread counts the changes since the start that could not be read, and were put aside.
 	Unread int64 `json:"unread_changes"`
 	// Ignored counts the transactions since the start that made no matches for their replication origin, by its name.

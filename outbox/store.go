@@ -38,6 +38,8 @@ type Store interface {
 	// RuleIDs allots numbers to rules, for ever, one after the other and all of them or none, and returns them in the same order. A
 	// rule whose name is not known, and its former one is, is renamed and keeps its number.
 	RuleIDs(ctx context.Context, rules ...RuleName) ([]uint32, error)
+	// RuleNames lists the rules that RuleIDs allotted numbers to, by their present names, in order.
+	RuleNames(ctx context.Context) ([]string, error)
 	// Text returns a text that a Batch brought, or ErrNotFound.
 	Text(ctx context.Context, h Hash) ([]byte, error)
 	// TextSince is when a text was first brought; zero where that is not known any more. ErrNotFound: it never was.
@@ -165,6 +167,19 @@ const (
 	Release Action = "release" // held: pending or queued
 	Discard Action = "discard" // held: discarded
 )
+
+// From are the states that an action takes matches and messages from.
+func (a Action) From() (matches []MatchState, messages []MessageState) {
+	switch a {
+	case Retry:
+		return []MatchState{MatchFailed}, []MessageState{MessageDead, MessageFailed, MessageUncertain}
+	case Cancel:
+		return []MatchState{MatchPending}, []MessageState{MessageQueued}
+	case Release, Discard:
+		return []MatchState{MatchHeld}, []MessageState{MessageHeld}
+	}
+	return nil, nil
+}
 
 // Acted says how many an action moved.
 type Acted struct {

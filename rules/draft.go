@@ -227,7 +227,8 @@ func (d *Draft) Mail() string {
 	}
 	return "{{/* The mail of the rule " + d.Name + ". docs/templates.md explains the language. Save it, and it is live a moment later.\n" +
 		"     .new and .old are the row, .to is the recipient; what load gives stands under its name. NULL prints nothing.\n" +
-		"     The rule's about is added below. */}}\n" +
+		"     The rule's about is added below, in the language that locale names. */}}\n" +
+		"{{define \"locale\"}}en{{end}}\n" +
 		"{{define \"subject\"}}" + what + d.number() + "{{end}}\n\n" +
 		"{{define \"body\"}}\n<p>{{with .to.name}}{{.}}, {{end}}hello.</p>\n" + rows + "{{end}}\n"
 }

@@ -232,12 +232,12 @@ func panicked(p any) Verdict {
 // messagePrefix stands before the names of postman's messages.
 const messagePrefix = "postman."
 
-// MatchMessage tries the rules of a transactional message (prefix with "postman.").
-func (s *Set) MatchMessage(tx cdc.Tx, c *cdc.Change, yield func(*Rule, Verdict)) {
+// MatchMessage tries the rules of a transactional message (prefix with "postman."), and says whether there are any.
+func (s *Set) MatchMessage(tx cdc.Tx, c *cdc.Change, yield func(*Rule, Verdict)) bool {
 	s.prepare()
 	name, ok := strings.CutPrefix(c.Prefix, messagePrefix)
 	if !ok || len(s.messages[name]) == 0 {
-		return
+		return false
 	}
 	f := new(frame)
 	f.begin(tx, c)
@@ -249,6 +249,7 @@ func (s *Set) MatchMessage(tx cdc.Tx, c *cdc.Change, yield func(*Rule, Verdict))
 			yield(r, v)
 		}
 	}
+	return true
 }
 
 // readMessage is a message's content, or an *absent that says why it cannot be read.

@@ -238,7 +238,7 @@ rules:
 		{"not ours", "reset", `{}`, map[string]string{}},
 		{"no name", "postman.", `{}`, map[string]string{}},
 		{"no JSON", "postman.reset", `{`, map[string]string{
-			"all": "the message's content is no JSON: unexpected EOF", "urgent": "the message's content is no JSON: unexpected EOF",
+			"all": "the message's content is no JSON: it ends too early", "urgent": "the message's content is no JSON: it ends too early",
 		}},
 	}
 	for _, tt := range tests {

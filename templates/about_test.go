@@ -23,6 +23,7 @@ func TestAbout(t *testing.T) {
 		"a page without </body>":       {`{{define "body"}}<html><p>Hi</p></html>{{end}}`, "", "", "A.", `<html><p>Hi</p>` + open + `Why you received this: A.` + shut + `</html>`, "Hi\n\nWhy you received this: A.\n"},
 		"</body> in an attribute":      {`{{define "body"}}<p title="</body>">Hi</p>{{end}}`, "", "", "A.", `<p title="</body>">Hi</p>` + open + `Why you received this: A.` + shut, "Hi\n\nWhy you received this: A.\n"},
 		"in Korean":                    {`{{define "body"}}<p>안녕</p>{{end}}`, `{{define "locale"}}ko{{end}}`, "", "담당이시라서.", `<p>안녕</p>` + open + `이 메일을 받으신 이유: 담당이시라서.` + shut, "안녕\n\n이 메일을 받으신 이유: 담당이시라서.\n"},
+		"in a language of its own":     {`{{define "locale"}}en{{end}}{{define "body"}}<p>Hi</p>{{end}}`, `{{define "locale"}}ko{{end}}`, "", "A.", `<p>Hi</p>` + open + `Why you received this: A.` + shut, "Hi\n\nWhy you received this: A.\n"},
 		"several lines":                {`{{define "body"}}Hi{{end}}`, "", "", "A\r\nb.\n", "Hi" + open + "Why you received this: A b." + shut, "Hi\nWhy you received this: A b.\n"},
 		"a block text":                 {`{{define "body"}}Hi{{end}}{{define "text"}}Hello{{end}}`, "", "", "A <b>.", "Hi" + open + "Why you received this: A &lt;b&gt;." + shut, "Hello\n\nWhy you received this: A <b>.\n"},
 		"told by the body":             {`{{define "body"}}Hi {{.about}}{{end}}`, "", "", "A.", "Hi A.", "Hi A.\n"},

@@ -21,7 +21,7 @@ const (
 	blockPreheader = "preheader"
 	blockICS       = "ics"
 	blockAbout     = "about"  // the reason for the mail, in the file's own language
-	blockLocale    = "locale" // of the shared files
+	blockLocale    = "locale" // of the shared files, or of a file whose name tells no language
 )
 
 // maxBlocks is the most that a mail and the shared files may define: what html/template takes to escape a chain of blocks that call
@@ -51,6 +51,9 @@ func (v *variant) has(name string) bool { return v.blocks[name] != nil }
 // compile makes a variant of a file and the shared blocks, or reports why there is none.
 func (l *folder) compile(f *file) *variant {
 	tag := f.locale
+	if own := f.blocks[blockLocale]; tag == "" && own != nil {
+		tag = l.readLocale(&block{f, own})
+	}
 	if tag == "" {
 		tag = l.locale
 	}
@@ -89,7 +92,7 @@ func (v *variant) checkBlocks() []error {
 			errs.add(&mistake{file: v.file, message: fmt.Sprintf("block %q is missing", name), hint: addBlock(name, v.file.blocks)})
 		}
 	}
-	used := make(map[string]bool)
+	used := map[string]bool{blockLocale: v.file.locale == ""}
 	for _, name := range known {
 		errs.add(v.reach(name, used, nil)...)
 	}

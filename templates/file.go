@@ -223,7 +223,7 @@ var localeTag = regexp.MustCompile(`^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$`)
 func (l *folder) readLocale(b *block) string {
 	text := strings.TrimSpace(b.tree.Root.String())
 	if !localeTag.MatchString(text) {
-		l.report(b.file.at(int(b.tree.Root.Pos), `block "locale" names the language of the files whose names tell none`, `write {{define "locale"}}ko{{end}}`))
+		l.report(b.file.at(int(b.tree.Root.Pos), `block "locale" names the language of files whose names tell none`, `write {{define "locale"}}ko{{end}}`))
 	}
 	return normalTag(text)
 }

@@ -3,11 +3,14 @@ package value
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/cockroachdb/apd/v3"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -111,12 +114,28 @@ func DecodeJSON(text []byte) (any, error) {
 	dec.UseNumber()
 	var v any
 	if err := dec.Decode(&v); err != nil {
-		return nil, err
+		return nil, inWords(text, err)
 	}
 	if dec.More() {
 		return nil, fmt.Errorf("something follows the JSON value")
 	}
 	return exact(v)
+}
+
+// inWords says for people why a text is no JSON.
+func inWords(text []byte, err error) error {
+	wrong, ok := errors.AsType[*json.SyntaxError](err)
+	switch {
+	case len(bytes.TrimSpace(text)) == 0:
+		return errors.New("it is empty")
+	case errors.Is(err, io.ErrUnexpectedEOF), ok && int(wrong.Offset) > len(text):
+		return errors.New("it ends too early")
+	case ok && wrong.Offset > 0:
+		before := text[:wrong.Offset-1]
+		r, _ := utf8.DecodeRune(text[len(before):])
+		return fmt.Errorf("%q does not belong where it stands, as character %d", r, utf8.RuneCount(before)+1)
+	}
+	return err
 }
 
 // exact replaces each json.Number by a decimal, in place.

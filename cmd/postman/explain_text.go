@@ -43,7 +43,7 @@ func explainText(in paint, v *daemon.ExplainView, file string) string {
 	} else {
 		w.printf("%s: %s%s\n", in.in(bold, fmt.Sprintf("match m%d", m.ID)), m.State, because(m.Reason))
 	}
-	facts := [][]string{{"rule", v.Rule.Name + ": " + cmp.Or(v.Rule.About, "it does not say what it is about")}}
+	facts := [][]string{{"rule", v.Rule.Name + because(v.Rule.About)}}
 	version := "version " + v.Rule.Version
 	if !v.Rule.FirstUsed.IsZero() {
 		version += ", first used " + when(v.Rule.FirstUsed)

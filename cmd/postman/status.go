@@ -94,6 +94,13 @@ func printRunning(w *strings.Builder, s *daemon.Status) {
 	t := &s.Stream
 	fmt.Fprintf(w, "\nstream     server %s  received %s  stored %s  confirmed %s  (%s behind)\n", t.ServerEnd, t.Received, t.Stored, t.Confirmed, bytesOf(t.Behind))
 	printAside(w, t)
+	if len(t.Untaken) > 0 {
+		var names []string
+		for _, name := range slices.Sorted(maps.Keys(t.Untaken)) {
+			names = append(names, fmt.Sprintf("%s (%d)", name, t.Untaken[name]))
+		}
+		fmt.Fprintf(w, "  ! messages no rule takes: %s\n", strings.Join(names, ", "))
+	}
 	printRules(w, &s.Rules)
 	if s.Relay.Address != "" {
 		fmt.Fprintf(w, "relay      %s  %s\n", s.Relay.Address, relayState(s))

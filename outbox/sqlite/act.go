@@ -11,50 +11,41 @@ import (
 	"postman/outbox"
 )
 
-// move is what an action does to matches or to messages: it takes them from some states to one.
+// move is what an action does to matches or to messages: it takes them from the states of [outbox.Action.From] to one.
 type move[S outbox.MatchState | outbox.MessageState] struct {
-	from []S
-	to   S
-	set  string // what else changes; each parameter is the time
+	to  S
+	set string // what else changes; each parameter is the time
 }
 
 // The actions on messages. What waits again is due, or was all the time; what is final keeps no body.
 var messageMoves = map[outbox.Action]move[outbox.MessageState]{
 	outbox.Retry: {
-		from: []outbox.MessageState{outbox.MessageDead, outbox.MessageFailed, outbox.MessageUncertain},
-		to:   outbox.MessageQueued, set: `, due = ?, attempts = 0, begun = 0, finished = NULL`,
+		to: outbox.MessageQueued, set: `, due = ?, attempts = 0, begun = 0, finished = NULL`,
 	},
 	outbox.Cancel: {
-		from: []outbox.MessageState{outbox.MessageQueued},
-		to:   outbox.MessageCancelled, set: `, finished = ?, body = NULL`,
+		to: outbox.MessageCancelled, set: `, finished = ?, body = NULL`,
 	},
 	outbox.Release: {
-		from: []outbox.MessageState{outbox.MessageHeld},
-		to:   outbox.MessageQueued, set: `, released = 1`,
+		to: outbox.MessageQueued, set: `, released = 1`,
 	},
 	outbox.Discard: {
-		from: []outbox.MessageState{outbox.MessageHeld},
-		to:   outbox.MessageDiscarded, set: `, finished = ?, body = NULL`,
+		to: outbox.MessageDiscarded, set: `, finished = ?, body = NULL`,
 	},
 }
 
 // The actions on matches.
 var matchMoves = map[outbox.Action]move[outbox.MatchState]{
 	outbox.Retry: {
-		from: []outbox.MatchState{outbox.MatchFailed},
-		to:   outbox.MatchPending, set: `, due = ?, attempts = 0, begun = 0`,
+		to: outbox.MatchPending, set: `, due = ?, attempts = 0, begun = 0`,
 	},
 	outbox.Cancel: {
-		from: []outbox.MatchState{outbox.MatchPending},
-		to:   outbox.MatchCancelled,
+		to: outbox.MatchCancelled,
 	},
 	outbox.Release: {
-		from: []outbox.MatchState{outbox.MatchHeld},
-		to:   outbox.MatchPending, set: `, released = 1`,
+		to: outbox.MatchPending, set: `, released = 1`,
 	},
 	outbox.Discard: {
-		from: []outbox.MatchState{outbox.MatchHeld},
-		to:   outbox.MatchDiscarded,
+		to: outbox.MatchDiscarded,
 	},
 }
 
@@ -76,17 +67,18 @@ func (w *writer) act(a outbox.Action, f *outbox.Filter, reason string, now time.
 	if !known {
 		return acted, fmt.Errorf("there is no action %q", a)
 	}
+	fromMatches, fromMessages := a.From()
 	if f.Before != 0 || f.Limit != 0 {
 		return acted, errors.New("an action takes all that its filter selects: Before and Limit are for lists")
 	}
 	// A filter that names only what messages have means messages, and the reverse.
 	if len(f.MessageStates) > 0 || len(f.MatchStates) == 0 {
-		if acted.Messages, err = moveAll(w, "messages", onMessages, f, f.MessageStates, reason, now); err != nil {
+		if acted.Messages, err = moveAll(w, "messages", onMessages, f, both(fromMessages, f.MessageStates), reason, now); err != nil {
 			return acted, err
 		}
 	}
 	if len(f.Messages) == 0 && f.Address == "" && (len(f.MatchStates) > 0 || len(f.MessageStates) == 0) {
-		if acted.Matches, err = moveAll(w, "matches", matchMoves[a], f, f.MatchStates, reason, now); err != nil {
+		if acted.Matches, err = moveAll(w, "matches", matchMoves[a], f, both(fromMatches, f.MatchStates), reason, now); err != nil {
 			return acted, err
 		}
 	}
@@ -97,14 +89,16 @@ func (w *writer) act(a outbox.Action, f *outbox.Filter, reason string, now time.
 	return acted, err
 }
 
-// moveAll makes a move of all that the filter selects of a table, and returns how many it moved.
-func moveAll[S outbox.MatchState | outbox.MessageState](w *writer, table string, m move[S], f *outbox.Filter, states []S, reason string, now time.Time) (int, error) {
+// both are the states that an action takes from and that were asked for; none asked for: all.
+func both[S outbox.MatchState | outbox.MessageState](from, asked []S) []S {
+	return slices.DeleteFunc(from, func(s S) bool { return len(asked) > 0 && !slices.Contains(asked, s) })
+}
+
+// moveAll makes a move of all that the filter selects of a table in some states, and returns how many it moved.
+func moveAll[S outbox.MatchState | outbox.MessageState](w *writer, table string, m move[S], f *outbox.Filter, from []S, reason string, now time.Time) (int, error) {
 	n := 0
-	for _, from := range m.from {
-		if len(states) > 0 && !slices.Contains(states, from) {
-			continue
-		}
-		text, selected := m.statement(table, from, f)
+	for _, state := range from {
+		text, selected := m.statement(table, state, f)
 		args := []any{int64(m.to), reason}
 		for range strings.Count(m.set, "?") {
 			args = append(args, now.UnixMicro())

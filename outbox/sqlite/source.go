@@ -147,6 +147,15 @@ func (w *writer) ruleID(name, was string) (uint32, error) {
 	return id, err
 }
 
+// RuleNames lists the rules by their present names.
+func (s *Store) RuleNames(ctx context.Context) ([]string, error) {
+	names, err := rows(s.reading(ctx), func(scan scanner) (name string, err error) { return name, scan(&name) }, `SELECT name FROM rules ORDER BY name`)
+	if err != nil {
+		return nil, fmt.Errorf("listing the rules: %w", explain(err))
+	}
+	return names, nil
+}
+
 // Text returns a text that a batch brought.
 func (s *Store) Text(ctx context.Context, h outbox.Hash) ([]byte, error) {
 	var text []byte

@@ -214,7 +214,8 @@ func TestPlans(t *testing.T) {
 		return listMessages + ` WHERE m.id IN (` + ids.text + `) ORDER BY m.id DESC` + ids.limit
 	}
 	act := func(a outbox.Action, f outbox.Filter) string {
-		text, _ := messageMoves[a].statement("messages", messageMoves[a].from[0], &f)
+		_, from := a.From()
+		text, _ := messageMoves[a].statement("messages", from[0], &f)
 		return text
 	}
 	for name, c := range map[string]struct{ query, spared string }{
