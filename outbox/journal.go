@@ -58,6 +58,8 @@ type Piece struct {
 
 // JournalSpan is what the journal of one epoch covers: what committed from Oldest to Newest.
 type JournalSpan struct {
+	Since          position.LSN // all that commits there, or behind, is in it; zero: nobody knows
+	SinceTime      time.Time    // when that began
 	Oldest, Newest position.LSN // of commits; zero: it is empty
 	From, To       time.Time    // when they were
 	Bytes          int64        // that the journal of the source takes in the store, all epochs together

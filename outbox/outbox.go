@@ -146,7 +146,8 @@ type Match struct {
 	Released      bool // an operator released it: what held it must not hold it again
 	// Undecided says that it came as failed, since its rule could not be tried on the change: whoever retries it tries that first.
 	Undecided bool
-	Attempts  int // expansions that did not come to an end
+	Attempts  int   // expansions that did not come to an end
+	Replay    int64 // the replay that made it, or took it up again; 0: the stream did
 	Created   time.Time
 }
 
@@ -192,6 +193,7 @@ type Message struct {
 	Body          []byte // kept from the first attempt until it is sent; empty before and after, and in lists that do not name it
 	Template      Hash   // of what it was rendered from, see templates.Mail; zero: it was not yet, or nobody knows any more
 	Attempts      int    // that the relay answered, or may have
+	Replay        int64  // the replay that sends it once more; 0: none
 	Committed     time.Time
 	Created       time.Time
 	Finished      time.Time // zero while not final
@@ -263,4 +265,5 @@ type Gap struct {
 	Mend     string // the command that mends it; empty when lost
 	Created  time.Time
 	Closed   time.Time
+	Replay   int64 // that made up for it; 0: none
 }

@@ -82,9 +82,9 @@ func (s MatchState) CanBecome(next MatchState) bool {
 		}
 	case MatchHeld:
 		return next == MatchPending || next == MatchDiscarded
-	case MatchFailed:
+	case MatchFailed, MatchMuted:
 		return next == MatchPending
-	case MatchExpanded, MatchMuted, MatchReplaced, MatchCancelled, MatchExpired, MatchNobody, MatchDiscarded:
+	case MatchExpanded, MatchReplaced, MatchCancelled, MatchExpired, MatchNobody, MatchDiscarded:
 	}
 	return false
 }
@@ -129,6 +129,20 @@ func (s MessageState) CanBecome(next MessageState) bool {
 
 // Retryable says whether an operator may take a message in this state back to the queue. It keeps its body for that.
 func (s MessageState) Retryable() bool { return s.Final() && s.CanBecome(MessageQueued) }
+
+// Retryable says whether an operator may take a match in this state back without a replay. It keeps all of its change for that.
+func (s MatchState) Retryable() bool { return s == MatchFailed }
+
+// Resendable says whether a replay sends a message once more that ended in this state.
+func (s MessageState) Resendable() bool {
+	switch s {
+	case MessageSent, MessageDead, MessageUncertain, MessageFailed, MessageNotSent:
+		return true
+	case MessageQueued, MessageSending, MessageHeld, MessageDigested, MessageSuppressed, MessageLimited, MessageRepeated, MessageReplaced,
+		MessageExpired, MessageCancelled, MessageNoAddress, MessageDiscarded:
+	}
+	return false
+}
 
 // MatchStates lists all states of a match.
 func MatchStates() []MatchState { return states[MatchState](len(matchStates)) }

@@ -65,6 +65,22 @@ type Store interface {
 	// PruneJournal deletes some of the oldest pieces of all sources that end before a time, or with which the journal takes more than most
 	// bytes. It does so in small steps, so that nobody waits for it: it is called again while there is more.
 	PruneJournal(ctx context.Context, before time.Time, most int64) (Pruned, error)
+	// JournalAt is where the journal of an epoch has come to at a time: the first commit of its first piece that does not end before; 0: all do.
+	JournalAt(ctx context.Context, source, epoch uint32, at time.Time) (position.LSN, error)
+
+	// KnownMatches says how matches stand, in the order of their keys.
+	KnownMatches(ctx context.Context, source, epoch uint32, keys []MatchKey) ([]KnownMatch, error)
+	// SaveReplay notes a replay that begins (ID 0; it returns with its own), or its stretch and end. What it did is Replay's to count.
+	SaveReplay(ctx context.Context, r Replay) (Replay, error)
+	// Replays lists the replays, newest first.
+	Replays(ctx context.Context) ([]Replay, error)
+	// Replay makes one step of a replay that has not ended durable: matches that are absent are added, those that wait by what it brings and
+	// have failed, or are muted where it takes these, wait again by the version that it brings, and messages are queued once more under
+	// the next resend number. Matches that stand otherwise are passed over. It returns what it did.
+	Replay(ctx context.Context, b ReplayBatch) (Replayed, error)
+	// MendGap notes that a replay made up for a gap that ended and is not lost. ErrState: it is none, or has taken more in since.
+	MendGap(ctx context.Context, g Gap, replay int64) error
+
 	// Blank puts Blanked in the place of Change for matches whose expiry has made dead, failed and uncertain messages
 	// final for good, and drops what these show; it returns how many. Other final matches are blanked when they become final.
 	Blank(ctx context.Context, now time.Time) (int, error)
@@ -88,7 +104,7 @@ type Store interface {
 	Release(matches, messages []int64)
 	// NextDue is when the next unclaimed match or message is due; zero: none.
 	NextDue(ctx context.Context) (time.Time, error)
-	// RecentMatches counts, for each rule, the commit times since then of matches that hold_over counts.
+	// RecentMatches counts, for each rule, the commit times since then of matches that hold_over counts: not those of replays.
 	RecentMatches(ctx context.Context, since time.Time) (map[uint32][]time.Time, error)
 
 	// Matches and Messages list, newest first. Only messages that the filter names by their own ids come with their Body. A list

@@ -14,7 +14,7 @@ var (
 	openMatch   = in(outbox.MatchStates(), func(s outbox.MatchState) bool { return !s.Final() })
 	openMessage = in(outbox.MessageStates(), func(s outbox.MessageState) bool { return !s.Final() })
 	// A retry would need the values of these, too.
-	needingMatch   = in(outbox.MatchStates(), func(s outbox.MatchState) bool { return !s.Final() || s.CanBecome(outbox.MatchPending) })
+	needingMatch   = in(outbox.MatchStates(), func(s outbox.MatchState) bool { return !s.Final() || s.Retryable() })
 	needingMessage = in(outbox.MessageStates(), func(s outbox.MessageState) bool { return !s.Final() || s.Retryable() })
 )
 

@@ -45,7 +45,7 @@ func (w *writer) addGap(g *outbox.Gap, now time.Time) error {
 // Gaps lists the gaps, newest first.
 func (s *Store) Gaps(ctx context.Context) ([]outbox.Gap, error) {
 	found, err := rows(s.reading(ctx), scanGap, `
-		SELECT g.id, g.source, g.epoch, coalesce(r.name, ''), g.from_lsn, g.to_lsn, g.count, g.lost, g.reason, g.mend, g.created, g.closed
+		SELECT g.id, g.source, g.epoch, coalesce(r.name, ''), g.from_lsn, g.to_lsn, g.count, g.lost, g.reason, g.mend, g.created, g.closed, coalesce(g.replay, 0)
 		FROM gaps g LEFT JOIN rules r ON r.id = g.rule ORDER BY g.id DESC`)
 	if err != nil {
 		return nil, fmt.Errorf("reading the gaps: %w", explain(err))
@@ -56,7 +56,7 @@ func (s *Store) Gaps(ctx context.Context) ([]outbox.Gap, error) {
 func scanGap(scan scanner) (g outbox.Gap, err error) {
 	var from, to int64
 	var created, closed sql.NullInt64
-	err = scan(&g.ID, &g.Source, &g.Epoch, &g.Rule, &from, &to, &g.Count, &g.Lost, &g.Reason, &g.Mend, &created, &closed)
+	err = scan(&g.ID, &g.Source, &g.Epoch, &g.Rule, &from, &to, &g.Count, &g.Lost, &g.Reason, &g.Mend, &created, &closed, &g.Replay)
 	g.From, g.To, g.Created, g.Closed = position.LSN(from), position.LSN(to), moment(created), moment(closed)
 	return g, err
 }
@@ -67,6 +67,17 @@ func (s *Store) CloseGap(ctx context.Context, g outbox.Gap, to position.LSN) err
 		n, err := w.exec(`UPDATE gaps SET to_lsn = ?, closed = ? WHERE id = ? AND count = ? AND closed IS NULL`, int64(to), time.Now().UnixMicro(), g.ID, g.Count)
 		if err == nil && n == 0 {
 			err = fmt.Errorf("it is not open any more, or has taken more in: %w", outbox.ErrState)
+		}
+		return err
+	})
+}
+
+// MendGap notes that a replay made up for a gap.
+func (s *Store) MendGap(ctx context.Context, g outbox.Gap, replay int64) error {
+	return s.write(ctx, fmt.Sprintf("noting that gap %d is made up for", g.ID), func(w *writer) error {
+		n, err := w.exec(`UPDATE gaps SET replay = ? WHERE id = ? AND count = ? AND closed IS NOT NULL AND lost = 0`, replay, g.ID, g.Count)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("it has not ended, is lost, or has taken more in: %w", outbox.ErrState)
 		}
 		return err
 	})

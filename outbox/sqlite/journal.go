@@ -129,17 +129,18 @@ func (w *writer) prune(p *outbox.Pruned, before time.Time, most int64) error {
 		p.Bytes += bytes
 	}
 	type row struct {
-		id, bytes, time int64
-		source          uint32
+		id, bytes, last, time int64
+		source, epoch         uint32
 	}
 	found, err := rows(w.query, func(scan scanner) (r row, err error) {
-		err = scan(&r.id, &r.source, &r.bytes, &r.time)
+		err = scan(&r.id, &r.source, &r.epoch, &r.bytes, &r.last, &r.time)
 		return r, err
-	}, `SELECT id, source, bytes, last_time FROM journal ORDER BY id LIMIT ?`, pruneRows)
+	}, `SELECT id, source, epoch, bytes, last_lsn, last_time FROM journal ORDER BY id LIMIT ?`, pruneRows)
 	if err != nil {
 		return err
 	}
 	var last, size int64
+	since := make(map[[2]uint32]row)
 	for _, r := range found {
 		if r.time >= before.UnixMicro() && p.Bytes <= most || size > pruneSize {
 			break
@@ -147,6 +148,7 @@ func (w *writer) prune(p *outbox.Pruned, before time.Time, most int64) error {
 		last, size, p.Bytes = r.id, size+r.bytes, p.Bytes-r.bytes
 		p.Pieces++
 		w.known.journal[r.source] -= r.bytes
+		since[[2]uint32{r.source, r.epoch}] = r
 	}
 	if p.Pieces == 0 {
 		return nil
@@ -154,6 +156,11 @@ func (w *writer) prune(p *outbox.Pruned, before time.Time, most int64) error {
 	p.More = true // perhaps: the next step tells
 	if _, err = w.exec(`DELETE FROM journal WHERE id <= ?`, last); err != nil {
 		return fmt.Errorf("deleting from the journal: %w", err)
+	}
+	for _, r := range since {
+		if _, err := w.exec(journalSince+` DO UPDATE SET lsn = max(lsn, excluded.lsn), time = max(time, excluded.time)`, r.source, r.epoch, r.last+1, r.time); err != nil {
+			return fmt.Errorf("noting where the journal begins: %w", err)
+		}
 	}
 	return w.saveJournalSizes()
 }
@@ -181,6 +188,33 @@ func (w *writer) saveJournalSizes() error {
 	return nil
 }
 
+// journalSince notes from where on the journal of an epoch has everything.
+const journalSince = `INSERT INTO journal_since (source, epoch, lsn, time) VALUES (?, ?, ?, ?) ON CONFLICT (source, epoch)`
+
+// beginJournal notes from where on a source that begins to stream, or does so in a new epoch, has a journal.
+func (w *writer) beginJournal(src outbox.Source) error {
+	if src.State != outbox.SourceStreaming {
+		return nil
+	}
+	// A slot that was not made yet began nowhere.
+	_, err := w.exec(journalSince+` DO UPDATE SET lsn = excluded.lsn, time = excluded.time WHERE lsn = 0`, src.ID, src.Epoch, int64(src.Checkpoint), time.Now().UnixMicro())
+	if err != nil {
+		return fmt.Errorf("noting where the journal begins: %w", err)
+	}
+	return nil
+}
+
+// JournalAt is where the journal of an epoch has come to at a time.
+func (s *Store) JournalAt(ctx context.Context, source, epoch uint32, at time.Time) (position.LSN, error) {
+	var lsn int64
+	err := s.reads.QueryRowContext(ctx, `SELECT coalesce(min(first_lsn), 0) FROM (SELECT first_lsn FROM journal
+		WHERE source = ? AND epoch = ? AND last_time >= ? ORDER BY last_time LIMIT 1)`, source, epoch, at.UnixMicro()).Scan(&lsn)
+	if err != nil {
+		return 0, fmt.Errorf("looking for a time in the journal: %w", explain(err))
+	}
+	return position.LSN(lsn), nil
+}
+
 // JournalSpan says what the journal of an epoch covers.
 func (s *Store) JournalSpan(ctx context.Context, source, epoch uint32) (outbox.JournalSpan, error) {
 	var span outbox.JournalSpan
@@ -194,7 +228,16 @@ func (s *Store) JournalSpan(ctx context.Context, source, epoch uint32) (outbox.J
 		*lsn, *at = position.LSN(l), time.UnixMicro(t).UTC()
 		return err
 	}
-	err := errors.Join(end("first", "ASC", &span.Oldest, &span.From), end("last", "DESC", &span.Newest, &span.To),
+	since := func() error {
+		var l, t int64
+		err := s.reads.QueryRowContext(ctx, `SELECT lsn, time FROM journal_since WHERE source = ? AND epoch = ?`, source, epoch).Scan(&l, &t)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		span.Since, span.SinceTime = position.LSN(l), time.UnixMicro(t).UTC()
+		return err
+	}
+	err := errors.Join(since(), end("first", "ASC", &span.Oldest, &span.From), end("last", "DESC", &span.Newest, &span.To),
 		s.reads.QueryRowContext(ctx, `SELECT coalesce(sum(journal_bytes), 0) FROM sources WHERE id = ?`, source).Scan(&span.Bytes))
 	if err != nil {
 		return outbox.JournalSpan{}, fmt.Errorf("reading what the journal covers: %w", explain(err))

@@ -16,7 +16,7 @@ import (
 const selectMatches = `
 	SELECT m.id, t.source, t.epoch, t.lsn, t.end_lsn, t.xid, t.time, t.muted, m.ordinal, m.rule, r.name, v.hash, s.hash, m.op,
 		m.change, m.state, m.reason, m.due, m.expires, m.priority, m.key, m.hold_uncertain, m.silent, m.released, m.undecided, m.attempts,
-		m.created, m.blanked IS NOT NULL
+		coalesce(m.replay, 0), m.created, m.blanked IS NOT NULL
 	FROM matches m
 	CROSS JOIN transactions t ON t.id = m.tx AND t.lsn IS NOT NULL
 	CROSS JOIN rules r ON r.id = m.rule
@@ -36,7 +36,7 @@ const redirected = `coalesce((SELECT a.redirected FROM attempts a WHERE a.messag
 const selectMessage = `
 	SELECT m.id, m.match, t.source, t.epoch, t.lsn, x.ordinal, x.rule, r.name, m.address, m.resend, m.state, m.reason, m.reply,
 		m.due, x.expires, m.priority, x.hold_uncertain, x.silent, m.released, m.recipient, m.cc, m.message_id, m.subject,
-		m.attempts, m.template, t.time, m.created, m.finished, x.blanked IS NOT NULL, `
+		m.attempts, m.template, coalesce(m.replay, 0), t.time, m.created, m.finished, x.blanked IS NOT NULL, `
 
 const fromMessages = `
 	FROM messages m
@@ -58,7 +58,7 @@ func scanMatch(scan scanner) (f stub[outbox.Match], err error) {
 	p := &m.Position
 	if err := scan(&m.ID, &p.Source, &p.Epoch, &lsn, &end, &m.Tx.XID, &committed, &m.Tx.Muted, &ordinal, &m.Rule, &m.RuleName,
 		&version, &shape, &m.Op, &m.Change, &m.State, &m.Reason, &due, &expires, &m.Priority, &m.Key, &m.HoldUncertain, &m.Silent, &m.Released,
-		&m.Undecided, &m.Attempts, &created, &f.sensitive); err != nil {
+		&m.Undecided, &m.Attempts, &m.Replay, &created, &f.sensitive); err != nil {
 		return f, err
 	}
 	p.LSN, p.Ordinal = position.LSN(lsn), uint64(ordinal)
@@ -79,7 +79,7 @@ func scanMessage(scan scanner) (f stub[outbox.Message], err error) {
 	p := &m.Position
 	if err := scan(&m.ID, &m.Match, &p.Source, &p.Epoch, &lsn, &ordinal, &m.Rule, &m.RuleName, &m.Address, &m.Resend, &m.State,
 		&m.Reason, &m.Reply, &due, &expires, &m.Priority, &m.HoldUncertain, &m.Silent, &m.Released, &m.Recipient, &cc, &m.MessageID,
-		&m.Subject, &m.Attempts, &template, &committed, &created, &finished, &f.sensitive, &m.Redirected, &m.Body); err != nil {
+		&m.Subject, &m.Attempts, &template, &m.Replay, &committed, &created, &finished, &f.sensitive, &m.Redirected, &m.Body); err != nil {
 		return f, err
 	}
 	p.LSN, p.Ordinal = position.LSN(lsn), uint64(ordinal)
@@ -210,7 +210,7 @@ func (s *Store) RecentMatches(ctx context.Context, since time.Time) (map[uint32]
 	})
 	recent := make(map[uint32][]time.Time)
 	r, err := s.reads.QueryContext(ctx, `SELECT m.rule, t.time FROM transactions t CROSS JOIN matches m ON m.tx = t.id
-		WHERE t.time >= ? AND m.state IN `+passed+` ORDER BY t.time`, since.UnixMicro())
+		WHERE t.time >= ? AND m.replay IS NULL AND m.state IN `+passed+` ORDER BY t.time`, since.UnixMicro())
 	if err != nil {
 		return nil, fmt.Errorf("counting recent matches: %w", explain(err))
 	}

@@ -65,7 +65,7 @@ func (w *writer) addSource(src *outbox.Source) error {
 	_, err := w.exec(`INSERT INTO sources (id, system_id, database, slot, epoch, state, checkpoint, armed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 		src.ID, src.SystemID, src.Database, src.Slot, src.Epoch, src.State, int64(src.Checkpoint), src.Armed)
 	w.known.sources[src.ID] = *src
-	return err
+	return errors.Join(err, w.beginJournal(*src))
 }
 
 func (w *writer) changeSource(src outbox.Source) error {
@@ -85,7 +85,7 @@ func (w *writer) changeSource(src outbox.Source) error {
 	_, err := w.exec(`UPDATE sources SET epoch = ?, state = ?, checkpoint = ?, armed = ? WHERE id = ?`,
 		src.Epoch, src.State, int64(src.Checkpoint), src.Armed, src.ID)
 	w.known.sources[src.ID] = src
-	return err
+	return errors.Join(err, w.beginJournal(src))
 }
 
 // SaveNote keeps a text beside a source.

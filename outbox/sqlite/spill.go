@@ -114,7 +114,7 @@ func (w *writer) addMatches(arrivals []arrival, now time.Time) ([]arrival, error
 			return nil, fmt.Errorf("a match of rule %d, change %d: %w", a.Rule, a.Ordinal, err)
 		}
 		change, blanked := present(a.Change), any(nil)
-		if a.Blanked != nil && a.state.Final() && !a.state.CanBecome(outbox.MatchPending) {
+		if a.Blanked != nil && a.state.Final() && !a.state.Retryable() {
 			change = a.Blanked
 		} else if a.Blanked != nil {
 			blanked = a.Blanked

@@ -1,0 +1,91 @@
+package outbox
+
+import (
+	"slices"
+	"time"
+
+	"postman/position"
+)
+
+// Replay is an operator's order to decide again on a stretch of the journal, and what came of it.
+type Replay struct {
+	ID       int64
+	From, To position.Position // of commits, both included; their ordinals mean nothing
+	Rules    []string          // the names of those that decide, sorted; none: all
+	Muted    bool              // what was muted is sent, too
+	Resend   bool              // what has ended is sent once more
+	By, Why  string            // who ordered it
+	Begun    time.Time
+	Ended    time.Time // zero: it was broken off, or is under way
+	Replayed
+}
+
+// Replayed counts what a replay did.
+type Replayed struct {
+	Added  int // matches that were absent
+	Again  int // that had failed, or were muted, and wait again
+	Resent int // messages that are queued once more
+}
+
+// ReplayBatch is one step of a replay: what [Store.Replay] makes durable at once.
+type ReplayBatch struct {
+	Replay        int64
+	Source, Epoch uint32
+	// Transactions are any that the store covers. Neither Muted nor Hold stops their matches: an operator has seen them.
+	Transactions []Transaction
+	Texts        map[Hash][]byte
+	Resend       []int64 // matches whose messages are to be sent once more, see [Resendable]
+}
+
+// MatchKey is what tells a match from the others of its source and epoch.
+type MatchKey struct {
+	LSN     position.LSN
+	Ordinal uint64
+	Rule    uint32
+}
+
+// KnownMatch is how a match stands. The zero value is that of one that is not there.
+type KnownMatch struct {
+	ID    int64
+	State MatchState
+}
+
+// Takes says whether a replay, which may take what was muted, takes a match up that stands so: it is absent, or has failed.
+func (k KnownMatch) Takes(muted bool) bool {
+	return k.ID == 0 || k.State.Retryable() || muted && k.State == MatchMuted
+}
+
+// Resendable picks from all messages of a match those that a replay sends once more: of each address the latest, if it has ended and was
+// not stopped for a reason that stands. Those whose recipient was erased with sensitive values cannot be: they are counted. A replay
+// that was broken off sends nothing of the match again when it goes on.
+func Resendable(messages []Message, replay int64) (again []Message, erased int) {
+	latest := make(map[[16]byte]Message)
+	for _, m := range messages {
+		if replay != 0 && m.Replay == replay {
+			return nil, 0
+		}
+		if known, ok := latest[AddressKey(m.Address)]; !ok || known.Resend < m.Resend {
+			latest[AddressKey(m.Address)] = m
+		}
+	}
+	for _, m := range latest {
+		switch {
+		case !m.State.Resendable():
+		case len(m.Recipient) == 0:
+			erased++
+		default:
+			again = append(again, m)
+		}
+	}
+	slices.SortFunc(again, func(a, b Message) int { return int(a.ID - b.ID) })
+	return again, erased
+}
+
+// NextResend is the number that tells the next messages of a match from those before.
+func NextResend(messages []Message) uint32 {
+	next := uint32(0)
+	for _, m := range messages {
+		next = max(next, m.Resend+1)
+	}
+	return next
+}
