@@ -31,6 +31,9 @@ type DraftOptions struct {
 // Draft writes a rule to begin with, its template and its tests, and returns the files that it wrote. The rule is added to the
 // configured file, or gets one of its own in the configured folder. Nothing is ever overwritten.
 func Draft(ctx context.Context, config Config, o DraftOptions) ([]string, error) {
+	if name := rules.NameFor(o.Name); name != o.Name {
+		return nil, usage(fmt.Sprintf("%q is no name of a rule, which is one word of letters, digits, dots, underscores and hyphens", o.Name) + hint(calls(name)))
+	}
 	source, err := existing(config.Rules)
 	if err != nil {
 		return nil, err
@@ -48,6 +51,13 @@ func Draft(ctx context.Context, config Config, o DraftOptions) ([]string, error)
 		return nil, err
 	}
 	return put(config, d)
+}
+
+func calls(name string) string {
+	if name == "" {
+		return ""
+	}
+	return "call it " + name
 }
 
 // existing reads the rules that there are; none is fine.

@@ -124,7 +124,7 @@ func (e *examination) connect(ctx context.Context, source *rules.Source) error {
 		return fmt.Errorf("connecting to the database (database_url): %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	if e.checker.catalog, err = cdc.LoadCatalog(ctx, conn, tables(source.Needs())); err != nil {
+	if e.checker.catalog, err = cdc.LoadCatalog(ctx, conn, source.Tables()); err != nil {
 		return fmt.Errorf("reading the catalog: %w", err)
 	}
 	if err := e.checkPublished(ctx, conn, source); err != nil {

@@ -37,7 +37,7 @@ func (l *loader) load(ctx context.Context) (*live, error) {
 
 // compile checks what was read against the database. Mistakes are those of the files that were found before.
 func (l *loader) compile(ctx context.Context, source *rules.Source, mails *templates.Set, mistakes error) (*live, error) {
-	catalog, err := cdc.LoadCatalog(ctx, l.conn, tables(source.Needs()))
+	catalog, err := cdc.LoadCatalog(ctx, l.conn, source.Tables())
 	if err != nil {
 		return nil, fmt.Errorf("reading the catalog: %w", err)
 	}

@@ -82,7 +82,7 @@ func catalogFor(ctx context.Context, config *Config, schema string, source *rule
 		return nil, fmt.Errorf("connecting to the database (database_url): %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	catalog, err := cdc.LoadCatalog(ctx, conn, tables(source.Needs()))
+	catalog, err := cdc.LoadCatalog(ctx, conn, source.Tables())
 	if err != nil {
 		return nil, fmt.Errorf("reading the catalog: %w", err)
 	}

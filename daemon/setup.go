@@ -35,7 +35,7 @@ func Setup(ctx context.Context, c Config, o SetupOptions) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	catalog, err := cdc.LoadCatalog(ctx, conn, tables(source.Needs()))
+	catalog, err := cdc.LoadCatalog(ctx, conn, source.Tables())
 	if err != nil {
 		return nil, fmt.Errorf("reading the catalog: %w", err)
 	}

@@ -16,7 +16,18 @@ type sqlHabits struct {
 	outer    []string // the clauses around each bracket that is open
 	square   int      // square brackets that are open
 	rows     []problem
-	ownNames bool // the query gives the name new or old itself
+	ownNames bool     // the query gives the name new or old itself
+	lately   []string // words and signs
+	notAt    int      // where the last not stands, in characters
+	excluded []exclusion
+}
+
+// exclusion is a `not in (select column from table …)`.
+type exclusion struct {
+	at            int // where its not stands, in characters
+	depth         int // brackets that are open inside of it
+	words         []string
+	table, column string // as they are written; empty: that is not so plain
 }
 
 var sqlClauses = []string{"select", "from", "join", "where", "on", "having", "group", "order", "limit", "values", "returning"}
@@ -40,7 +51,38 @@ func (p *sqlParser) look(start int) {
 		p.lookSign(start, token)
 	}
 	p.prev, p.last = token, 0
+	p.exclude(start, token)
 }
+
+// exclude follows what stands in a not in. Inside of an `is not null` or a coalesce somebody has thought of NULL.
+func (p *sqlParser) exclude(start int, token string) {
+	if n := len(p.excluded) - 1; n >= 0 && len(p.outer) >= p.excluded[n].depth && token != ")" {
+		p.excluded[n].words = append(p.excluded[n].words, p.src[start:p.pos])
+	} else if n >= 0 && len(p.outer) < p.excluded[n].depth {
+		p.sql.exclusions = append(p.sql.exclusions, p.excluded[n].read()...)
+		p.excluded = p.excluded[:n]
+	}
+	p.lately = append(p.lately, token)
+	if n := len(p.lately); n >= 4 && slices.Equal(p.lately[n-4:], []string{"not", "in", "(", "select"}) {
+		p.excluded = append(p.excluded, exclusion{at: p.notAt, depth: len(p.outer)})
+	}
+	if token == "not" {
+		p.notAt = p.runes(start)
+	}
+}
+
+// read tells the column and the table, where these are plain names and NULL was not thought of.
+func (e exclusion) read() []exclusion {
+	text := strings.ToLower(strings.Join(e.words, " "))
+	m := plainSelect.FindStringSubmatch(strings.Join(e.words, " "))
+	if m == nil || strings.Contains(text, "is not null") || strings.Contains(text, "coalesce") {
+		return nil
+	}
+	e.column, e.table = m[1], strings.ReplaceAll(m[2], " ", "")
+	return []exclusion{e}
+}
+
+var plainSelect = regexp.MustCompile(`(?i)^(?:distinct )?(?:[\pL_][\pL\pN_]* \. )?([\pL_][\pL\pN_]*|"[^"]+") from ((?:[\pL_][\pL\pN_]*|"[^"]+")(?: \. (?:[\pL_][\pL\pN_]*|"[^"]+"))?)(?: |$)`)
 
 // lookSign follows brackets, and finds :name and {{name}}.
 func (p *sqlParser) lookSign(start int, token string) {

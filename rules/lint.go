@@ -18,7 +18,7 @@ import (
 func (s *Set) Lint(c *cdc.Catalog) Errors {
 	var found Errors
 	for _, r := range s.Rules {
-		l := &linter{rule: r, table: c.Tables[r.On.Table]}
+		l := &linter{rule: r, table: c.Tables[r.On.Table], catalog: c}
 		l.whole()
 		l.queries()
 		l.condition()
@@ -31,9 +31,10 @@ func (s *Set) Lint(c *cdc.Catalog) Errors {
 
 // linter looks at one rule.
 type linter struct {
-	rule  *Rule
-	table *cdc.Table // nil: a message
-	found Errors
+	rule    *Rule
+	table   *cdc.Table // nil: a message
+	catalog *cdc.Catalog
+	found   Errors
 }
 
 func (l *linter) warn(id ID, at Place, message, hint string) {
@@ -81,6 +82,9 @@ func (l *linter) queries() {
 		for _, p := range q.params {
 			l.unequal(q, p)
 		}
+		for _, e := range q.exclusions {
+			l.excluding(q, e)
+		}
 	}
 }
 
@@ -96,6 +100,35 @@ func (l *linter) unequal(q *SQL, p sqlParam) {
 	name := "@" + from.Scope + "." + from.Name
 	l.warn("PM213", q.text.place(p.source), fmt.Sprintf("no row passes where %s is NULL: <> with NULL is never true in SQL", name),
 		"write is distinct from "+name)
+}
+
+// folded is a name of SQL as the catalog has it: in small letters, where it stands in no quotes.
+func folded(name string) string {
+	if inner, ok := strings.CutPrefix(name, `"`); ok {
+		return strings.TrimSuffix(inner, `"`)
+	}
+	return strings.ToLower(name)
+}
+
+// of is the exclusion's table. Without a schema it is taken for public.
+func (e exclusion) of() cdc.TableName {
+	if schema, name, ok := strings.Cut(e.table, "."); ok {
+		return cdc.TableName{Schema: folded(schema), Name: folded(name)}
+	}
+	return cdc.TableName{Schema: "public", Name: folded(e.table)}
+}
+
+// excluding finds a `not in` whose list may hold a NULL: it is true of no row then.
+func (l *linter) excluding(q *SQL, e exclusion) {
+	t := l.catalog.Tables[e.of()]
+	if t == nil {
+		return
+	}
+	if i := t.Column(folded(e.column)); i < 0 || t.Columns[i].NotNull {
+		return
+	}
+	l.warn("PM213", q.text.place(e.at), fmt.Sprintf("no row passes at all once a row of %s has no %s: not in a list with a NULL is never true in SQL", t.TableName, folded(e.column)),
+		fmt.Sprintf("add to the query in the brackets: where %s is not null", e.column))
 }
 
 // sqls are all queries of the rule.

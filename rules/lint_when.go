@@ -31,6 +31,7 @@ func (l *linter) condition() {
 	}
 	w.comparisons()
 	w.long()
+	w.lasting()
 }
 
 // whenLint looks at a condition, part by part.
@@ -333,6 +334,44 @@ func (w *whenLint) long() {
 				fmt.Sprintf("run: ALTER TABLE %s REPLICA IDENTITY FULL; or ask for it in the query of to", quoteTable(w.table.TableName)))
 		}
 	}
+}
+
+// lasting reports a condition on updates that says how the row is, and not that it became so: it is true again whenever anything
+// else of the row changes.
+func (w *whenLint) lasting() {
+	if w.table == nil || !slices.Contains(w.rule.On.Ops, cdc.Update) || mentions(w.root, "commit_time", "xid") {
+		return
+	}
+	if is, known := w.decided(w.node(w.root), cdc.Update); known && !is {
+		return
+	}
+	var names []string
+	carried, settled := true, true
+	for _, u := range w.rule.When.tree.uses {
+		if u.side == oldRow {
+			return
+		}
+		if name := exprColumn("new", u.name); !slices.Contains(names, name) {
+			names = append(names, name)
+			settled = settled && w.table.Columns[u.index].PK
+			carried = carried && (w.table.Identity == cdc.IdentityFull || w.table.Columns[u.index].Key)
+		}
+	}
+	if len(names) == 0 || settled {
+		return
+	}
+	became := "changed(" + strings.Join(names, ") or changed(") + ")"
+	if len(names) > 1 {
+		became = "(" + became + ")"
+	}
+	hint := "for the moment when it becomes so, add: and " + became
+	if n, ok := w.root.(*ast.BinaryNode); ok && isJunction(n) && (n.Operator == "or" || n.Operator == "||") {
+		hint = "for the moment when it becomes so, put the condition into brackets and add: and " + became
+	}
+	if !carried {
+		hint += fmt.Sprintf("; for that, first run: ALTER TABLE %s REPLICA IDENTITY FULL;", quoteTable(w.table.TableName))
+	}
+	w.warn("PM214", w.rule.When.text.place(0), "of an update this is also true when something else of the row changes: there is a mail each time", hint)
 }
 
 var longTypes = []uint32{pgtype.JSONOID, pgtype.JSONBOID, pgtype.ByteaOID, pgtype.XMLOID}

@@ -136,8 +136,28 @@ func (r *reader) readName(rule *Rule, n *yaml.Node) {
 	}
 	rule.Name = name
 	if !goodName.MatchString(name) {
-		r.fail(n, "PM012", "a rule's name is one word of up to 100 letters, digits, dots, underscores and hyphens", "")
+		r.fail(n, "PM012", "a rule's name is one word of up to 100 letters, digits, dots, underscores and hyphens", nameHint(name))
 	}
+}
+
+// NameFor is a text as a rule's name: itself where it is one, or else the one that is nearest; empty where there is none.
+func NameFor(text string) string {
+	if goodName.MatchString(text) {
+		return text
+	}
+	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !goodName.MatchString("a" + string(r)) })
+	name := strings.Trim(strings.Join(words, "-"), "-._")
+	if !goodName.MatchString(name) {
+		return ""
+	}
+	return name
+}
+
+func nameHint(text string) string {
+	if name := NameFor(text); name != "" {
+		return "write " + name
+	}
+	return ""
 }
 
 // mailFile is a template as a file is called, with its folder and language.

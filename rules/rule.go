@@ -90,10 +90,11 @@ type SQL struct {
 	Params []Param
 	Place  Place
 
-	text    text
-	offsets []int      // of the first place of each parameter
-	params  []sqlParam // every place of a parameter, in their order
-	notes   []problem  // what is allowed and mostly not meant
+	text       text
+	offsets    []int       // of the first place of each parameter
+	params     []sqlParam  // every place of a parameter, in their order
+	exclusions []exclusion // where a not in may find a NULL
+	notes      []problem   // what is allowed and mostly not meant
 }
 
 // sqlParam is a place where a name of the source became a number in Text. Offsets and lengths count characters.

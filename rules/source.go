@@ -250,6 +250,31 @@ func (r *Rule) Mistake(id ID, p Place, message, hint string) *Error {
 	return e
 }
 
+// Tables are all that the files name in a way that a catalog can say something of: those that rules are on, those with sensitive
+// columns, and those that a query leaves rows out by.
+func (s *Source) Tables() []cdc.TableName {
+	var names []cdc.TableName
+	add := func(n cdc.TableName) {
+		if n != (cdc.TableName{}) && !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	for _, n := range s.Needs() {
+		add(n.Table)
+	}
+	for _, e := range s.sensitive {
+		add(e.table)
+	}
+	for _, r := range s.Rules {
+		for _, q := range r.sqls() {
+			for _, e := range q.exclusions {
+				add(e.of())
+			}
+		}
+	}
+	return names
+}
+
 // Needs is what the rules need published.
 func (s *Source) Needs() []cdc.Need { return needs(s.Rules) }
 

@@ -1,14 +1,13 @@
 package rules
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"gopkg.in/yaml.v3"
-
-	"postman/cdc"
 )
 
 // Test is one case of a rule's `tests`: what happens, and what is expected of it. docs/testing.md has its form.
@@ -216,8 +215,8 @@ func (r *reader) stepFits(rule *Rule, n *yaml.Node, s *TestStep, parts map[strin
 		r.fail(n, "PM016", "a step without a change looks at the mails of the one before, and has neither match nor given", "say what is expected of the mail, as in mail: none")
 	case s.Op == "" && !e.Mail():
 		r.fail(n, "PM016", "the step says nothing", "say what is expected of the mail by then, as in mail: none")
-	case s.Op != "" && (s.Op == cdc.Emit.String()) != (rule.On.Message != "") && len(rule.On.Ops) > 0:
-		r.fail(n, "PM016", "the rule is never tried on a "+s.Op, "its on names "+list(opNames(rule.On.Ops), "and"))
+	case s.Op != "" && !slices.Contains(rule.On.Ops, opOf(s.Op)) && len(rule.On.Ops) > 0:
+		r.fail(n, "PM016", fmt.Sprintf("the rule is never tried on %s %s", article(opOf(s.Op)), s.Op), "its on names "+list(opNames(rule.On.Ops), "and"))
 	case s.Op != "" && parts["match"] == nil && !e.Mail():
 		r.fail(n, "PM016", "the test does not say whether the rule matches", "add match: true or match: false")
 	case s.Match != nil && !*s.Match && e.Mail() && !e.None:

@@ -22,7 +22,7 @@ type testCmd struct {
 	JUnit    string   `name:"junit" help:"Write JUnit XML as well, for build servers." placeholder:"FILE"`
 }
 
-// Run runs the tests beside the rules. It exits 1 when one fails, and 2 when the files do not load.
+// Run runs the tests beside the rules. It exits 1 when one fails or none was run, and 2 when the files do not load.
 func (k testCmd) Run(p *program) error {
 	c, err := p.flags.resolve()
 	if err != nil {
@@ -42,8 +42,11 @@ func (k testCmd) Run(p *program) error {
 	} else {
 		_, err = io.WriteString(p.stdout, testText(painter(p.stdout), report, k.Coverage))
 	}
-	if _, failed, _ := report.Count(); err == nil && failed > 0 {
+	switch passed, failed, _ := report.Count(); {
+	case err == nil && failed > 0:
 		return toldError{errors.New("tests failed")}
+	case err == nil && passed == 0:
+		return toldError{errors.New("no test was run")}
 	}
 	return err
 }
@@ -175,8 +178,14 @@ func writeCoverage(b *strings.Builder, in paint, r *authoring.TestReport) {
 func sum(in paint, r *authoring.TestReport, coverage bool) string {
 	passed, failed, notRun := r.Count()
 	colour, parts := green, []string{fmt.Sprintf("%d passed", passed)}
+	if passed+failed == 0 {
+		colour, parts = red, []string{"no test was run"}
+	}
 	if notRun > 0 {
-		colour, parts = yellow, append(parts, fmt.Sprintf("%d not run", notRun))
+		parts = append(parts, fmt.Sprintf("%d not run", notRun))
+		if passed > 0 {
+			colour = yellow
+		}
 	}
 	if failed > 0 {
 		colour, parts = red, append([]string{fmt.Sprintf("%d failed", failed)}, parts...)
