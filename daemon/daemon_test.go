@@ -327,6 +327,43 @@ rules:
 	}
 }
 
+// What a query reads of a sensitive column goes into the mail, is erased from the outbox once that is sent, and is told nowhere.
+func TestSensitiveOfAnotherTable(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	notes := new(notebook)
+	w.also = notes
+	w.sql(`create table vault (token text)`, `insert into vault values ('hunter2')`)
+	w.rules(`
+sensitive: [vault.token]
+rules:
+  - name: shows
+    on: {table: visits, ops: [insert]}
+    to: {query: "select email, token from staff, vault where staff.id = 1"}
+    template: shows
+  - name: casts
+    on: {table: visits, ops: [insert]}
+    to: {query: "select email from staff, vault where token::int = staff.id"}
+    template: plain
+`)
+	w.template("shows.html", `{{define "subject"}}{{.to.token}}{{end}}{{define "body"}}<p>{{.to.token}}</p>{{end}}`)
+	w.template("plain.html", `{{define "subject"}}Plain{{end}}{{define "body"}}<p></p>{{end}}`)
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+	w.messages(d, 1)
+	failed := w.matches(d, 1, outbox.MatchFailed)
+	if !strings.Contains(failed[0].Reason, "22P02") || strings.Contains(failed[0].Reason, "hunter2") || notes.count("hunter2") != 0 || notes.count("22P02") == 0 {
+		t.Errorf("the failure is told: %s", failed[0].Reason)
+	}
+	if mails := w.relay.Mails(); len(mails) != 1 || header(mails[0].Data, "Subject") != "hunter2" {
+		t.Errorf("%d mails, or one without the token", len(mails))
+	}
+	w.eventually("what was shown is erased", func() bool {
+		m := w.messages(d, 1)[0]
+		return len(m.Recipient) == 0 && len(m.Body) == 0 && m.Subject == ""
+	})
+}
+
 func TestReload(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

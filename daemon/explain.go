@@ -52,10 +52,11 @@ type RecipientView struct {
 	CC      []string          `json:"cc,omitempty"`
 }
 
-// RecipientColumn is a column of a recipient's row. Text null is NULL.
+// RecipientColumn is a column of a recipient's row. Text null is NULL, or withheld.
 type RecipientColumn struct {
-	Name string  `json:"name"`
-	Text *string `json:"text"`
+	Name     string  `json:"name"`
+	Text     *string `json:"text"`
+	Withheld string  `json:"withheld,omitempty"` // why it is not shown
 }
 
 // TemplateView says what a mail was made from. Hash is that of package templates; empty: it was not made, or nobody knows any more.
@@ -279,6 +280,17 @@ func (e *explanation) masked(list []string) []string {
 }
 
 // recipients are those of the message that was asked for, or of all.
+// hidesOfRecipient says whether a column of a recipient's row may be, or be made of, a sensitive one that the rule's queries read. What
+// every recipient has is known by its name.
+func (e *explanation) hidesOfRecipient(name string) bool {
+	common := slices.Contains([]string{"email", "name", "locale", "timezone"}, name)
+	if e.rule == nil {
+		return !common
+	}
+	named := slices.ContainsFunc(e.rule.Reads, func(c rules.TableColumn) bool { return c.Column == name })
+	return named || len(e.rule.Reads) > 0 && !common
+}
+
 func (e *explanation) recipients() []RecipientView {
 	views := []RecipientView{}
 	for i := range e.messages {
@@ -299,7 +311,10 @@ func (e *explanation) recipients() []RecipientView {
 		}
 		for _, f := range row {
 			c := RecipientColumn{Name: f.Name}
-			if f.Text != nil {
+			switch {
+			case e.hidesOfRecipient(f.Name):
+				c.Withheld = "sensitive"
+			case f.Text != nil:
 				c.Text = new(e.mask(string(f.Text)))
 			}
 			v.Row = append(v.Row, c)

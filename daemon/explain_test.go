@@ -157,7 +157,7 @@ func TestExplain(t *testing.T) {
 	}
 	if diff := cmp.Diff([]RecipientView{{
 		Message: v.Message.ID, Address: "l***@example.com", Origin: "the expression new.email", CC: []string{"b***@example.com"},
-		Row: []RecipientColumn{{"email", new("l***@example.com")}, {"name", nil}, {"locale", nil}, {"timezone", nil}},
+		Row: []RecipientColumn{{Name: "email", Text: new("l***@example.com")}, {Name: "name"}, {Name: "locale"}, {Name: "timezone"}},
 	}}, v.Recipients); diff != "" {
 		t.Error(diff)
 	}
@@ -227,6 +227,38 @@ func (x *explained) messages() map[string]int64 {
 		ids[m.Address] = m.ID
 	}
 	return ids
+}
+
+// TestExplainHidesWhatQueriesRead holds that of a recipient's row nothing is told that may be made of a sensitive column of another table.
+func TestExplainHidesWhatQueriesRead(t *testing.T) {
+	t.Parallel()
+	table := visits()
+	rule := `rules: [{name: visit, on: {table: visits, ops: [insert]}, to: {query: "select email, name, token, lower(token) as t from vault"}, template: visit}]`
+	c := cdc.MakeChange(cdc.Insert, table, datums(table, map[string]string{"id": "2", "kind": "visit"}), nil)
+	for sensitive, want := range map[string][]string{
+		"":                                       {"email", "name", "token", "t"},
+		"sensitive: [vault.token]\n":             {"email", "name"},
+		"sensitive: [vault.token, vault.name]\n": {"email"},
+		"fly: true\n":                            {"email", "name"}, // a rule that cannot be read
+	} {
+		x := newExplained(t)
+		m := x.append([]byte(sensitive+rule), table.Shape(), outbox.NewMatch{Op: "insert", Change: c.AppendRest(nil, nil)})
+		x.expand(m, outbox.NewMessage{Address: "lee@example.com", State: outbox.MessageQueued, Recipient: []byte(
+			`[{"name":"email","oid":25,"text":"lee@example.com"},{"name":"name","oid":25,"text":"hunter1"},{"name":"token","oid":25,"text":"hunter2"},{"name":"t","oid":25,"text":"hunter3"}]`,
+		)})
+		v, raw := x.get(fmt.Sprintf("/v1/explain/matches/%d?unmask=1", m.ID))
+		var shown []string
+		for _, c := range v.Recipients[0].Row {
+			if c.Text != nil {
+				shown = append(shown, c.Name)
+			} else if c.Withheld == "" && !slices.Contains([]string{"locale", "timezone"}, c.Name) {
+				t.Errorf("%s is NULL", c.Name)
+			}
+		}
+		if !slices.Equal(shown, want) || strings.Count(raw, "hunter") != len(want)-1 {
+			t.Errorf("%swith that, it tells %q: %s", sensitive, shown, raw)
+		}
+	}
 }
 
 // TestExplainErased holds that what was erased is told to be, and that what cannot be read any more costs nothing else, and shows no

@@ -202,7 +202,7 @@ func (in *intake) match(c *cdc.Change, r *rules.Rule, state outbox.MatchState, r
 		Priority: priority(r.Priority), HoldUncertain: r.HoldUncertain, Silent: in.silent,
 		Change: c.AppendRest(nil, nil),
 	}
-	if len(r.Sensitive) > 0 {
+	if len(r.Sensitive)+len(r.Reads) > 0 { // with which goes what the mails show
 		m.Blanked = c.AppendRest(nil, r.Hides)
 	}
 	in.text(known.version, r.Source())

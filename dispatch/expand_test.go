@@ -23,8 +23,23 @@ import (
 )
 
 const expandRules = `
-sensitive: [notes.secret]
+sensitive: [notes.secret, vault.token]
 rules:
+  - {name: vault-casts, about: a, on: {table: notes, ops: [insert, update]}, template: note, to: {query: "select email from staff, vault where vault.token::int = staff.id"}}
+  - name: vault-loads
+    about: a
+    on: {table: notes, ops: [insert, update]}
+    template: note
+    to: {query: "select email from staff where id = 1"}
+    load: {pin: "select upper(TOKEN)::int as pin from Vault"}
+  - name: vault-hands-on
+    about: a
+    on: {table: notes, ops: [insert, update]}
+    template: note
+    to: {query: "select email, v.* from staff, vault v where staff.id = 1"}
+    load: {own: "select @to.token::text::int as next"}
+  - {name: vault-elsewhere, about: a, on: {table: notes, ops: [insert, update]}, template: note, to: {query: "select email from staff where name::int = 1"}}
+  - {name: vault-misspelt, about: a, on: {table: notes, ops: [insert, update]}, template: note, to: {query: "select email, token from staff, vault where tokn = 1"}}
   - {name: nobody, about: a, on: {table: notes, ops: [insert, update]}, template: note, to: {query: "select email from staff where false"}}
   - {name: odd, about: a, on: {table: notes, ops: [insert, update]}, template: note, to: {query: "select email from odd order by id"}}
   - {name: many, about: a, on: {table: notes, ops: [insert, update]}, template: note, max_recipients: 3, to: {query: "select 'a' || i || '@example.com' as email from generate_series(1, @new.n) i union all select 'A1@example.com'"}}
@@ -69,6 +84,8 @@ var expandSchema = append([]string{
 	`create table notes (id int primary key, n int, body text, emails text[], secret text)`,
 	`alter table notes replica identity full`,
 	`create table odd (id int, email text)`,
+	`create table vault (token text)`,
+	`insert into vault values ('hunter2')`,
 	`insert into odd values (1, null), (2, 'nonsense'), (3, 'kim@example.com'), (4, ' KIM@example.com'), (5, E'a\r\nBcc: b@example.com'), (6, 'lee@example.com')`,
 }, crm...)
 
@@ -152,8 +169,13 @@ func TestExpand(t *testing.T) {
 			rule: "shows", secret: value.Datum{State: value.Blanked}, match: "expanded", messages: map[string]string{"team@example.com": "failed"},
 			reasons: map[string]string{"team@example.com": "without new.secret (sensitive, erased)"}, report: "template shows",
 		},
-		"a secret that is no number": {rule: "casts", secret: value.Of("hunter2"), match: "failed", reason: `invalid input syntax for type integer: "<sensitive>"`, report: "lookup casts"},
-		"old of an insert":           {rule: "old", n: 2, match: "expanded", messages: sent(ann)},
+		"a secret that is no number":    {rule: "casts", secret: value.Of("hunter2"), match: "failed", reason: `invalid input syntax for type integer: "<sensitive>"`, report: "lookup casts"},
+		"a secret that a query casts":   {rule: "vault-casts", match: "failed", reason: "refuses a value (SQLSTATE 22P02)", report: "lookup vault-casts"},
+		"a secret that load casts":      {rule: "vault-loads", match: "failed", reason: "the database refuses a value (SQLSTATE 22P02)", report: "lookup vault-loads"},
+		"a secret that is handed on":    {rule: "vault-hands-on", match: "failed", reason: "SQLSTATE 22P02", report: "lookup vault-hands-on"},
+		"what is not secret":            {rule: "vault-elsewhere", match: "failed", reason: `invalid input syntax for type integer: "김민수"`, report: "lookup vault-elsewhere"},
+		"a name where a secret is read": {rule: "vault-misspelt", match: "failed", reason: `column "tokn" does not exist`, report: "lookup vault-misspelt"},
+		"old of an insert":              {rule: "old", n: 2, match: "expanded", messages: sent(ann)},
 		"a broken template": {
 			rule: "broken", match: "expanded", messages: map[string]string{"team@example.com": "failed"},
 			reasons: map[string]string{"team@example.com": "broken.html:2"}, report: "template broken",
@@ -189,7 +211,7 @@ func TestExpand(t *testing.T) {
 				}
 			}
 			reports := w.reported()[before:]
-			if told := match.Reason + strings.Join(reports, "\n"); strings.Contains(told, "hunter2") {
+			if told := match.Reason + strings.Join(reports, "\n"); strings.Contains(strings.ToLower(told), "hunter2") {
 				t.Errorf("a sensitive value is told: %s", told)
 			}
 			if (c.report == "") != (len(reports) == 0) || len(reports) > 0 && !strings.HasPrefix(reports[0], c.report) {

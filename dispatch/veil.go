@@ -2,20 +2,26 @@ package dispatch
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cockroachdb/apd/v3"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"postman/value"
 )
 
 const veiled = "<sensitive>"
 
-// veil takes the change's sensitive values out of an error: reasons are stored, shown and reported. Postgres quotes values it
-// cannot read, and so do decoders. The errors beneath are cut off, since whoever unwraps them would print them.
+// veil takes sensitive values out of an error: reasons are stored, shown and reported. Postgres quotes values it
+// cannot read, and so do decoders. Those of the change are known; of those that a query reads, Postgres alone tells. The errors beneath are cut off, since whoever unwraps them would print them.
 func (d *draft) veil(err error) error {
 	if err == nil {
 		return nil
+	}
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && len(d.rule.Reads) > 0 && tellsValues(pg.Code) {
+		err = withoutWords(err, pg)
 	}
 	text := err.Error()
 	for _, secret := range d.secrets() {
@@ -28,6 +34,22 @@ func (d *draft) veil(err error) error {
 		return &askError{kind: ask.kind, err: errors.New(text)}
 	}
 	return errors.New(text)
+}
+
+// tellsValues says whether an error's words may quote a value that a query has read, by its SQLSTATE (Postgres documentation, appendix A).
+// Those of other classes are about names, rights, connections and resources.
+func tellsValues(code string) bool {
+	return !slices.Contains([]string{"08", "25", "40", "42", "53", "54", "55", "57", "58"}, code[:min(2, len(code))])
+}
+
+// withoutWords is an error of a query without what Postgres says of it: nobody knows what in that is sensitive, since the values that it
+// quotes may be in no answer.
+func withoutWords(err error, pg *pgconn.PgError) error {
+	told := fmt.Errorf("the database refuses a value (SQLSTATE %s); its words are withheld, as the rule's queries read a sensitive column", pg.Code)
+	if ask, ok := errors.AsType[*askError](err); ok {
+		return &askError{kind: ask.kind, what: ask.what, err: told}
+	}
+	return told
 }
 
 // shortest is the length from which a text is a secret worth the hiding: a shorter one stands everywhere.

@@ -43,18 +43,27 @@ func section(key string, value *yaml.Node) []byte {
 	return bytes.Clone(b.Bytes()) // which wastes less than the buffer does
 }
 
-// sensitiveEntries is the rule's part of the sensitive lists, in the order of the names; nil if there is none.
+// sensitiveEntries is the rule's part of the sensitive lists, in the order of the names; nil if there is none. What its queries read is
+// part of it.
 func (r *Rule) sensitiveEntries() *yaml.Node {
-	if len(r.Sensitive) == 0 {
+	if len(r.Sensitive)+len(r.Reads) == 0 {
 		return nil
 	}
 	of := r.On.Table.Schema + "." + r.On.Table.Name + "."
 	if r.On.Message != "" {
 		of = "message." + r.On.Message + "."
 	}
+	var entries []string
+	for _, name := range r.Sensitive {
+		entries = append(entries, of+name)
+	}
+	for _, c := range r.Reads {
+		entries = append(entries, c.Table.Schema+"."+c.Table.Name+"."+c.Column)
+	}
+	slices.Sort(entries)
 	names := &yaml.Node{Kind: yaml.SequenceNode}
-	for _, name := range slices.Sorted(slices.Values(r.Sensitive)) {
-		names.Content = append(names.Content, word(of+name))
+	for _, entry := range slices.Compact(entries) {
+		names.Content = append(names.Content, word(entry))
 	}
 	return names
 }

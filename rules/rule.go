@@ -38,7 +38,8 @@ type Rule struct {
 	HoldOver         HoldOver
 	MaxRecipients    int
 	Tests            []Test
-	Sensitive        []string // the columns of this rule's table, or keys of its message, that the files call sensitive; see Hides
+	Sensitive        []string      // the columns of this rule's table, or keys of its message, that the files call sensitive; see Hides
+	Reads            []TableColumn // the sensitive columns that its queries read, of whichever table, by the names in their text
 
 	source  []byte // see Source
 	file    *ruleFile

@@ -200,6 +200,7 @@ func (s *Source) unite() Errors {
 		if r.On.Message != "" {
 			messages = append(messages, r.On.Message)
 		}
+		r.reads(s.sensitive)
 		for _, e := range s.sensitive {
 			if (e.message != "" && e.message == r.On.Message || e.message == "" && e.table == r.On.Table) && !r.Hides(e.name) {
 				r.Sensitive = append(r.Sensitive, e.name)

@@ -168,7 +168,10 @@ func (w *printer) recipients(v *daemon.ExplainView) {
 		w.WriteByte('\n')
 		var row []string
 		for _, c := range r.Row {
-			if c.Name != "email" && c.Text != nil {
+			switch {
+			case c.Withheld != "":
+				row = append(row, c.Name+" ("+c.Withheld+")")
+			case c.Name != "email" && c.Text != nil:
 				row = append(row, c.Name+" "+*c.Text)
 			}
 		}
