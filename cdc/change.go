@@ -117,7 +117,7 @@ type Handler interface {
 	// progress. It is the first that is told of it, or goes on.
 	Stream(xid uint32) error
 	// Change hands over one change. Its Ordinal counts the changes of the transaction that were not rolled back: after a Rollback
-	// from an ordinal, the next change has that one.
+	// from an ordinal, the next change has that one. [ErrLater] asks for a transaction in progress again once it has committed.
 	Change(*Change) error
 	// Rollback takes back all changes from an ordinal on of a transaction in progress. From 0 on: nothing is left of it, and it
 	// may be over. The transaction may never have been told of, then.
@@ -126,7 +126,7 @@ type Handler interface {
 	// nothing is published.
 	Commit(Tx) error
 	// Relation announces how a table looks from here on, before its first change and after each change of its shape. A transaction
-	// in progress uses tables as it sees them itself, which may have altered them: these are announced before its Commit.
+	// in progress uses tables as it sees them itself, which may have altered them: these are announced between Stream and its Commit.
 	Relation(*Table) error
 	// Idle says that every transaction that committed before the LSN has been handed over.
 	Idle(position.LSN) error

@@ -314,7 +314,11 @@ func (d *decoder) yield(r *reader) error {
 	}
 	if d.block != nil {
 		d.change.Ordinal = d.block.add(d.sub, d.change.Op)
-		return handled(d.handler.Change(&d.change))
+		err := d.handler.Change(&d.change)
+		if errors.Is(err, ErrLater) {
+			return &wholeError{d.block.xid, err}
+		}
+		return handled(err)
 	}
 	d.change.Ordinal = d.next
 	d.next++

@@ -3,6 +3,7 @@ package cdc
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -104,13 +105,21 @@ func (s *streamed) cut(xid uint32) (sound bool) {
 	return last.to < s.next
 }
 
-// wholeError says that a transaction cannot be told from what the server streams of it: a savepoint was rolled back, and the message
-// before it may have been emitted before the savepoint or behind it. It has to be read again, after its end.
-type wholeError struct{ xid uint32 }
+// ErrLater is what a [Handler] returns of a change that it cannot decide on before the commit: the transaction is handed over again,
+// whole, once it has committed.
+var ErrLater = errors.New("it cannot be decided before the commit")
+
+// errUnowned: a savepoint was rolled back, and the message before it may have been emitted before the savepoint or behind it.
+var errUnowned = errors.New("it rolled back a savepoint behind a logical message, and Postgres does not tell which came first")
+
+// wholeError says that a transaction cannot be taken in while it is in progress. It has to be read again, after its end.
+type wholeError struct {
+	xid uint32
+	why error
+}
 
 func (e *wholeError) Error() string {
-	return fmt.Sprintf("transaction %d rolled back a savepoint after a logical message, and Postgres does not tell which came first while it streams them: "+
-		"all of it is read again once it has ended", e.xid)
+	return fmt.Sprintf("transaction %d is in progress and is read again, whole, once it has committed: %v", e.xid, e.why)
 }
 
 // streamStart begins a block of changes of a transaction in progress.
@@ -167,7 +176,7 @@ func (d *decoder) streamAbort(r *reader) error {
 	}
 	before := s.next
 	if !s.cut(sub) {
-		return &wholeError{xid}
+		return &wholeError{xid, errUnowned}
 	}
 	if s.next == before {
 		return nil
@@ -226,6 +235,11 @@ func (d *decoder) adopt(ctx context.Context, s *streamed) error {
 				return err
 			}
 			t.Table = &whole
+		}
+		if known := d.announced[oid]; known == nil || !same(known, t.Table) { // announced as part of it
+			if err := d.handler.Stream(s.xid); err != nil {
+				return handled(err)
+			}
 		}
 		if err := d.announce(t.Table); err != nil {
 			return err

@@ -327,6 +327,27 @@ func TestStreamedIdle(t *testing.T) {
 	}
 }
 
+// TestStreamedLater has the handler put a transaction off until its commit.
+func TestStreamedLater(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	pgtest.Exec(t, url, "create table t (id int primary key, x text)")
+	slot, start := provide(t, url, all("t")...)
+	r := newRecorder(t)
+	r.onChange = func(c *Change) error {
+		if r.open == nil && c.Ordinal == 50 {
+			return fmt.Errorf("rule 7: %w", ErrLater)
+		}
+		return nil
+	}
+	pgtest.Exec(t, url, "insert into t select n, repeat('x', 1000) from generate_series(1, 500) n", "insert into t values (0)")
+	s, _ := run(t, Options{URL: url + "&logical_decoding_work_mem=64kB", Slot: slot, Start: start}, r)
+	onceEach(t, r, 2, 501)
+	if !strings.Contains(s.Status().LastError, "rule 7") && !strings.Contains(s.Status().LastError, errWhole.Error()) || r.discarded != 1 {
+		t.Errorf("status %+v, %d discarded", s.Status(), r.discarded)
+	}
+}
+
 // TestWholly: what an error of a session says of the next one.
 func TestWholly(t *testing.T) {
 	t.Parallel()
@@ -334,7 +355,7 @@ func TestWholly(t *testing.T) {
 		err  error
 		want uint32
 	}{
-		"a doubt":                {&wholeError{xid: 7}, 7},
+		"a doubt":                {&wholeError{7, errUnowned}, 7},
 		"the server's own error": {&pgconn.PgError{Code: "XX000"}, anyTransaction},
 		"a lost connection":      {io.ErrUnexpectedEOF, 0},
 		"a shutdown":             {&pgconn.PgError{Code: "57P01"}, 0},

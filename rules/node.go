@@ -68,6 +68,10 @@ func (n *envelope) eval(f *frame) any {
 	case partOp:
 		return opValues[f.op]
 	case partTime:
+		if f.tx.Time.IsZero() && f.change != nil {
+			f.early = true
+			return untimed
+		}
 		return f.tx.Time
 	case partXID:
 		return int64(f.tx.XID)
@@ -77,6 +81,9 @@ func (n *envelope) eval(f *frame) any {
 	}
 	return f.element
 }
+
+// untimed is the time of a commit that has not been read.
+var untimed = &absent{column: "commit_time"}
 
 // opValues keep the operations' names as values, since making one allocates.
 var opValues = [...]any{

@@ -216,11 +216,12 @@ func (f *frame) try(when node) (v Verdict) {
 			v = panicked(p)
 		}
 	}()
+	f.early = false
 	switch t := truth(when.eval(f)).(type) {
 	case bool:
 		return Verdict{Truth: truthOf(t)}
 	case *absent:
-		return Verdict{Truth: Undetermined, Err: t.err, Missing: t.column}
+		return Verdict{Truth: Undetermined, Err: t.err, Missing: t.column, Early: f.early}
 	}
 	return Verdict{}
 }

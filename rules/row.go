@@ -39,6 +39,7 @@ type absent struct {
 // It is used again for the next change.
 type frame struct {
 	tx     cdc.Tx
+	early  bool // it was asked for the time of a commit that has not been read
 	op     cdc.Op
 	table  *cdc.Table
 	change *cdc.Change // nil when rows holds the final values

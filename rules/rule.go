@@ -158,6 +158,9 @@ type Verdict struct {
 	Err error
 	// Missing names the column that Undetermined is due to.
 	Missing string
+	// Early says that an Undetermined verdict comes too early: the rule asked for the time of a commit that has not been read, as that of
+	// a transaction in progress ([cdc.Tx].Time is zero).
+	Early bool
 }
 
 // Truth is a truth value of Kleene's logic. Only True fires.
