@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -60,6 +59,9 @@ type SlotInfo struct {
 
 // Lost says that the slot can never be read again.
 func (s *SlotInfo) Lost() bool { return s.WALStatus == "lost" || s.Invalidation != "" }
+
+// KeepsNoCopy says that standbys could keep a copy of the slot, and do not.
+func (db *Database) KeepsNoCopy() bool { return db.Version >= firstFailover && !db.Slot.Failover }
 
 // Why says for a person why the slot is lost.
 func (s *SlotInfo) Why() string {
@@ -260,16 +262,29 @@ func (db *Database) usable(slot string, resume position.LSN) error {
 	return db.published(slot)
 }
 
+// PublicationIDs tells the slot's publications from others that are made later under their names, and says which are missing.
+func (db *Database) PublicationIDs(slot string) (ids string, missing []string) {
+	var parts []string
+	for _, name := range publicationNames(slot) {
+		if p := db.Publications[name]; p != nil {
+			parts = append(parts, fmt.Sprintf("%s:%d", name, p.OID))
+		} else {
+			missing = append(missing, name)
+		}
+	}
+	return strings.Join(parts, " "), missing
+}
+
 // published says whether the slot's publications exist. Up to Postgres 17 a missing one breaks the stream; later ones
 // stream on without it, and without a word that reaches anybody.
 func (db *Database) published(slot string) error {
-	names := slices.DeleteFunc(publicationNames(slot), func(name string) bool { return db.Publications[name] != nil })
+	_, names := db.PublicationIDs(slot)
 	if len(names) == 0 {
 		return nil
 	}
 	return &SetupError{
 		Problem: fmt.Sprintf("slot %q lacks its publication %s: a slot decodes with the catalog of the past, so that one which is made now does not "+
 			"serve the changes before it", slot, strings.Join(names, " and ")),
-		Fix: "drop the slot and begin anew, with a gap: SELECT pg_drop_replication_slot('" + slot + "'); then postman setup --accept-gap",
+		Fix: "begin anew, with a gap: postman setup --accept-gap",
 	}
 }

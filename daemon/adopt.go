@@ -1,7 +1,9 @@
 package daemon
 
 import (
+	"cmp"
 	"fmt"
+	"strings"
 
 	"postman/cdc"
 	"postman/outbox"
@@ -23,28 +25,42 @@ const (
 type adoption struct {
 	step   step
 	from   position.LSN // what the store covers
-	to     position.LSN // where the slot goes on; zero: there is none
+	to     position.LSN // where the slot goes on; zero: there is none, or it serves no more and has to be made anew
 	reason string
 }
 
-// adopt compares a store's source with the slot that the database has. A slot that this store did not intend may have been
+// situation is what a store and a database say of each other.
+type situation struct {
+	slot      string
+	src       *outbox.Source // that the store has of this database; nil: none
+	elsewhere *outbox.Source // of the same database and slot in another cluster; nil: none
+	db        *cdc.Database
+	left      position.LSN // where the server's timeline left that of the source, if it did; 0: it did not come from there
+}
+
+// adopt compares a store's source with the server and the slot that the database has. A slot that this store did not intend may have been
 // made by anybody, and a slot that was confirmed beyond the store's checkpoint will never send again what lies between:
-// both are gaps, and so is a slot that is gone. Nothing here is guessed to be harmless.
+// both are gaps, and so is a slot that is gone, or one without the publications that it had. Nothing here is guessed to be harmless.
 //
-// Elsewhere is a source of the same database and slot in another cluster, if the store has one: after a move to a new server
-// what was committed between the two is a gap as well.
-func adopt(src, elsewhere *outbox.Source, slot *cdc.SlotInfo) adoption {
+// Where the database moved to another cluster, what was committed between the two is a gap as well. A server that is of the same cluster may
+// be an older state of it, or another branch: then the store covers what never happened there, and the positions of what did may be
+// behind its checkpoint.
+func adopt(s situation) adoption {
+	src, slot := s.src, s.db.Slot
 	to := position.LSN(0)
 	if slot != nil && !slot.Lost() {
 		to = slot.Confirmed
 	}
 	switch {
-	case src == nil && elsewhere != nil:
-		return adoption{stepGap, 0, to, fmt.Sprintf("the store covers this database on another server (system %s, up to %s), and this is another one: it was restored, upgraded or moved", elsewhere.SystemID, elsewhere.Checkpoint)}
+	case src == nil && s.elsewhere != nil:
+		return adoption{stepGap, 0, to, fmt.Sprintf("the store covers this database on another server (system %s, up to %s), and this is another one: it was restored, upgraded or moved",
+			s.elsewhere.SystemID, s.elsewhere.Checkpoint)}
 	case src == nil && slot == nil:
 		return adoption{step: stepIntend}
 	case src == nil:
 		return adoption{stepGap, 0, to, "the slot exists, and this store did not make it: the store is new or was lost, or the slot is somebody else's"}
+	case src.State == outbox.SourceStreaming && s.another() != "":
+		return s.branch(to)
 	case src.State == outbox.SourceIntended && slot == nil:
 		return adoption{step: stepCreate}
 	case slot == nil:
@@ -55,9 +71,50 @@ func adopt(src, elsewhere *outbox.Source, slot *cdc.SlotInfo) adoption {
 		return adoption{step: stepTake, to: slot.Confirmed}
 	case slot.Confirmed > src.Checkpoint:
 		return adoption{stepGap, src.Checkpoint, slot.Confirmed, "the slot was confirmed beyond what this store covers: it was recreated or advanced, or the store was restored from a copy"}
+	case s.unpublished() != "":
+		return adoption{stepGap, src.Checkpoint, 0, s.unpublished()}
 	default:
 		return adoption{step: stepResume, from: src.Checkpoint, to: slot.Confirmed}
 	}
+}
+
+// another says why the server is not the one that the store covers, nor one that went on from there; empty: it is.
+func (s *situation) another() string {
+	before, now := s.src.Server.Timeline, s.db.Timeline
+	switch {
+	case before != 0 && before != now && (s.left == 0 || s.src.Checkpoint > s.left):
+		return cdc.BranchOff(before, now, s.left, s.src.Checkpoint)
+	case s.db.WALEnd < s.src.Checkpoint:
+		return "the server's log ends before what the store covers: it was restored or failed over to an older state"
+	case before == now && s.db.Slot != nil && s.db.Slot.Restart < s.src.Server.Restart:
+		return "the slot stands where it stood before it was last seen: the server was restored from an older copy, and has been written to since, or somebody made the slot anew from another"
+	}
+	return ""
+}
+
+// branch is the gap before a server that is an older state of the one that the store covers, or another branch of it. From where both are the
+// same, or else from where the slot stands, it is streamed: what was committed there since is looked at, under another epoch.
+func (s *situation) branch(to position.LSN) adoption {
+	from := cmp.Or(s.left, to, s.src.Checkpoint)
+	if to != 0 {
+		to = max(to, s.left)
+	}
+	if _, missing := s.db.PublicationIDs(s.slot); len(missing) > 0 {
+		to = 0
+	}
+	return adoption{stepGap, min(from, s.src.Checkpoint), to, s.another()}
+}
+
+// unpublished says what became of publications that the slot needs for what it has not sent yet: it decodes with the catalog of the past.
+func (s *situation) unpublished() string {
+	ids, missing := s.db.PublicationIDs(s.slot)
+	switch {
+	case len(missing) > 0:
+		return fmt.Sprintf("the publication %s was dropped: what was committed since cannot be streamed, and one that is made now does not serve what lies before it", strings.Join(missing, " and "))
+	case s.src.Server.Publications != "" && ids != s.src.Server.Publications:
+		return "a publication was dropped and made again: what was committed between was not published"
+	}
+	return ""
 }
 
 // GapError says that the store and the slot do not belong together, and what an operator can do.
@@ -77,6 +134,6 @@ func (e *GapError) Error() string {
 		span += fmt.Sprintf("; the slot goes on at %s", e.To)
 	}
 	return fmt.Sprintf("slot %q: %s.\n  %s; what was committed between is not known to postman.\n"+
-		"  → If that is right, record it as a gap and go on from here: postman setup --accept-gap\n"+
-		"  → If the store is the wrong one, point STORE_URL at the right one.", e.Slot, e.Reason, span)
+		"  → If that is right, record it as a gap and go on from here, in a new epoch: postman setup --accept-gap\n"+
+		"  → If the server or the store is the wrong one, point DATABASE_URL or STORE_URL at the right one.", e.Slot, e.Reason, span)
 }

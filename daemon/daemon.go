@@ -65,6 +65,7 @@ type Daemon struct {
 	reloading sync.Mutex // one Reload, or look at the database, at a time
 	mu        sync.Mutex
 	trouble   map[string]string // by part: what is wrong with it now
+	known     outbox.Server     // that is streamed from
 	surplus   string            // what the publications hold too much; empty: nothing
 
 	cleanup  []func()           // undone in reverse by Stop, and by Start when it fails half-way
@@ -144,9 +145,9 @@ func (d *Daemon) begin(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("counting recent matches: %w", err)
 	}
-	d.batch = newGathering(d.source)
+	d.batch, d.known = newGathering(d.source), d.source.Server
 	d.stream = cdc.NewStream(cdc.Options{
-		URL: string(d.config.DatabaseURL), Slot: d.config.Slot, Start: d.source.Checkpoint, Log: d.log.With("component", "stream"),
+		URL: string(d.config.DatabaseURL), Slot: d.config.Slot, Start: d.source.Checkpoint, SystemID: d.source.SystemID, Timeline: d.source.Server.Timeline, Moved: d.moved, Log: d.log.With("component", "stream"),
 	})
 	abort, aborting := context.WithCancel(context.WithoutCancel(ctx))
 	taking, stopping := context.WithCancel(abort)
@@ -175,7 +176,7 @@ func (d *Daemon) takeIn(ctx context.Context, h *holds) {
 		plans: make(map[uint32]bound), shapes: make(map[*cdc.Table]shape), hides: make(map[*cdc.Table]func(string) bool), brought: make(map[outbox.Hash]bool), names: make(map[uint32]cdc.TableName), strays: make(map[uint32][]string),
 	})
 	if ctx.Err() == nil {
-		d.fail(ctx, fmt.Errorf("the stream ended: %w", err))
+		d.fail(ctx, fmt.Errorf("the stream ended: %w", d.ended(ctx, err)))
 	}
 }
 

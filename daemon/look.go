@@ -27,6 +27,7 @@ const lookEvery = 10 * time.Second
 type outlook struct {
 	conn     *pgx.Conn    // kept between looks; nil: not there
 	verified position.LSN // up to here the publications fitted the rules
+	restart  position.LSN // how far the slot had let go of the log at the last look
 	compared *live        // the rules that were last compared with a catalog
 	catalog  *cdc.Catalog // which one that was
 	unsound  map[string]*rules.Error
@@ -79,8 +80,15 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	d.outlook.end.set(flushed)
+	known, covered := d.server(), d.batch.durable()
 	db, err := cdc.Inspect(ctx, conn, d.config.Slot)
 	if err != nil {
+		return err
+	}
+	if err := d.belongs(ctx, db, known, covered); err != nil {
+		if _, gap := errors.AsType[*GapError](err); gap {
+			d.fail(ctx, err)
+		}
 		return err
 	}
 	d.reloadAgain(ctx, conn, db) // before the rules that it replaces are found not to fit

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"slices"
 	"strconv"
@@ -29,6 +30,7 @@ type preparation struct {
 	accept  bool              // an operator accepts a gap
 	arm     bool              // an operator arms live sending for this database
 	about   func(step string) // is told what may take long; nil: nobody asks
+	log     *slog.Logger      // nil: nobody is told
 	lenient bool              // tables that cannot be published are left out: their rules have been reported
 	then    string            // what to do once a DBA has run what the role may not; empty: start again
 	// missed is asked to record what the publications lack, before they are altered; nil: that is of no interest.
@@ -76,9 +78,21 @@ func (p *preparation) run(ctx context.Context) (outbox.Source, error) {
 	if err := p.armed(src, sources); err != nil {
 		return outbox.Source{}, err
 	}
-	a := adopt(known, elsewhere, db.Slot)
-	if a.step == stepGap && !p.accept {
-		return outbox.Source{}, &GapError{p.config.Slot, a.from, a.to, a.reason}
+	a, err := p.adopt(ctx, known, elsewhere, db)
+	if err != nil {
+		return outbox.Source{}, err
+	}
+	switch {
+	case a.step == stepGap && !p.accept:
+		return outbox.Source{}, refuseGap(ctx, p.store, p.config.Slot, known, a)
+	case a.step == stepGap:
+		if *src, err = p.bridge(ctx, *src, db, a); err != nil {
+			return outbox.Source{}, err
+		}
+	case a.step == stepResume:
+		if err := p.unrefuse(ctx, *src); err != nil {
+			return outbox.Source{}, err
+		}
 	}
 	if a.step == stepResume && p.missed != nil {
 		if err := p.missed(ctx, *src, db); err != nil {
@@ -94,7 +108,7 @@ func (p *preparation) run(ctx context.Context) (outbox.Source, error) {
 		}
 		return outbox.Source{}, err
 	}
-	return p.take(ctx, *src, db, a)
+	return p.take(ctx, *src, a)
 }
 
 // find picks the source of this database, and one of the same database and slot on another server.
@@ -134,7 +148,7 @@ func (p *preparation) publish(ctx context.Context, db *cdc.Database, a adoption)
 	}
 	if denied(err) {
 		statements := plan.Missing
-		if db.Slot == nil && a.step != stepGap {
+		if db.Slot == nil {
 			statements = append(statements, cdc.SlotSQL(p.config.Slot, db.Version))
 		}
 		cause := fmt.Errorf("role %q may not change the publications: %w", p.conn.Config().User, err)
@@ -202,14 +216,16 @@ func denied(err error) bool {
 }
 
 // take stores the intent, makes the slot where there is none, and notes from where it streams.
-func (p *preparation) take(ctx context.Context, src outbox.Source, db *cdc.Database, a adoption) (_ outbox.Source, err error) {
+func (p *preparation) take(ctx context.Context, src outbox.Source, a adoption) (_ outbox.Source, err error) {
 	switch a.step {
 	case stepResume:
-		return p.save(ctx, src) // it may be armed now
+		return p.resume(ctx, src)
 	case stepTake:
 		return p.streaming(ctx, src, a.to)
 	case stepGap:
-		return p.bridge(ctx, src, db, a)
+		if a.to != 0 {
+			return p.streaming(ctx, src, a.to)
+		}
 	case stepIntend:
 		src.State = outbox.SourceIntended
 		if src, err = p.save(ctx, src); err != nil {
@@ -231,38 +247,32 @@ func (p *preparation) create(ctx context.Context) (position.LSN, error) {
 	return cdc.CreateSlot(ctx, string(p.config.DatabaseURL), p.config.Slot)
 }
 
-// bridge goes on behind an accepted gap, in a new epoch.
+// bridge records an accepted gap, and intends to go on behind it in a new epoch.
 func (p *preparation) bridge(ctx context.Context, src outbox.Source, db *cdc.Database, a adoption) (_ outbox.Source, err error) {
-	if db.Slot != nil && db.Slot.Lost() {
-		if err := cdc.DropSlot(ctx, string(p.config.DatabaseURL), p.config.Slot); err != nil {
-			return src, err
-		}
-	}
+	gap := outbox.Gap{Source: src.ID, Epoch: src.Epoch, From: a.from, Lost: true, Reason: a.reason}
 	if src.ID == 0 {
 		// Streaming from nowhere: were we to die before the gap is recorded, the next start would find it again.
 		src.State = outbox.SourceStreaming
 		if src, err = p.save(ctx, src); err != nil {
 			return src, err
 		}
+		gap.Source = src.ID
 	} else {
 		src.Epoch++
 	}
 	// First the gap, then what makes it real: a crash between the two leaves one that is open, and never none.
-	gap := outbox.Gap{Source: src.ID, Epoch: src.Epoch, From: a.from, To: a.to, Lost: true, Reason: a.reason + "; accepted by an operator"}
 	if err := p.store.SaveGap(ctx, gap); err != nil {
 		return src, fmt.Errorf("recording the gap: %w", err)
 	}
-	src.State = outbox.SourceIntended
+	src.State, src.Server = outbox.SourceIntended, outbox.Server{}
 	if src, err = p.save(ctx, src); err != nil {
 		return src, err
 	}
-	to := a.to
-	if to == 0 {
-		if to, err = p.create(ctx); err != nil {
-			return src, err
-		}
+	if a.to == 0 && db.Slot != nil { // it serves no more, and would keep what is made now from being used
+		err = cdc.DropSlot(ctx, string(p.config.DatabaseURL), p.config.Slot)
+		db.Slot = nil
 	}
-	return p.streaming(ctx, src, to)
+	return src, err
 }
 
 // streaming notes that the slot is ours and where it starts. A gap of the whole stream that was open ends there; those of single rules
@@ -285,6 +295,9 @@ func (p *preparation) streaming(ctx context.Context, src outbox.Source, start po
 		}
 	}
 	src.State, src.Checkpoint = outbox.SourceStreaming, start
+	if src.Server, err = p.server(ctx); err != nil {
+		return src, err
+	}
 	return p.save(ctx, src)
 }
 

@@ -193,7 +193,7 @@ func (d *Daemon) warnOfLookups(ctx context.Context) {
 
 // prepare makes the database and the store fit, and arms live sending.
 func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *live) (err error) {
-	p := &preparation{config: d.config, conn: conn, store: d.store, needs: set.needs, catalog: set.catalog, lenient: true, about: func(step string) {
+	p := &preparation{config: d.config, conn: conn, store: d.store, needs: set.needs, catalog: set.catalog, log: d.log, lenient: true, about: func(step string) {
 		d.about(step)
 		d.log.Info("starting", "step", step)
 	}}

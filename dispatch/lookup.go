@@ -91,7 +91,22 @@ func OpenLookup(ctx context.Context, url string, o LookupOptions) (*Lookup, erro
 	if config.RuntimeParams["application_name"] == "" {
 		config.RuntimeParams["application_name"] = "postman"
 	}
+	if asked := config.ValidateConnect; asked != nil {
+		config.ValidateConnect = func(ctx context.Context, c *pgconn.PgConn) error { return serves(ctx, c, asked) }
+	}
 	return l, l.warm(ctx, o.Conns)
+}
+
+// serves asks a server what target_session_attrs asks of it, which takes a session that may only read for a server that may only read.
+func serves(ctx context.Context, c *pgconn.PgConn, asked pgconn.ValidateConnectFunc) error {
+	if _, err := c.Exec(ctx, "set default_transaction_read_only = off").ReadAll(); err != nil {
+		return err
+	}
+	if err := asked(ctx, c); err != nil {
+		return err
+	}
+	_, err := c.Exec(ctx, "reset default_transaction_read_only").ReadAll()
+	return err
 }
 
 // warm connects all there may be: the first look-ups are as fast as the others.

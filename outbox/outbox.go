@@ -42,6 +42,15 @@ type Source struct {
 	State      SourceState
 	Checkpoint position.LSN // the end of the last commit, or the idle position, that is covered by this store
 	Armed      string       // DATABASE_URL's host list for which live sending was armed, as written; empty: never
+	Server     Server
+}
+
+// Server is what tells the server that a checkpoint lies on from an older state or another branch of it, which has the same SystemID.
+// Zero fields are not known.
+type Server struct {
+	Timeline     int32        // that the checkpoint is part of
+	Publications string       // the identities of the slot's publications
+	Restart      position.LSN // what the slot's restart_lsn had reached when it was seen: it never goes back
 }
 
 // SourceState says how far the setting up of a slot came.

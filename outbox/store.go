@@ -32,8 +32,10 @@ type Store interface {
 	Source(ctx context.Context, systemID, database, slot string) (Source, error)
 	// Sources lists all of them.
 	Sources(ctx context.Context) ([]Source, error)
-	// SaveSource adds a source (ID 0; it returns with its own) or changes its state, epoch, checkpoint and arming.
+	// SaveSource adds a source (ID 0; it returns with its own) or changes its state, epoch, checkpoint, arming and server.
 	SaveSource(ctx context.Context, s Source) (Source, error)
+	// SaveServer changes what is known of a source's server, beside whoever moves its checkpoint.
+	SaveServer(ctx context.Context, source uint32, s Server) error
 
 	// RuleIDs allots numbers to rules, for ever, one after the other and all of them or none, and returns them in the same order. A
 	// rule whose name is not known, and its former one is, is renamed and keeps its number.

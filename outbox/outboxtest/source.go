@@ -38,6 +38,7 @@ func testSources(r *rig) {
 		r.Fatalf("the second source has id %d, the first %d", second.ID, r.source.ID)
 	}
 	second.State, second.Checkpoint, second.Armed = outbox.SourceStreaming, 0xFFFFFFFF00, "db.example.com"
+	second.Server = outbox.Server{Timeline: 1 << 30, Publications: "a:16385", Restart: 0xFFFFFFFF}
 	saved, err := r.store.SaveSource(r.Context(), second)
 	r.ok(err)
 	r.equal("the changed source", saved, second)
@@ -45,6 +46,12 @@ func testSources(r *rig) {
 	got, err := r.store.Source(r.Context(), "7301", "crm", "another")
 	r.ok(err)
 	r.equal("the source", got, second)
+	second.Server = outbox.Server{Timeline: 2, Restart: 7}
+	r.ok(r.store.SaveServer(r.Context(), second.ID, second.Server))
+	if err := r.store.SaveServer(r.Context(), 77, second.Server); !errors.Is(err, outbox.ErrNotFound) {
+		r.Errorf("the server of a source that is not there: %v", err)
+	}
+	r.reopen()
 	all, err := r.store.Sources(r.Context())
 	r.ok(err)
 	r.equal("all sources", all, []outbox.Source{r.source, second})

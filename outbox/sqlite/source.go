@@ -11,12 +11,12 @@ import (
 	"postman/position"
 )
 
-const selectSources = `SELECT id, system_id, database, slot, epoch, state, checkpoint, armed FROM sources`
+const selectSources = `SELECT id, system_id, database, slot, epoch, state, checkpoint, armed, timeline, publications, restart FROM sources`
 
 func scanSource(scan scanner) (s outbox.Source, err error) {
-	var checkpoint int64
-	err = scan(&s.ID, &s.SystemID, &s.Database, &s.Slot, &s.Epoch, &s.State, &checkpoint, &s.Armed)
-	s.Checkpoint = position.LSN(checkpoint)
+	var checkpoint, restart int64
+	err = scan(&s.ID, &s.SystemID, &s.Database, &s.Slot, &s.Epoch, &s.State, &checkpoint, &s.Armed, &s.Server.Timeline, &s.Server.Publications, &restart)
+	s.Checkpoint, s.Server.Restart = position.LSN(checkpoint), position.LSN(restart)
 	return s, err
 }
 
@@ -62,8 +62,11 @@ func (w *writer) addSource(src *outbox.Source) error {
 		}
 	}
 	src.ID = uint32(w.next("sources"))
-	_, err := w.exec(`INSERT INTO sources (id, system_id, database, slot, epoch, state, checkpoint, armed) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		src.ID, src.SystemID, src.Database, src.Slot, src.Epoch, src.State, int64(src.Checkpoint), src.Armed)
+	_, err := w.exec(`
+		INSERT INTO sources (id, system_id, database, slot, epoch, state, checkpoint, armed, timeline, publications, restart)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		src.ID, src.SystemID, src.Database, src.Slot, src.Epoch, src.State, int64(src.Checkpoint), src.Armed,
+		src.Server.Timeline, src.Server.Publications, int64(src.Server.Restart))
 	w.known.sources[src.ID] = *src
 	return errors.Join(err, w.beginJournal(*src))
 }
@@ -84,8 +87,28 @@ func (w *writer) changeSource(src outbox.Source) error {
 	}
 	_, err := w.exec(`UPDATE sources SET epoch = ?, state = ?, checkpoint = ?, armed = ? WHERE id = ?`,
 		src.Epoch, src.State, int64(src.Checkpoint), src.Armed, src.ID)
+	if err != nil {
+		return err
+	}
 	w.known.sources[src.ID] = src
-	return errors.Join(err, w.beginJournal(src))
+	return errors.Join(w.changeServer(src.ID, src.Server), w.beginJournal(src))
+}
+
+// SaveServer changes what is known of a source's server.
+func (s *Store) SaveServer(ctx context.Context, source uint32, server outbox.Server) error {
+	return s.write(ctx, "saving what is known of a server", func(w *writer) error { return w.changeServer(source, server) })
+}
+
+func (w *writer) changeServer(source uint32, server outbox.Server) error {
+	known, ok := w.known.sources[source]
+	if !ok {
+		return fmt.Errorf("source %d: %w", source, outbox.ErrNotFound)
+	}
+	_, err := w.exec(`UPDATE sources SET timeline = ?, publications = ?, restart = ? WHERE id = ?`,
+		server.Timeline, server.Publications, int64(server.Restart), source)
+	known.Server = server
+	w.known.sources[source] = known
+	return err
 }
 
 // SaveNote keeps a text beside a source.
