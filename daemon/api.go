@@ -112,15 +112,16 @@ type failure struct {
 	Error string `json:"error"`
 }
 
-// API serves the operators' interface from a store. Acted, if there is one, is called after something moved.
-func API(store outbox.Store, status func() Status, acted func()) http.Handler {
-	a := &api{store, status, acted}
+// handler serves the operators' interface.
+func (a *api) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", a.getStatus)
 	mux.HandleFunc("POST /v1/outbox/list", a.list)
 	mux.HandleFunc("GET /v1/outbox/messages/{id}", a.showMessage)
 	mux.HandleFunc("GET /v1/outbox/matches/{id}", a.showMatch)
 	mux.HandleFunc("POST /v1/outbox/{action}", a.act)
+	mux.HandleFunc("POST /v1/replay/plan", a.planReplay)
+	mux.HandleFunc("POST /v1/replay", a.replay)
 	mux.HandleFunc("GET /v1/explain/messages/{id}", a.explainMessage)
 	mux.HandleFunc("GET /v1/explain/matches/{id}", a.explainMatch)
 	return mux
@@ -132,13 +133,17 @@ func OpenAPI(ctx context.Context, c Config) (h http.Handler, closeStore func() e
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening the store: %w", err)
 	}
-	return API(store, func() Status { return StoreStatus(ctx, store) }, nil), store.Close, nil
+	a := &api{store: store, status: func() Status { return StoreStatus(ctx, store) }}
+	a.replayer = func(ctx context.Context) (*replayer, func(), error) { return openReplayer(ctx, &c, store) }
+	return a.handler(), store.Close, nil
 }
 
 type api struct {
-	store  outbox.Store
-	status func() Status
-	acted  func()
+	store    outbox.Store
+	status   func() Status
+	acted    func()                                                      // is called after something moved; nil: nobody needs to know
+	replayer func(context.Context) (_ *replayer, done func(), err error) // who carries replays out
+	ends     <-chan struct{}                                             // closed when nothing more is to be begun; nil: never
 }
 
 func (a *api) getStatus(w http.ResponseWriter, _ *http.Request) { reply(w, a.status(), nil) }

@@ -62,7 +62,9 @@ type Daemon struct {
 	rebind     atomic.Bool  // the stream is to resolve the rules of its tables anew
 	outlook    outlook      // but for its end, guarded by reloading
 
-	reloading sync.Mutex // one Reload, or look at the database, at a time
+	replaying sync.Mutex    // one replay is carried out at a time
+	ends      chan struct{} // closed when Stop begins: replays end
+	reloading sync.Mutex    // one Reload, or look at the database, at a time
 	mu        sync.Mutex
 	trouble   map[string]string // by part: what is wrong with it now
 	known     outbox.Server     // that is streamed from
@@ -98,7 +100,7 @@ func New(o Options) (*Daemon, error) {
 	}
 	return &Daemon{
 		config: o.Config, log: log, observe: o.Observe, report: report, zone: zone,
-		trouble: make(map[string]string), failed: make(chan error, 2), reload: make(chan struct{}, 1), peek: make(chan struct{}, 1),
+		trouble: make(map[string]string), failed: make(chan error, 2), reload: make(chan struct{}, 1), ends: make(chan struct{}), peek: make(chan struct{}, 1),
 		broken: newBreakages(), outlook: outlook{every: lookEvery},
 	}, nil
 }
@@ -222,6 +224,7 @@ func (d *Daemon) drain(ctx context.Context) error {
 	if d.stopping == nil {
 		return nil // it never began
 	}
+	close(d.ends)
 	d.stopping()
 	idle := make(chan struct{})
 	go func() {

@@ -83,7 +83,7 @@ func newExplained(t *testing.T) *explained {
 			t.Error(err)
 		}
 	})
-	return &explained{t, store, API(store, nil, nil)}
+	return &explained{t, store, (&api{store: store}).handler()}
 }
 
 func (x *explained) append(version, shape []byte, m outbox.NewMatch) outbox.Match {

@@ -188,11 +188,14 @@ func (t *transaction) undetermined() (gaps []outbox.Gap) {
 	for m, n := range t.missed {
 		gaps = append(gaps, outbox.Gap{
 			Rule: m.rule, From: t.tx.Commit, To: t.tx.Commit, Count: n, Lost: true,
-			Reason: "undetermined: the stream did not carry " + m.column,
+			Reason: undeterminedReason + m.column,
 		})
 	}
 	return gaps
 }
+
+// undeterminedReason begins the reasons of what rules could not decide on; the column follows.
+const undeterminedReason = "undetermined: the stream did not carry "
 
 func (in *intake) match(c *cdc.Change, r *rules.Rule, state outbox.MatchState, reason string) {
 	known, tx := in.current.known[r], in.open.tx

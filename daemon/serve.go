@@ -28,7 +28,8 @@ func (d *Daemon) listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.serveOn(ctx, socket, API(d.store, d.Status, d.wake))
+	a := &api{store: d.store, status: d.Status, acted: d.wake, replayer: d.replayer, ends: d.ends}
+	d.serveOn(ctx, socket, a.handler())
 	d.defers(func() { d.close("socket", os.Remove(SocketPath(d.config.StorePath()))) })
 	if d.config.HTTP == "" || d.config.HTTP == "off" {
 		return nil
@@ -228,18 +229,24 @@ func StoreStatus(ctx context.Context, store outbox.Store) Status {
 		}
 		s.Sources = append(s.Sources, SourceStatus{src.Database, src.SystemID, src.Slot, src.Epoch, src.Checkpoint.String(), src.Armed, viewJournal(span)})
 	}
-	for _, g := range gaps {
-		view := GapStatus{ID: g.ID, Rule: g.Rule, From: g.From.String(), Count: g.Count, Lost: g.Lost, Reason: g.Reason, Mend: g.Mend, Since: g.Created}
-		if g.To != 0 {
-			view.To = g.To.String()
-		}
-		switch {
-		case g.Lost:
-			view.Mend = "" // it was lost when the gap was open already
-		case !g.Closed.IsZero() && g.Rule != "":
-			view.Mend = replayCommand(g.Rule, g.From, g.To) // what was broken is mended
-		}
-		s.Gaps = append(s.Gaps, view)
+	for i := range gaps {
+		s.Gaps = append(s.Gaps, viewGap(&gaps[i]))
 	}
 	return s
+}
+
+func viewGap(g *outbox.Gap) GapStatus {
+	view := GapStatus{
+		ID: g.ID, Rule: g.Rule, From: g.From.String(), Count: g.Count, Lost: g.Lost, Reason: g.Reason, Mend: g.Mend, Since: g.Created, Replay: g.Replay,
+	}
+	if g.To != 0 {
+		view.To = g.To.String()
+	}
+	switch {
+	case g.Lost, g.Replay != 0:
+		view.Mend = "" // it was lost when the gap was open already; or it is made up for
+	case !g.Closed.IsZero() && g.Rule != "":
+		view.Mend = replayCommand(g.Rule, g.From, g.To) // what was broken is mended
+	}
+	return view
 }

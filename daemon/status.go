@@ -132,6 +132,7 @@ type GapStatus struct {
 	Reason string    `json:"reason"`
 	Mend   string    `json:"mend,omitempty"`
 	Since  time.Time `json:"since"`
+	Replay int64     `json:"replay,omitempty"` // that made up for it
 }
 
 func shortHash(h outbox.Hash) string { return hex.EncodeToString(h[:6]) }

@@ -79,3 +79,6 @@ func (w watches) still(r *rules.Rule) watch {
 	before.Ops = slices.DeleteFunc(slices.Clone(r.On.Ops), func(op cdc.Op) bool { return !slices.Contains(before.Ops, op) })
 	return before
 }
+
+// unpublished says which of a rule's operations are not in the journal of the stretches, or of a part of them.
+func (p *replayer) unpublished(r *rules.Rule) []string { return nil }

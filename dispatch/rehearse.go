@@ -198,3 +198,38 @@ func PinnedSettings() map[string]string {
 	}
 	return settings
 }
+
+// Audience is who would get mails of a match if it were expanded now.
+type Audience struct {
+	State     outbox.MatchState // expanded, nobody or held
+	Reason    string            // of a state other than expanded
+	Addresses []string          // that mail can go to
+	Bad       int               // recipients without one
+}
+
+// Ask asks who would get mails of a change that a rule matches, and makes none. The errors are Rehearse's.
+func Ask(ctx context.Context, rule *rules.Rule, facts *rules.Facts, from Asker) (Audience, error) {
+	asked := *rule
+	asked.Load = nil // what mails show is of no interest
+	d := &draft{rule: &asked, facts: facts, position: facts.Position}
+	r := &research{draft: d, match: &outbox.Match{Tx: outbox.Tx{Time: facts.CommitTime}}, limit: rule.MaxRecipients}
+	err := r.do(ctx, from)
+	if many, ok := errors.AsType[*tooMany](err); ok {
+		return Audience{State: outbox.MatchHeld, Reason: many.Error()}, nil
+	}
+	if err != nil {
+		return Audience{}, d.veil(err)
+	}
+	a := Audience{State: outbox.MatchExpanded}
+	if len(r.audience.to) == 0 {
+		a.State, a.Reason = outbox.MatchNobody, errNobody.Error()
+	}
+	for _, to := range r.audience.to {
+		if to.bad != nil {
+			a.Bad++
+			continue
+		}
+		a.Addresses = append(a.Addresses, to.address)
+	}
+	return a, nil
+}

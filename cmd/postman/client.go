@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"syscall"
 
 	"postman/daemon"
@@ -45,26 +47,73 @@ func connect(ctx context.Context, c daemon.Config) (*client, error) {
 // inProcess serves requests without a network.
 type inProcess struct{ handler http.Handler }
 
-// RoundTrip answers one request.
+// RoundTrip answers one request. The handler runs until it is done, or nobody reads any more what it writes.
 func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
-	a := answer{header: make(http.Header), status: http.StatusOK}
-	t.handler.ServeHTTP(&a, r)
-	return &http.Response{StatusCode: a.status, Status: http.StatusText(a.status), Header: a.header, Body: io.NopCloser(&a.body), Request: r}, nil
+	from, to := io.Pipe()
+	a := &answer{header: make(http.Header), begun: make(chan int, 1), to: to}
+	go func() {
+		t.handler.ServeHTTP(a, r)
+		a.WriteHeader(http.StatusOK)
+		to.Close() //nolint:errcheck // of a pipe, which has no errors
+	}()
+	status := <-a.begun
+	return &http.Response{StatusCode: status, Status: http.StatusText(status), Header: a.header, Body: from, Request: r}, nil
 }
 
-// answer takes in what a handler writes.
+// answer hands on what a handler writes.
 type answer struct {
 	header http.Header
-	status int
-	body   bytes.Buffer
+	begun  chan int // gets the status, once
+	once   sync.Once
+	to     *io.PipeWriter
 }
 
-func (a *answer) Header() http.Header         { return a.header }
-func (a *answer) WriteHeader(status int)      { a.status = status }
-func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
+func (a *answer) Header() http.Header    { return a.header }
+func (a *answer) WriteHeader(status int) { a.once.Do(func() { a.begun <- status }) }
+
+func (a *answer) Write(p []byte) (int, error) {
+	a.WriteHeader(http.StatusOK)
+	return a.to.Write(p)
+}
 
 // call sends in as JSON, if there is any, and reads the answer into out. The raw answer is returned for --json.
 func (c *client) call(ctx context.Context, method, path string, in, out any) ([]byte, error) {
+	response, err := c.send(ctx, method, path, in)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return nil, fmt.Errorf("reading the answer: %w", err)
+	}
+	return text, json.Unmarshal(text, out)
+}
+
+// stream sends in as JSON, and hands on the answer line by line as it comes.
+func (c *client) stream(ctx context.Context, method, path string, in any, each func(line []byte) error) error {
+	response, err := c.send(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	lines := bufio.NewReader(response.Body)
+	for {
+		line, err := lines.ReadBytes('\n')
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("reading the answer: %w", err)
+		}
+		if err := each(line); err != nil {
+			return err
+		}
+	}
+}
+
+// send sends in as JSON, if there is any. An answer that tells of an error is that error.
+func (c *client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
 	var body io.Reader = http.NoBody
 	if in != nil {
 		text, err := json.Marshal(in)
@@ -81,21 +130,17 @@ func (c *client) call(ctx context.Context, method, path string, in, out any) ([]
 	if err != nil {
 		return nil, fmt.Errorf("asking the running postman: %w", err)
 	}
+	if response.StatusCode == http.StatusOK {
+		return response, nil
+	}
 	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return nil, fmt.Errorf("reading the answer: %w", err)
+	var failed struct{ Error string }
+	json.NewDecoder(response.Body).Decode(&failed) //nolint:errcheck // an answer that is no JSON leaves the status to tell
+	err = fmt.Errorf("%s", firstOf(failed.Error, response.Status))
+	if response.StatusCode < 500 {
+		return nil, usageError{err}
 	}
-	if response.StatusCode != http.StatusOK {
-		var failed struct{ Error string }
-		json.Unmarshal(text, &failed) //nolint:errcheck // an answer that is no JSON leaves the status to tell
-		err := fmt.Errorf("%s", firstOf(failed.Error, response.Status))
-		if response.StatusCode < 500 {
-			return nil, usageError{err}
-		}
-		return nil, err
-	}
-	return text, json.Unmarshal(text, out)
+	return nil, err
 }
 
 func firstOf(a, b string) string {

@@ -9,12 +9,17 @@ import (
 type paint bool
 
 func painter(w io.Writer) paint {
+	return paint(os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && onTerminal(w))
+}
+
+// onTerminal says whether people look at a file, or type into it.
+func onTerminal(w any) bool {
 	f, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+	if !ok {
 		return false
 	}
 	info, err := f.Stat()
-	return paint(err == nil && info.Mode()&os.ModeCharDevice != 0)
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // The colours, as parameters of the terminal's SGR sequence (ECMA-48, 8.3.117).

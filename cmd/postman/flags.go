@@ -14,7 +14,7 @@ type flags struct {
 	StoreURL    string `help:"The outbox." placeholder:"sqlite:FILE" group:"Settings"`
 	SMTPURL     string `name:"smtp-url" help:"The relay." placeholder:"URL" group:"Settings"`
 	Mode        string `help:"live, redirect or dry-run; none sends nothing." placeholder:"MODE" group:"Settings"`
-	From        string `help:"Sender of the mails." placeholder:"ADDRESS" group:"Settings"`
+	Sender      string `help:"Sender of the mails (from)." placeholder:"ADDRESS" group:"Settings"`
 	Redirect    string `help:"Where all mails go in mode redirect." placeholder:"ADDRESS" group:"Settings"`
 	Bounce      string `help:"Envelope sender, where bounces go." placeholder:"ADDRESS" group:"Settings"`
 	Rules       string `help:"Rule file or folder." placeholder:"PATH" group:"Settings"`
@@ -29,7 +29,7 @@ type flags struct {
 func (f *flags) resolve() (daemon.Config, error) {
 	given := map[string]string{
 		"DATABASE_URL": f.DatabaseURL, "LOOKUP_URL": f.LookupURL, "STORE_URL": f.StoreURL, "SMTP_URL": f.SMTPURL,
-		"POSTMAN_MODE": f.Mode, "POSTMAN_FROM": f.From, "POSTMAN_REDIRECT": f.Redirect, "POSTMAN_BOUNCE": f.Bounce,
+		"POSTMAN_MODE": f.Mode, "POSTMAN_FROM": f.Sender, "POSTMAN_REDIRECT": f.Redirect, "POSTMAN_BOUNCE": f.Bounce,
 		"POSTMAN_RULES": f.Rules, "POSTMAN_TEMPLATES": f.Templates, "POSTMAN_SLOT": f.Slot, "POSTMAN_HTTP": f.HTTP,
 		"POSTMAN_LOG_FORMAT": f.LogFormat, "POSTMAN_LOG_LEVEL": f.LogLevel,
 	}

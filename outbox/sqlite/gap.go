@@ -75,7 +75,8 @@ func (s *Store) CloseGap(ctx context.Context, g outbox.Gap, to position.LSN) err
 // MendGap notes that a replay made up for a gap.
 func (s *Store) MendGap(ctx context.Context, g outbox.Gap, replay int64) error {
 	return s.write(ctx, fmt.Sprintf("noting that gap %d is made up for", g.ID), func(w *writer) error {
-		n, err := w.exec(`UPDATE gaps SET replay = ? WHERE id = ? AND count = ? AND closed IS NOT NULL AND lost = 0`, replay, g.ID, g.Count)
+		n, err := w.exec(`UPDATE gaps SET replay = ?, closed = coalesce(closed, ?) WHERE id = ? AND count = ? AND to_lsn <> 0 AND lost = 0`,
+			replay, time.Now().UnixMicro(), g.ID, g.Count)
 		if err == nil && n == 0 {
 			err = fmt.Errorf("it has not ended, is lost, or has taken more in: %w", outbox.ErrState)
 		}

@@ -1,0 +1,428 @@
+package daemon
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"postman/outbox"
+	"postman/position"
+)
+
+// replayed orders a replay, first its plan and then that it is carried out as planned.
+func (w *world) replayed(d *Daemon, q ReplayRequest) (*ReplayPlan, *ReplayDone) {
+	w.t.Helper()
+	plan := w.planned(d, q)
+	q.Resolved, q.Versions = []Moment{plan.From, plan.To}, plan.Versions
+	p, done, err := d.replayer(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer done()
+	result, err := p.replay(w.t.Context(), q)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return plan, result
+}
+
+func (w *world) planned(d *Daemon, q ReplayRequest) *ReplayPlan {
+	w.t.Helper()
+	plan, err := w.tryPlan(d, q)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return plan
+}
+
+func (w *world) tryPlan(d *Daemon, q ReplayRequest) (*ReplayPlan, error) {
+	w.t.Helper()
+	p, done, err := d.replayer(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer done()
+	return p.makePlan(w.t.Context(), q)
+}
+
+// origin is where the journal of a daemon begins.
+func (w *world) origin(d *Daemon) string {
+	w.t.Helper()
+	span, err := d.store.JournalSpan(w.t.Context(), d.source.ID, d.source.Epoch)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return span.Since.String()
+}
+
+// ruleOf is what a plan says of a rule.
+func (p *ReplayPlan) of(rule string) ReplayRule {
+	if i := slices.IndexFunc(p.Rules, func(r ReplayRule) bool { return r.Rule == rule }); i >= 0 {
+		return p.Rules[i]
+	}
+	return ReplayRule{}
+}
+
+const callsRule = `
+  - {name: call, about: Somebody called., on: {table: visits, ops: [insert]}, when: new.kind == "call", to: {query: select email from staff where id = @new.staff_id}, template: plain}
+`
+
+var plainTemplate = `{{define "subject"}}{{.rule}} {{.new.id}}{{end}}{{define "body"}}<p>x</p>{{end}}`
+
+// TestReplayOfANewRule: a rule that was written later is tried on what was, and its mails are sent once, however often that is ordered.
+func TestReplayOfANewRule(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.template("plain.html", plainTemplate)
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1), ('call', 1), ('call', 2), ('call', 3)`)
+	w.subjects(1)
+	w.rules(worldRules + callsRule)
+	if err := d.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.covered(d)
+	q := ReplayRequest{From: w.origin(d)}
+	plan, done := w.replayed(d, q)
+	call, visit := plan.of("call"), plan.of("visit")
+	if call.Matches != 3 || call.Queue != 3 || len(call.Samples) != 3 || call.Hour.Matches != 3 || visit.Matches != 1 || visit.Queue != 0 || visit.Known["expanded"] != 1 || visit.Sent != 1 {
+		t.Errorf("the plan says %+v and %+v", call, visit)
+	}
+	if who := plan.Recipients; who.Of != 3 || who.Asked != 3 || who.People != 2 || who.Mails != 2 || who.Biggest[0] != (BigAddress{"kim@example.com", 1}) {
+		t.Errorf("the recipients are %+v", who)
+	}
+	if plan.Changes != 4 || plan.Transactions != 1 || plan.Queue != 3 || plan.From.LSN != q.From || time.Since(plan.From.Time) > time.Minute {
+		t.Errorf("the plan is %+v", plan)
+	}
+	if done.Added != 3 {
+		t.Errorf("the replay did %+v", done)
+	}
+	if got := w.subjects(3); fmt.Sprint(got) != "[Visit 1 for 김민준 call 2 call 3]" {
+		t.Errorf("the mails are %q", got)
+	}
+	for _, m := range w.matches(d, 3, outbox.MatchExpanded) {
+		if m.RuleName == "call" && m.Replay != done.Replay || m.RuleName == "visit" && m.Replay != 0 {
+			t.Errorf("match %d of %s is of replay %d", m.ID, m.RuleName, m.Replay)
+		}
+	}
+	again, done := w.replayed(d, q)
+	if again.Queue != 0 || done.Added+done.Again+done.Resent != 0 {
+		t.Errorf("the second time it did %+v, as %+v", done, again)
+	}
+}
+
+// TestReplayRules: what keeps a rule from being replayed, or a match, is told: sensitive values, mutes, expiry, a shape that does not fit.
+func TestReplayRules(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Mode = "dry-run"
+	w.template("plain.html", plainTemplate)
+	w.template("noted.html", `{{define "subject"}}{{.rule}}{{end}}{{define "body"}}<p>{{.new.note}}</p>{{end}}`)
+	w.rules(worldRules)
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id) values ('soon', 1)`,
+		`begin; select pg_logical_emit_message(true, 'postman.mute', 'a migration'); insert into visits (kind, staff_id) values ('soon', 1), ('soon', 2); commit`,
+		`alter table visits rename column kind to sort`,
+		`insert into visits (sort, staff_id) values ('soon', 1), ('soon', 1)`,
+		`alter table visits rename column sort to kind`,
+		`insert into visits (kind, staff_id) values ('soon', 1)`)
+	w.covered(d)
+	w.rules(`
+sensitive: [visits.note]
+rules:
+  - {name: reads, on: {table: visits, ops: [insert]}, when: new.kind == "soon" and new.note == nil, to: {address: a@example.com}, template: plain}
+  - {name: shows, on: {table: visits, ops: [insert]}, when: new.kind == "soon", to: {address: a@example.com}, template: noted}
+  - {name: soon, on: {table: visits, ops: [insert]}, when: new.kind == "soon", to: {address: a@example.com}, template: plain}
+  - {name: late, on: {table: visits, ops: [insert]}, when: new.kind == "soon", to: {address: a@example.com}, template: plain, expires: 1s}
+`)
+	if err := d.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1100 * time.Millisecond) // what expires, expires by the clock
+	q := ReplayRequest{From: w.origin(d)}
+	plan := w.planned(d, q)
+	for rule, what := range map[string]string{"reads": "it reads new.note,", "shows": "it reads new.note,"} {
+		if got := plan.of(rule).Excluded; !strings.HasPrefix(got, what) {
+			t.Errorf("of rule %s it says %q", rule, got)
+		}
+	}
+	if r := plan.of("soon"); r.Queue != 2 || r.Muted != 2 || r.Unfit != 2 || !strings.Contains(r.Misfit, "kind") {
+		t.Errorf("of soon it says %+v", r)
+	}
+	if r := plan.of("late"); r.Queue != 0 || r.Late != 2 || r.Muted != 2 {
+		t.Errorf("of late it says %+v", r)
+	}
+	q.Muted = true
+	plan, done := w.replayed(d, q)
+	if r := plan.of("soon"); r.Queue != 4 || r.Muted != 0 || done.Added != 8 {
+		t.Errorf("with what is muted it says %+v and does %+v", r, done)
+	}
+	w.matches(d, 4, outbox.MatchExpired)
+	w.messages(d, 4)
+	if !slices.ContainsFunc(plan.Notes, func(n string) bool { return strings.Contains(n, "not-sent") }) {
+		t.Errorf("the notes are %q", plan.Notes)
+	}
+}
+
+// TestReplayRanges: a stretch is named by LSN or time, is told both ways, and is never clamped in silence.
+func TestReplayRanges(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Mode = "dry-run"
+	d := w.start()
+	var times []time.Time
+	for i := range 3 {
+		w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+		w.messages(d, i+1)
+		times = append(times, time.Now())
+		time.Sleep(20 * time.Millisecond)
+	}
+	_, commits := w.journal(d, 0, 0)
+	found := func(from, to string) int {
+		t.Helper()
+		return w.planned(d, ReplayRequest{From: from, To: to}).of("visit").Matches
+	}
+	stamp := func(at time.Time) string { return at.Format(time.RFC3339Nano) }
+	for _, c := range []struct {
+		from, to string
+		want     int
+	}{
+		{commits[0].String(), "", 3},
+		{commits[1].String(), "", 2},
+		{commits[1].String(), commits[1].String(), 1},
+		{(commits[0] + 1).String(), (commits[2] - 1).String(), 1},
+		{stamp(times[0]), "", 2},
+		{stamp(times[0]), stamp(times[1]), 1},
+		{stamp(times[2]), "", 0},
+		{w.origin(d), stamp(times[1]), 2},
+	} {
+		if got := found(c.from, c.to); got != c.want {
+			t.Errorf("from %s to %s there are %d; want %d", c.from, c.to, got, c.want)
+		}
+	}
+	oldest := "the oldest that can be served: --from " + w.origin(d)
+	for _, c := range []struct{ from, to, want string }{
+		{"0/1", "", oldest},
+		{"7d", "", oldest},
+		{"2020-01-01T00:00:00Z", "", oldest},
+		{"FFFFFFFF/0", "", "ahead of all that is stored"},
+		{commits[2].String(), commits[0].String(), "lies before --from"},
+		{"", "", "--from"},
+		{"2h30", "", "neither a time nor an LSN"},
+		{"0/xyz", "", "not an LSN"},
+		{"2100-01-01T00:00:00Z", "", "future"},
+	} {
+		_, err := w.tryPlan(d, ReplayRequest{From: c.from, To: c.to})
+		if _, usage := err.(badRequest); err == nil || !usage || !strings.Contains(err.Error(), c.want) { //nolint:errorlint // the kind itself
+			t.Errorf("from %s to %s gave %v; want %q", c.from, c.to, err, c.want)
+		}
+	}
+	for rule, want := range map[string]string{"visit2": "did you mean visit", "zzz": "postman status"} {
+		if _, err := w.tryPlan(d, ReplayRequest{From: w.origin(d), Rules: []string{rule}}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v; want %s", rule, err, want)
+		}
+	}
+	if err := d.prune(t.Context(), time.Now().Add(365*24*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.tryPlan(d, ReplayRequest{From: commits[2].String()}); err == nil || !strings.Contains(err.Error(), (commits[2]+1).String()) {
+		t.Errorf("what is pruned gave %v", err)
+	}
+}
+
+// TestResend: what was sent is sent once more under another Message-ID, with who and why; a replay that was broken off goes on and
+// sends nothing twice.
+func TestResend(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1), ('visit', 2), ('visit', 1)`)
+	w.subjects(3)
+	w.messages(d, 3)
+	q := ReplayRequest{From: w.origin(d), Resend: true, By: "kim"}
+	if _, err := w.tryPlan(d, q); err == nil || !strings.Contains(err.Error(), "--why") {
+		t.Errorf("without why: %v", err)
+	}
+	q.Why = "the relay lost them"
+	// One of them was sent once more, and then the process died.
+	p, _, err := d.replayer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, last, err := p.begin(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	order, err := p.order(t.Context(), first, last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := w.matches(d, 3, outbox.MatchExpanded)[0]
+	if _, err := d.store.Replay(t.Context(), outbox.ReplayBatch{Replay: order.ID, Source: d.source.ID, Epoch: 1, Resend: []int64{one.ID}}); err != nil {
+		t.Fatal(err)
+	}
+	d.wake()
+	w.subjects(4)
+	w.messages(d, 4)
+
+	plan, done := w.replayed(d, q)
+	if plan.Resend != 2 || plan.GoesOn != order.ID || done.Resent != 2 || done.Replay != order.ID || plan.Recipients.People != 2 {
+		t.Errorf("it goes on with %+v, and did %+v", plan, done)
+	}
+	w.subjects(6)
+	messages := w.messages(d, 6)
+	ids := make(map[string]bool)
+	for _, m := range messages {
+		ids[m.MessageID] = true
+		if (m.Resend == 1) != (m.Replay == order.ID) || m.State != outbox.MessageSent {
+			t.Errorf("there is %+v", m)
+		}
+	}
+	if len(ids) != 6 {
+		t.Errorf("six mails have %d Message-IDs", len(ids))
+	}
+	orders, err := d.store.Replays(t.Context())
+	if err != nil || len(orders) != 1 || orders[0].By != "kim" || orders[0].Why != q.Why || orders[0].Ended.IsZero() || orders[0].Resent != 3 {
+		t.Errorf("the replays are %+v (%v)", orders, err)
+	}
+	if _, done := w.replayed(d, q); done.Resent != 3 || done.Replay == order.ID {
+		t.Errorf("ordered anew, it did %+v", done)
+	}
+	w.subjects(9)
+}
+
+// TestReplayMendsGaps: the command that a gap names is one that works, makes up for it, and closes it.
+func TestReplayMendsGaps(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+	w.subjects(1)
+	w.sql(`alter table visits rename column kind to sort`, `insert into visits (sort, staff_id) values ('visit', 2)`)
+	w.eventually("the rule is broken", func() bool { return len(d.broken.list()) > 0 })
+	w.rules(strings.ReplaceAll(worldRules, "new.kind", "new.sort"))
+	if err := d.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.sql(`insert into visits (sort, staff_id) values ('visit', 1)`)
+	w.subjects(2)
+	var gap GapStatus
+	w.eventually("the gap has ended", func() bool {
+		gaps := StoreStatus(t.Context(), d.store).Gaps
+		if len(gaps) == 1 {
+			gap = gaps[0]
+		}
+		return gap.To != ""
+	})
+	words := strings.Fields(gap.Mend)
+	if len(words) != 8 || strings.Join(words[:3], " ") != "postman replay --rule" || words[4] != "--from" || words[6] != "--to" {
+		t.Fatalf("the gap is mended by %q", gap.Mend)
+	}
+	plan, done := w.replayed(d, ReplayRequest{Rules: []string{words[3]}, From: words[5], To: words[7]})
+	if fmt.Sprint(plan.Mends, done.Mended) != fmt.Sprintf("[%d] [%d]", gap.ID, gap.ID) || plan.Queue != 1 || done.Added != 1 || len(plan.Gaps) != 1 {
+		t.Errorf("the plan is %+v, and done is %+v", plan, done)
+	}
+	w.subjects(3)
+	if gap = StoreStatus(t.Context(), d.store).Gaps[0]; gap.Replay != done.Replay || gap.Mend != "" {
+		t.Errorf("afterwards the gap is %+v", gap)
+	}
+}
+
+// TestReplayTakesUpWhatFailed: a match on which the rule could not be tried is decided anew, by the version that is live.
+func TestReplayTakesUpWhatFailed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+	w.subjects(1)
+	w.rules(worldRules + callsRule)
+	w.template("plain.html", plainTemplate)
+	if err := d.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.sql(`alter table staff rename to people`, `insert into visits (kind, staff_id) values ('call', 2)`)
+	match := w.matches(d, 1, outbox.MatchFailed)[0]
+	w.sql(`alter table people rename to staff`)
+	plan, done := w.replayed(d, ReplayRequest{From: w.origin(d)})
+	if r := plan.of("call"); r.Queue != 1 || r.Again != 1 || done.Again != 1 || done.Added != 0 {
+		t.Errorf("the plan is %+v, and done is %+v", r, done)
+	}
+	w.subjects(2)
+	if got := w.matches(d, 2, outbox.MatchExpanded)[1]; got.ID != match.ID || got.Replay != done.Replay {
+		t.Errorf("there is %+v", got)
+	}
+}
+
+func TestParseMoment(t *testing.T) {
+	t.Parallel()
+	seoul, err := time.LoadLocation("Asia/Seoul")
+	if err != nil {
+		t.Fatal(err)
+	}
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		text string
+		zone *time.Location
+		want string // an LSN, a time, or what the error says
+	}{
+		{"16/B374D848", seoul, "16/B374D848"},
+		{"2026-11-22T14:00:00+09:00", berlin, "2026-11-22T05:00:00Z"},
+		{"2026-11-22 14:00", seoul, "2026-11-22T05:00:00Z"},
+		{"2026-11-22 14:00:30", seoul, "2026-11-22T05:00:30Z"},
+		{"2026-11-22", seoul, "2026-11-21T15:00:00Z"},
+		{"2h", seoul, "2026-11-22T10:00:00Z"},
+		{"1h30m", seoul, "2026-11-22T10:30:00Z"},
+		{"7d", seoul, "2026-11-15T12:00:00Z"},
+		{"1w1d", seoul, "2026-11-14T12:00:00Z"},
+		{"28d", berlin, "2026-10-25T12:00:00Z"},
+		{"29d", berlin, "2026-10-24T11:00:00Z"}, // noon was at one then
+		{"2026-03-29 02:30", berlin, "no time that clocks in Europe/Berlin have shown"},
+		{"2026-11-22 23:00", seoul, "lies in the future"},
+		{"0/0", seoul, "is not an LSN"},
+		{"16/B374D848x", seoul, "is not an LSN"},
+		{"100000000/1", seoul, "is not an LSN"},
+		{"", seoul, "neither a time nor an LSN"},
+		{"0h", seoul, "is no time ago"},
+		{"h", seoul, "neither a time nor an LSN"},
+		{"-2h", seoul, "neither a time nor an LSN"},
+		{"2 h", seoul, "neither a time nor an LSN"},
+		{"7d ago", seoul, "neither a time nor an LSN"},
+		{"22.11.2026", seoul, "neither a time nor an LSN"},
+	} {
+		m, err := parseMoment(c.text, c.zone, now)
+		got := m.lsn.String()
+		switch {
+		case err != nil:
+			if got = c.want; !strings.Contains(err.Error(), c.want) {
+				got = err.Error()
+			}
+		case m.lsn == 0:
+			got = m.at.UTC().Format(time.RFC3339)
+		}
+		if got != c.want {
+			t.Errorf("%q in %s is %s; want %s", c.text, c.zone, got, c.want)
+		}
+	}
+}
+
+func FuzzParseMoment(f *testing.F) {
+	for _, text := range []string{"16/B374D848", "2026-11-22 14:00", "1w2d3h4m5s", "7d", "2026-11-22T14:00:00+09:00", "/", "9999w"} {
+		f.Add(text)
+	}
+	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	f.Fuzz(func(t *testing.T, text string) {
+		m, err := parseMoment(text, time.UTC, now)
+		if err != nil {
+			return
+		}
+		if (m.lsn == 0) == m.at.IsZero() && m.lsn != position.LSN(0) || m.at.After(now) {
+			t.Errorf("%q is %+v", text, m)
+		}
+	})
+}
