@@ -177,15 +177,20 @@ func (c *checker) describe(ctx context.Context, r *rules.Rule, q *rules.SQL, row
 		return nil, nil, nil
 	}
 	c.tried.prepared.Add(1)
-	oids := parameterTypes(q, row, to)
-	d, err := c.described.of(fmt.Sprint(oids, q.Text), func() (description, error) { return c.ask(ctx, q, oids) })
-	switch {
+	switch d, err := c.description(ctx, q, row, to); {
 	case err != nil:
 		return nil, nil, fmt.Errorf("checking the queries of rule %q: %w", r.Name, err)
 	case d.refused != nil:
 		return nil, c.refusal(r, q, d.refused), nil
+	default:
+		return d.columns, nil, nil
 	}
-	return d.columns, nil, nil
+}
+
+// description asks for what is said of a query, once.
+func (c *checker) description(ctx context.Context, q *rules.SQL, row, to []value.Column) (description, error) {
+	oids := parameterTypes(q, row, to)
+	return c.described.of(fmt.Sprint(oids, q.Text), func() (description, error) { return c.ask(ctx, q, oids) })
 }
 
 // description is what Postgres says of a query: its columns, or why it refuses it.

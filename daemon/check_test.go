@@ -26,6 +26,8 @@ const checkSchema = `
 	create table staff (id int primary key, email text, name text not null, born date);
 	create table visits (id bigint generated always as identity primary key, kind visit_kind not null, staff_id int, note text, price numeric(12,2), data jsonb, pin text);
 	create table archive (id int primary key, note text);
+	create table people (id int primary key, email text, tz text);
+	create table calls (id int primary key, person_id int, at timestamptz, day date);
 	insert into visits (kind, staff_id, price, data) values ('viewing', 1, 5, '{"a": 1}'), ('viewing', 1, 5, '{"city": "Seoul"}');`
 
 // TestCheck holds what is said of rules, queries and templates beside a real database: an archive for each kind of mistake.

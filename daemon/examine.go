@@ -176,14 +176,16 @@ func (e *examination) run(ctx context.Context, source *rules.Source) error {
 	if err := errors.Join(e.take(compileErr), e.take(checkSenders(source.Rules, &e.config))); err != nil {
 		return err
 	}
-	found, err := e.checker.check(ctx, &rules.Set{Rules: append(slices.Clone(set.Rules), e.askable(source)...)})
+	tried := append(slices.Clone(set.Rules), e.askable(source, set)...)
+	found, err := e.checker.check(ctx, &rules.Set{Rules: tried})
 	if err != nil {
 		return err
 	}
+	found = append(found, e.unmade(source, tried)...)
 	e.report.Findings = append(e.report.Findings, once(found)...)
 	e.report.Findings = append(e.report.Findings, set.CheckTests()...)
 	e.report.Findings = append(e.report.Findings, set.Lint(e.checker.catalog)...)
-	e.lintTemplates(source, set)
+	e.lintTemplates(ctx, source, set)
 	e.plan(set)
 	e.count()
 	e.report.Findings = source.Silence(e.report.Findings, func(id rules.ID) bool {
@@ -192,7 +194,7 @@ func (e *examination) run(ctx context.Context, source *rules.Source) error {
 			return e.options.Plan
 		case unpublished:
 			return e.checker.rows != nil
-		case unusedTemplate, subjectSecret, unshownLoad:
+		case unusedTemplate, subjectSecret, unshownLoad, unzoned, noLabel:
 			return e.checker.mails != nil
 		}
 		return true
@@ -202,15 +204,38 @@ func (e *examination) run(ctx context.Context, source *rules.Source) error {
 
 // askable are rules that are not sound for what their expressions say alone: their queries and templates can be tried all the same, so
 // that all mistakes are told at once.
-func (e *examination) askable(source *rules.Source) []*rules.Rule {
+func (e *examination) askable(source *rules.Source, set *rules.Set) []*rules.Rule {
 	var list []*rules.Rule
+	sound := names(set.Rules)
 	for _, r := range source.Rules {
+		if sound[r.Name] {
+			continue
+		}
 		errs := slices.DeleteFunc(slices.Clone(e.report.Findings), func(f *rules.Error) bool { return f.Rule != r.Name || f.ID.Warning() })
 		if len(errs) > 0 && !slices.ContainsFunc(errs, func(f *rules.Error) bool { return !strings.HasPrefix(string(f.ID), "PM1") }) {
 			list = append(list, r)
 		}
 	}
 	return list
+}
+
+func names(list []*rules.Rule) map[string]bool {
+	all := make(map[string]bool, len(list))
+	for _, r := range list {
+		all[r.Name] = true
+	}
+	return all
+}
+
+// unmade finds templates that are not there, of rules that nothing else can be tried of.
+func (e *examination) unmade(source *rules.Source, done []*rules.Rule) (found rules.Errors) {
+	tried := names(done)
+	for _, r := range source.Rules {
+		if e.checker.mails != nil && r.Template != "" && !tried[r.Name] && !e.checker.mails.Has(r.Template) {
+			found = append(found, e.checker.missing(r))
+		}
+	}
+	return found
 }
 
 func (e *examination) count() {

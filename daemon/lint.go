@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/jackc/pgx/v5"
 
@@ -23,6 +24,8 @@ const (
 	unusedTemplate rules.ID = "PM221"
 	subjectSecret  rules.ID = "PM222"
 	unshownLoad    rules.ID = "PM223"
+	unzoned        rules.ID = "PM225"
+	noLabel        rules.ID = "PM226"
 	unpublished    rules.ID = "PM224"
 )
 
@@ -83,13 +86,16 @@ func (e *examination) warn(r *rules.Rule, id rules.ID, at rules.Place, message, 
 }
 
 // lintTemplates looks at what templates show of their rules.
-func (e *examination) lintTemplates(source *rules.Source, set *rules.Set) {
+func (e *examination) lintTemplates(ctx context.Context, source *rules.Source, set *rules.Set) {
 	if e.checker.mails == nil {
 		return
 	}
 	for _, r := range set.Rules {
 		if s, ok := e.checker.samples[r]; ok {
-			e.lintTemplate(r, e.checker.mails.Uses(r.Template, s.filled))
+			uses := e.checker.mails.Uses(r.Template, s.filled)
+			e.lintTemplate(r, uses)
+			e.lintLabels(r, s)
+			e.lintZone(ctx, r, s, uses)
 		}
 	}
 	e.unused(source)
@@ -117,7 +123,15 @@ func (e *examination) lintTemplate(r *rules.Rule, uses map[templates.Use]bool) {
 	}
 }
 
-var ignoredTemplate = regexp.MustCompile(`\{\{-?\s*/\*\s*postman:\s*ignore\s[^*]*\b` + string(unusedTemplate) + `\b`)
+var ignoring = regexp.MustCompile(`\{\{-?\s*/\*\s*postman:\s*ignore\s([^*]*)`)
+
+// ignores says whether a comment in a template's file silences a warning.
+func ignores(file string, id rules.ID) bool {
+	text, err := os.ReadFile(file)
+	return err == nil && slices.ContainsFunc(ignoring.FindAllStringSubmatch(string(text), -1), func(m []string) bool {
+		return slices.Contains(strings.FieldsFunc(m[1], func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }), string(id))
+	})
+}
 
 // unused finds templates that no rule takes. Of some files among many, or of a name that a mistake may stand in, nothing can be said.
 func (e *examination) unused(source *rules.Source) {
@@ -129,7 +143,7 @@ func (e *examination) unused(source *rules.Source) {
 			continue
 		}
 		file := filepath.Join(e.config.Templates, name+".html")
-		if text, err := os.ReadFile(file); err == nil && ignoredTemplate.Match(text) {
+		if ignores(file, unusedTemplate) {
 			continue
 		}
 		e.report.Findings = append(e.report.Findings, &rules.Error{

@@ -145,12 +145,17 @@ func carried(t *cdc.Table, ops []cdc.Op) []cdc.Column {
 	return slices.DeleteFunc(slices.Clone(t.Columns), func(c cdc.Column) bool { return !c.Key })
 }
 
+// missing is a template that is not there.
+func (c *checker) missing(r *rules.Rule) *rules.Error {
+	hint := cmp.Or(rules.Nearest(r.Template, c.mails.Names()), "make "+filepath.Join(c.dir, r.Template+".html"))
+	return r.Mistake("PM501", r.Key("template"), fmt.Sprintf("there is no template %q", r.Template), hint)
+}
+
 // template tries a rule's template, in all of its languages; unknown says that what some of its queries give is not known.
 func (c *checker) template(ctx context.Context, v view, unknown bool) (rules.Errors, error) {
 	r := v.rule
 	if !c.mails.Has(r.Template) {
-		hint := cmp.Or(rules.Nearest(r.Template, c.mails.Names()), "make "+filepath.Join(c.dir, r.Template+".html"))
-		return rules.Errors{r.Mistake("PM501", r.Key("template"), fmt.Sprintf("there is no template %q", r.Template), hint)}, nil
+		return rules.Errors{c.missing(r)}, nil
 	}
 	words, err := c.worded.of(r.Template, func() (bool, error) { return c.mails.Reads(r.Template, "rule", "about"), nil })
 	if err != nil {

@@ -88,7 +88,7 @@ func checkExpr(source string, e env) (tree, []problem) {
 	t.root, t.typ = c.expr(root)
 	t.uses = c.uses
 	if len(c.problems) > 0 {
-		return tree{}, first(c.problems)
+		return tree{uses: t.uses}, first(c.problems)
 	}
 	if _, err := checker.Check(&parser.Tree{Node: root, Source: file.NewSource(source)}, config); err != nil {
 		return tree{}, []problem{parseProblem(source, nil, err)}
@@ -212,7 +212,13 @@ func (c *check) name(n *ast.IdentifierNode) (node, typ) {
 	case n.Value == "row":
 		return c.fail(n, "PM006", "row belongs to scheduled rules, which this version of postman does not have yet", laterHint)
 	}
-	return c.fail(n, "PM104", "unknown name "+n.Value, c.suggestName(n.Value))
+	made, t := c.fail(n, "PM104", "unknown name "+n.Value, c.suggestName(n.Value))
+	if c.env.table != nil {
+		if col, of := c.columnOf(newRow, n.Value); col != nil { // that is meant: what else is wrong with it is told at once
+			return col, of
+		}
+	}
+	return made, t
 }
 
 // dollarHint tells sums of money from parameters.

@@ -8,6 +8,9 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/parser/lexer"
+
 	"postman/cdc"
 )
 
@@ -142,6 +145,9 @@ func (r *Rule) check(t *cdc.Table, unidentified string, known configs) (*Rule, E
 	c.identity(unidentified)
 	checked := *r
 	checked.against = t
+	for _, t := range r.unread {
+		c.names(t)
+	}
 	checked.When = c.expr(r.When, typ.condition, "a condition", `compare it with something, as in new.status == "open"`)
 	for _, l := range r.Load {
 		c.sql(l.SQL, true)
@@ -228,18 +234,51 @@ func (c *ruleCheck) expr(e *Expr, fits func(typ) bool, what, hint string) *Expr 
 	for _, p := range problems {
 		c.fail(e.text.place(p.offset), p.id, p.message, p.hint)
 	}
+	for _, u := range t.uses {
+		if u.side == oldRow {
+			c.carries(e.text.place(u.offset), u.name)
+		}
+	}
 	if len(problems) > 0 {
 		return e
 	}
 	if !fits(t.typ) {
 		c.fail(e.text.place(0), "PM116", fmt.Sprintf("this is %s, and must be %s", t.typ.name, what), hint)
 	}
-	for _, u := range t.uses {
-		if u.side == oldRow {
-			c.carries(e.text.place(u.offset), u.name)
+	return &Expr{text: e.text, tree: t, table: c.env.table}
+}
+
+// names checks the names of an expression that cannot be parsed, so that a mistake of its form hides none of these.
+func (c *ruleCheck) names(t text) {
+	tokens, err := lexer.Lex(file.NewSource(t.value))
+	asks := slices.ContainsFunc(tokens, func(t lexer.Token) bool { return strings.EqualFold(t.Value, "select") }) // with names of its own
+	if err != nil || c.env.table == nil || asks {
+		return
+	}
+	expr := &check{env: c.env}
+	for i, token := range tokens[:len(tokens)-1] {
+		next := tokens[i+1]
+		switch {
+		case token.Kind != lexer.Identifier || i > 0 && dot(tokens[i-1]) || next.Is(lexer.Bracket, "("):
+		case token.Value == "new" || token.Value == "old":
+			if i+3 < len(tokens) && dot(next) && tokens[i+2].Kind == lexer.Identifier && (tokens[i+3].Kind != lexer.Identifier || habitual(tokens[i+3].Value)) {
+				c.named(t, tokens[i+2], token.Value)
+			}
+		case c.env.table.Column(token.Value) >= 0 && !slices.Contains(expr.names(), token.Value) && !habitual(token.Value):
+			c.fail(t.place(token.From), "PM104", "unknown name "+token.Value, expr.suggestName(token.Value))
 		}
 	}
-	return &Expr{text: e.text, tree: t, table: c.env.table}
+}
+
+// named checks a column of an expression that cannot be parsed.
+func (c *ruleCheck) named(t text, column lexer.Token, row string) {
+	if c.env.table.Column(column.Value) < 0 {
+		c.fail(t.place(column.From), "PM105", fmt.Sprintf("the table %s has no column %s", c.env.table.TableName, column.Value), suggestColumn(column.Value, c.env.table, spelled(row)))
+		return
+	}
+	if row == "old" {
+		c.carries(t.place(column.From), column.Value)
+	}
 }
 
 // addressable says whether a value can be an address or a list of them.

@@ -48,6 +48,9 @@ func (d *Draft) Rule(indent int) string {
 	w("%s", d.load())
 	w("%s", d.recipients())
 	w("  template: %s # templates/%s.html\n", d.Template, d.Template)
+	if d.showsMoments() && !strings.Contains(d.Query, "timezone") {
+		w("  # The zone that moments are shown in to recipients of whom none is known, such as Asia/Seoul.\n  timezone: UTC\n")
+	}
 	w("  # What you expect of the rule. A column that is left out is NULL.\n")
 	w("  tests:\n%s", d.tests())
 	return b.String()
@@ -287,21 +290,40 @@ func (d *Draft) number() string {
 	return ""
 }
 
-// facts lists some of the row's columns.
-func (d *Draft) facts() string {
+// shown are the columns that the mail shows: the first that are plain to read, and no secrets.
+func (d *Draft) shown() []*cdc.Column {
 	const most = 8
-	var b strings.Builder
-	shown := 0
+	var list []*cdc.Column
 	for i := range d.Table.Columns {
 		c := &d.Table.Columns[i]
 		plain := columnType(c).is(kindBool, kindWhole, kindNumber, kindText, kindOpaque, kindInstant, kindLocal, kindDay)
-		if !plain || !d.told(c.Name) || secretName(c.Name) || shown == most {
-			continue
+		if plain && d.told(c.Name) && !secretName(c.Name) && len(list) < most {
+			list = append(list, c)
 		}
-		shown++
+	}
+	return list
+}
+
+// showsMoments says whether the mail looks different in another time zone.
+func (d *Draft) showsMoments() bool {
+	if d.Table == nil {
+		return false
+	}
+	named := func(c *cdc.Column) bool { return c.PK && d.told(c.Name) } // in the subject
+	shown := d.shown()
+	if i := slices.IndexFunc(d.Table.Columns, func(c cdc.Column) bool { return named(&c) }); i >= 0 {
+		shown = append(shown, &d.Table.Columns[i])
+	}
+	return slices.ContainsFunc(shown, func(c *cdc.Column) bool { return columnType(c).is(kindInstant) })
+}
+
+// facts lists some of the row's columns.
+func (d *Draft) facts() string {
+	var b strings.Builder
+	for _, c := range d.shown() {
 		fmt.Fprintf(&b, "<tr><td>%s</td><td>{{%s}}</td></tr>\n", printable(c.Name), d.field(c.Name))
 	}
-	if shown == 0 {
+	if b.Len() == 0 {
 		return ""
 	}
 	return "<table>\n" + b.String() + "</table>\n"

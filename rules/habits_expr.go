@@ -72,6 +72,12 @@ var habitList = []habit{
 	{[]string{"{", "{"}, false, "{{ }} belongs to templates", "write new.column"},
 }
 
+// habitual says whether a word is told of as one of another language.
+func habitual(word string) bool {
+	word = strings.ToLower(word)
+	return slices.Contains(dateWords, word) || templateOperators[word] != "" || slices.ContainsFunc(habitList, func(h habit) bool { return h.tokens[0] == word })
+}
+
 // glued are signs that mean something only where nothing stands between them.
 var glued = []string{"<", "="}
 

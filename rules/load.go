@@ -62,7 +62,7 @@ const laterHint = "leave it out until postman has it; docs/rules.md lists what t
 // readRule reads one rule. What is wrong with it is in the errors, and it is nil only when it is no mapping at all.
 func (r *reader) readRule(n *yaml.Node) *Rule {
 	r.rule = ruleName(n)
-	defer func() { r.rule = "" }()
+	defer func() { r.rule, r.unread = "", nil }()
 	r.traps(n)
 	rule := &Rule{
 		Place: Place{r.file.name, n.Line, n.Column}, file: r.file,
@@ -89,6 +89,7 @@ func (r *reader) readRule(n *yaml.Node) *Rule {
 			k.read(r, rule, there[k.name])
 		}
 	}
+	rule.unread = r.unread
 	scheduled := there["every"] != nil || there["at"] != nil
 	for _, key := range []string{"name", "on", "to", "template"} {
 		if there[key] == nil && (key != "on" || !scheduled) {

@@ -44,6 +44,7 @@ type Rule struct {
 	source  []byte // see Source
 	file    *ruleFile
 	keys    []keyPlace
+	unread  []text     // expressions that cannot be parsed
 	on      text       // the table's name
 	against *cdc.Table // the table that it was checked against; nil of a message, and in a Source
 }

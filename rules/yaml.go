@@ -24,6 +24,7 @@ type reader struct {
 	errs Errors
 	// trapped are nodes that a mistake was reported of: what they hold is not looked at again.
 	trapped map[*yaml.Node]bool
+	unread  []text       // expressions of the rule that cannot be parsed
 	grammar *conf.Config // of expressions; made when the first is read
 	// Rules that a program writes say the same again and again: it is kept once.
 	words   map[string]string
@@ -385,6 +386,7 @@ func (r *reader) expr(n *yaml.Node, what string) *Expr {
 		r.failAt(t.place(p.offset), p.id, p.message, p.hint)
 	}
 	if len(problems) > 0 {
+		r.unread = append(r.unread, t)
 		return nil
 	}
 	return &Expr{text: t}

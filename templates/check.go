@@ -2,7 +2,6 @@ package templates
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -27,12 +26,11 @@ func (v *variant) try(samples []Data) []error {
 		return w.errs.inOrder()
 	}
 	var errs mistakes
+	left := v
 	for i, data := range filled {
-		if _, err := v.render(inZone(data, nil)); err != nil && (i == 0 || !errors.Is(err, errNoSubject)) {
-			errs.add(err)
-		}
+		left = left.tryRender(data, &errs, i > 0)
 	}
-	return errs.errs
+	return errs.inOrder()
 }
 
 // undecided is the shape of what only the data can tell: NULL, and what functions yield.
@@ -136,6 +134,8 @@ type walker struct {
 	errs    mistakes
 	steps   int
 	read    func(shape any, name string) // is told of each part that is read; may be nil
+	// compared is told of each part that eq and ne compare with a text; may be nil.
+	compared func(of any, part string, text *parse.StringNode)
 }
 
 // anyPart is the name of a part of which only the data can tell the name.
@@ -275,6 +275,9 @@ func (w *walker) command(c *parse.CommandNode, dot any) any {
 		shapes[i] = w.argument(arg, dot)
 	}
 	if id, ok := c.Args[0].(*parse.IdentifierNode); ok {
+		if w.compared != nil && (id.Ident == "eq" || id.Ident == "ne") {
+			w.comparison(c, dot)
+		}
 		switch {
 		case id.Ident == "dict":
 			return dictShape(c.Args[1:], shapes[1:])
@@ -363,7 +366,7 @@ func partOf(shape any, name, owner string) (part any, message, hint string) {
 	case map[string]any:
 		part, ok := shape[name]
 		if !ok {
-			return nil, fmt.Sprintf("there is no %s.%s", owner, name), cmp.Or(deeper(shape, name, owner), didYouMean(name, slices.Sorted(maps.Keys(shape))))
+			return nil, fmt.Sprintf("there is no %s.%s", owner, name), cmp.Or(deeper(shape, name, owner), partHint(name, owner, slices.Sorted(maps.Keys(shape))))
 		}
 		return part, "", ""
 	case []any, []map[string]any:

@@ -19,6 +19,7 @@ var columns = []value.Column{
 	{Name: "title", Type: value.Type{Base: pgtype.TextOID}},
 	{Name: "details", Type: value.Type{Base: pgtype.JSONBOID}},
 	{Name: "tags", Type: value.Type{Base: pgtype.TextArrayOID}},
+	{Name: "Buyer Id", Type: value.Type{Base: pgtype.Int4OID}},
 	{Name: "title", Type: value.Type{Base: pgtype.Int8OID}}, // a query may name two columns alike
 }
 
@@ -57,6 +58,10 @@ func TestCheck(t *testing.T) {
 		"a function that cannot take its value": `{{if .new.id}}{{money .new.title "KRW"}}{{end}}`,
 		"a function of the branch for NULL":     `{{if .new.id}}{{else}}{{date .about}}{{end}}`,
 		"deeper in a parenthesis":               `{{(get .new "details").x | len}}{{print (.new).titel}}`,
+		"a column that needs quotes":            `{{.new.buyer_id}}{{.new.Buyer}}`,
+		"functions without all their values":    `{{money .new.price}}{{plural .new.id "a"}}{{.new.id | number 2 | money}}{{money "KRW" .new.price}}{{number .new.price "2"}}{{.new.title or "x"}}`,
+		"several that only rendering tells": `{{range .new.title}}{{.}}{{end}}{{if date .new.id}}{{won .new.title}}{{end}}{{with date .new.id}}{{end}}` +
+			`{{template "fact" (dict "name" (won .new.title))}}{{date .new.price}}`,
 	} {
 		s := load(t, map[string]string{
 			"_facts.html": `{{define "fact"}}{{.name}}{{end}}`,
@@ -108,7 +113,7 @@ func TestSample(t *testing.T) {
 	t.Parallel()
 	got := Sample(columns, false)
 	want := map[string]any{
-		"id": int64(3), "price": decimal(t, "1234500.00"), "starts_at": sampleTime, "title": "title", "details": Unknown{}, "tags": []any{"tags"},
+		"id": int64(3), "price": decimal(t, "1234500.00"), "starts_at": sampleTime, "title": "title", "details": Unknown{}, "tags": []any{"tags"}, "Buyer Id": int64(3),
 	}
 	same := cmp.Comparer(func(a, b *value.Decimal) bool { return a.String() == b.String() })
 	if diff := cmp.Diff(want, got, same); diff != "" {

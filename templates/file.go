@@ -36,7 +36,7 @@ func (f *file) place(offset int) (line, column int) {
 // at is a mistake at an offset into the text.
 func (f *file) at(offset int, message, hint string) error {
 	line, column := f.place(offset)
-	return &mistake{f, line, column, message, hint}
+	return &mistake{file: f, line: line, column: column, message: message, hint: hint}
 }
 
 // lineText is a line without its end; line counts from 1.
@@ -47,6 +47,16 @@ func (f *file) lineText(line int) string {
 	}
 	text, _, _ = strings.Cut(text, "\n")
 	return strings.TrimSuffix(text, "\r")
+}
+
+// lineStart is the offset of a line, in bytes; line counts from 1.
+func (f *file) lineStart(line int) int {
+	at := 0
+	for range line - 1 {
+		_, rest, _ := strings.Cut(f.text[at:], "\n")
+		at = len(f.text) - len(rest)
+	}
+	return at
 }
 
 // runeColumn turns a column in bytes from 0 into one in characters from 1.

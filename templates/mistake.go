@@ -53,6 +53,7 @@ type mistake struct {
 	column  int // in characters, from 1; 0: not known
 	message string
 	hint    string // the way out; may be empty
+	failed  int    // where the node stands that could not be executed, in bytes from 1; 0: it was no execution
 }
 
 // Error is the place, the message, the source line with a caret, and the way out.
@@ -160,37 +161,6 @@ var (
 	nilPointer   = regexp.MustCompile(`^nil pointer evaluating interface \{\}\.(.*)$`)
 )
 
-func parseMistake(f *file, err error) error {
-	m := parseError.FindStringSubmatch(err.Error())
-	if m == nil {
-		return &mistake{file: f, message: err.Error()}
-	}
-	line, _ := strconv.Atoi(m[1])
-	return &mistake{file: f, line: line, message: m[2], hint: parseHint(m[2])}
-}
-
-// parseHint is the way out of what people write who know other languages.
-func parseHint(message string) string {
-	has := func(sign string) bool { return strings.Contains(message, `unexpected "`+sign) }
-	switch {
-	case message == "unexpected EOF":
-		return "an {{if}}, {{with}}, {{range}} or {{define}} before it has no {{end}}"
-	case has("="), has("!"):
-		return `what compares comes first: {{if eq .new.kind "meeting"}}, {{if ne …}}, {{if not …}}`
-	case has("<"), has(">"):
-		return "what compares comes first: lt, le, gt, ge, as in {{if gt .new.price 1000}}"
-	case has("&"):
-		return "what joins comes first: {{if and .new.vacant .new.price}}, {{if or …}}"
-	case has("@"):
-		return "an @ is for queries: write .new.column"
-	case has("+"), has("-"), has("*"), has("/"), has("%"):
-		return "what is computed belongs into a query of load"
-	case strings.Contains(message, "malformed character constant"):
-		return `a text stands in double quotes: "meeting"`
-	}
-	return ""
-}
-
 // execMistake gives an error of execution its place. Where it cannot be read, it stays the text that it is.
 func (v *variant) execMistake(err error) error {
 	m := execError.FindStringSubmatch(err.Error())
@@ -200,8 +170,11 @@ func (v *variant) execMistake(err error) error {
 	f, node, message := v.files[m[1]], m[4], m[5]
 	line, _ := strconv.Atoi(m[2])
 	column, _ := strconv.Atoi(m[3])
-	mistake := &mistake{file: f, line: line, column: f.runeColumn(line, column+toPart(f.lineText(line), column, message))}
+	mistake := &mistake{file: f, line: line, column: f.runeColumn(line, column+toPart(f.lineText(line), column, message)), failed: f.lineStart(line) + column + 1}
 	mistake.message, mistake.hint = explain(node, message)
+	if mistake.hint == "" {
+		mistake.hint = usageHint(f.lineText(line), column, message)
+	}
 	return mistake
 }
 
@@ -222,12 +195,18 @@ func explain(node, message string) (text, hint string) {
 	if m := unknownEntry.FindStringSubmatch(message); m != nil {
 		owner := ownerOf(node, m[1])
 		return fmt.Sprintf("there is no %s.%s", strings.TrimSuffix(owner, "."), m[1]),
-			"where it may be absent, write " + getCall(owner, m[1])
+			fmt.Sprintf("where it may be absent, write {{%s}}, and inside of another action (%[1]s)", getCall(owner, m[1]))
 	}
 	if m := nilPointer.FindStringSubmatch(message); m != nil {
 		owner := ownerOf(node, m[1])
 		return fmt.Sprintf("%s is NULL here and has no .%s", owner, m[1]),
-			fmt.Sprintf("put it inside {{with %s}}, or write %s", owner, getCall(owner, m[1]))
+			fmt.Sprintf("put it inside {{with %s}}, or write {{%s}}, and inside of another action (%[2]s)", owner, getCall(owner, m[1]))
+	}
+	if m := wrongValue.FindStringSubmatch(message); m != nil {
+		return map[string]string{"string": "a text", "int": "a whole number", "integer": "a whole number"}[m[1]+m[2]] + " is expected here", ""
+	}
+	if m := wrongCount.FindStringSubmatch(message); m != nil {
+		return m[1] + " " + strings.NewReplacer("want", "takes", " got", " values, and gets").Replace(m[2]), ""
 	}
 	name, own, ok := strings.Cut(message, ": ")
 	name, ours := strings.CutPrefix(name, "error calling ")
@@ -253,7 +232,7 @@ func ownerOf(path, part string) string {
 	return path[:at]
 }
 
-func getCall(owner, part string) string { return fmt.Sprintf("(get %s %q)", owner, part) }
+func getCall(owner, part string) string { return fmt.Sprintf("get %s %q", owner, part) }
 
 // didYouMean asks whether the known name was meant that resembles the unknown one; else it names what there is, if that is little.
 func didYouMean(name string, known []string) string {

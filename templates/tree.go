@@ -178,5 +178,5 @@ func (f *file) checkFunction(id *parse.IdentifierNode) []error {
 	if slices.Contains(values, id.Ident) {
 		return []error{f.at(int(id.Pos), "there is no function "+id.Ident, "a value begins with a dot: ."+id.Ident)}
 	}
-	return []error{f.at(int(id.Pos), "there is no function "+id.Ident, cmp.Or(didYouMean(id.Ident, functionNames()), "docs/templates.md lists the functions"))}
+	return []error{f.at(int(id.Pos), "there is no function "+id.Ident, cmp.Or(f.valueHint(id), didYouMean(id.Ident, functionNames()), f.unknownHint(id)))}
 }
