@@ -58,7 +58,7 @@ type bench struct {
 
 // all runs the named benchmarks, or every one.
 func all(ctx context.Context, quick bool, names []string) (err error) {
-	known := []string{"latency", "drain", "start", "store", "rules"}
+	known := []string{"latency", "drain", "start", "replay", "store", "rules"}
 	for _, name := range names {
 		if !slices.Contains(known, name) {
 			return fmt.Errorf("there is no benchmark %q; there are %s", name, strings.Join(known, ", "))
@@ -115,6 +115,8 @@ func (b *bench) one(ctx context.Context, name string) (err error) {
 		return b.drain(ctx)
 	case "start":
 		return b.start(ctx)
+	case "replay":
+		return b.replay(ctx)
 	}
 	return b.latency(ctx)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"sync"
 
 	"postman/cdc"
 	"postman/outbox"
@@ -40,39 +41,87 @@ func (h *history) table(ctx context.Context) func([32]byte) (*cdc.Table, error) 
 	}
 }
 
-// atOnce is how many pieces of the journal are in memory at a time.
-const atOnce = 4
+// How much of the journal is in memory at a time: pieces as the store has them, and unpacked ones that wait to be read.
+const (
+	atOnce = 4
+	ahead  = 2
+)
+
+// unpacked is a piece that is ready to be read.
+type unpacked struct {
+	outbox.Piece
+	from  position.LSN // what committed before was read already
+	block []byte
+	err   error
+}
 
 // read yields what committed at positions from one to another, 0 being the end, in the order of commits. A large transaction comes in
-// several sections with the same envelope, of which the last one says so. They alias memory that the next one uses.
+// several sections with the same envelope, of which the last one says so. They alias memory that is used again for later ones. The
+// next pieces are read and unpacked meanwhile.
 func (h *history) read(ctx context.Context, from, to position.LSN) iter.Seq2[section, error] {
 	return func(yield func(section, error) bool) {
-		q := outbox.JournalQuery{Source: h.source.ID, Epoch: h.source.Epoch, From: from, To: to, Limit: atOnce}
-		var block []byte
-		for {
-			pieces, err := h.store.Journal(ctx, q)
-			if err == nil && ctx.Err() != nil {
-				err = context.Cause(ctx)
-			}
-			if err != nil {
-				yield(section{}, err)
+		ctx, cancel := context.WithCancel(ctx)
+		pieces, used := make(chan unpacked, ahead), make(chan []byte, ahead+2)
+		var reading sync.WaitGroup
+		reading.Go(func() {
+			defer close(pieces)
+			h.readAhead(ctx, outbox.JournalQuery{Source: h.source.ID, Epoch: h.source.Epoch, From: from, To: to, Limit: atOnce}, pieces, used)
+		})
+		defer reading.Wait()
+		defer cancel()
+		for p := range pieces {
+			if p.err != nil {
+				yield(section{}, p.err)
 				return
 			}
-			if len(pieces) == 0 {
+			if !p.sections(to, yield) {
 				return
 			}
-			for i := range pieces {
-				var more bool
-				p := &pieces[i]
-				if block, more = h.piece(p, block, q, yield); !more {
-					return
-				}
-				if p.Tx == nil || p.Final {
-					q.From = p.Last + 1 // blocks may be joined meanwhile: what was read does not come again
-				}
-			}
-			q.After = pieces[len(pieces)-1].Place
+			used <- p.block // there is room for all that are on their way
 		}
+		if ctx.Err() != nil {
+			yield(section{}, context.Cause(ctx))
+		}
+	}
+}
+
+// readAhead unpacks piece after piece, into memory that was used before where there is any.
+func (h *history) readAhead(ctx context.Context, q outbox.JournalQuery, pieces chan<- unpacked, used <-chan []byte) {
+	send := func(p unpacked) bool {
+		select {
+		case pieces <- p:
+			return p.err == nil
+		case <-ctx.Done():
+			return false
+		}
+	}
+	for {
+		page, err := h.store.Journal(ctx, q)
+		if err != nil {
+			send(unpacked{err: err})
+			return
+		}
+		if len(page) == 0 {
+			return
+		}
+		for i := range page {
+			p := unpacked{Piece: page[i], from: q.From}
+			var memory []byte
+			select {
+			case memory = <-used:
+			default:
+			}
+			if p.block, err = cdc.UnsealBlock(memory, p.Data); err != nil {
+				p.err = fmt.Errorf("reading the journal of %s: %w", p.Last, err)
+			}
+			if p.Data = nil; !send(p) {
+				return
+			}
+			if p.Tx == nil || p.Final {
+				q.From = p.Last + 1 // blocks may be joined meanwhile: what was read does not come again
+			}
+		}
+		q.After = page[len(page)-1].Place
 	}
 }
 
@@ -82,27 +131,24 @@ type section struct {
 	final bool // nothing of the transaction follows
 }
 
-// piece yields the sections of a piece, and returns the memory that it used.
-func (h *history) piece(p *outbox.Piece, memory []byte, q outbox.JournalQuery, yield func(section, error) bool) (_ []byte, more bool) {
-	block, err := cdc.UnsealBlock(memory, p.Data)
-	if err != nil {
-		return memory, yield(section{}, fmt.Errorf("reading the journal of %s: %w", p.Last, err)) && false
-	}
-	for r, err := range cdc.Sections(block) {
+// sections yields those of the piece; false: nothing more is wanted.
+func (p *unpacked) sections(to position.LSN, yield func(section, error) bool) bool {
+	for r, err := range cdc.Sections(p.block) {
 		if err != nil {
-			return block, yield(section{}, fmt.Errorf("reading the journal of %s: %w", p.Last, err)) && false
+			yield(section{}, fmt.Errorf("reading the journal of %s: %w", p.Last, err))
+			return false
 		}
 		s := section{Recorded: r, final: p.Tx == nil || p.Final}
 		if p.Tx != nil {
 			s.Tx = cdc.Tx{XID: p.Tx.XID, Commit: p.Tx.LSN, End: p.Tx.End, Time: p.Tx.Time}
 			s.Muted, s.N, s.Part = p.Tx.Muted, p.Changes, false
 		}
-		if s.Commit < q.From || q.To != 0 && s.Commit > q.To {
+		if s.Commit < p.from || to != 0 && s.Commit > to {
 			continue
 		}
 		if !yield(s, nil) {
-			return block, false
+			return false
 		}
 	}
-	return block, true
+	return true
 }

@@ -30,6 +30,7 @@ type ReplayPlan struct {
 	Notes        []string          `json:"notes,omitempty"`
 	GoesOn       int64             `json:"goes_on,omitempty"` // the replay that was broken off, and would go on
 	Versions     map[string]string `json:"versions"`          // of the rules that decide
+	Took         float64           `json:"took_ms"`           // to read the journal and decide
 }
 
 // Moment is a place in the history of a source, both ways.
@@ -128,12 +129,14 @@ func (p *replayer) makePlan(ctx context.Context, q ReplayRequest) (*ReplayPlan, 
 	if before != nil {
 		l.plan.GoesOn = before.ID
 	}
+	begun := time.Now()
 	r, err := p.scan(ctx, "plan", &l.see, func(epoch uint32, group []found, stand []outbox.KnownMatch) error {
 		return l.take(ctx, epoch, group, stand)
 	})
 	if err != nil {
 		return nil, err
 	}
+	l.plan.Took = float64(time.Since(begun).Microseconds()) / 1000
 	l.plan.From, l.plan.To = l.moment(first, l.see.first), l.moment(last, l.see.last)
 	l.plan.Transactions, l.plan.Changes = l.see.transactions, l.see.changes
 	if err := l.ask(ctx); err != nil {
