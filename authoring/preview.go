@@ -79,6 +79,18 @@ type LoadRow map[string]*string
 // Preview makes the mails that a rule would send for a row of its table, with the real recipients and what the real queries give.
 // It only reads.
 func Preview(ctx context.Context, config *daemon.Config, o PreviewOptions) (*PreviewView, error) {
+	p, err := preparePreview(ctx, config, o)
+	if err != nil {
+		return nil, err
+	}
+	found, err := p.find(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	return p.show(ctx, config, found)
+}
+
+func preparePreview(ctx context.Context, config *daemon.Config, o PreviewOptions) (*preview, error) {
 	rule, table, err := daemon.OneRule(ctx, config, "", o.Rule)
 	if err != nil {
 		return nil, err
@@ -96,11 +108,7 @@ func Preview(ctx context.Context, config *daemon.Config, o PreviewOptions) (*Pre
 	if o.Unmask {
 		p.mask = func(text string) string { return text }
 	}
-	found, err := p.find(ctx, config)
-	if err != nil {
-		return nil, err
-	}
-	return p.show(ctx, config, found)
+	return p, nil
 }
 
 // preview is one run of Preview.
@@ -178,7 +186,7 @@ func (p *preview) show(ctx context.Context, config *daemon.Config, found []*exam
 	if err != nil || !v.Matches && !found[0].asked {
 		return v, err
 	}
-	lookup, err := dispatch.OpenLookup(ctx, string(cmp.Or(config.LookupURL, config.DatabaseURL)), dispatch.LookupOptions{Conns: 1, Timeout: time.Duration(config.Lookup.Timeout)})
+	lookup, err := openLookup(ctx, config)
 	if err != nil {
 		return nil, err
 	}
@@ -192,20 +200,24 @@ func (p *preview) show(ctx context.Context, config *daemon.Config, found []*exam
 		}
 		if next, err = p.rehearser.Rehearse(ctx, p.rule, its, lookup); err == nil && reaches(next) {
 			v, facts, made = w, its, next
-			v.Notes = append(v.Notes, fmt.Sprintf("nobody would get a mail of the %s that are newer and match", counted(i, "row", "rows")))
+			v.Notes = append(v.Notes, fmt.Sprintf("nobody would get a mail of the %s", counted(i, "newer row that matches", "newer rows that match")))
 		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("rule %q: %w", p.rule.Name, err)
 	}
 	if !reaches(made) && len(found) > 1 {
-		v.Notes = append(v.Notes, fmt.Sprintf("nor would anybody get one of the next %s that match", counted(len(found)-1, "row", "rows")))
+		v.Notes = append(v.Notes, "nor would anybody get one of the next "+counted(len(found)-1, "row that matches", "rows that match"))
 	}
 	p.tell(v, facts, made)
 	if config.From == "" && p.rule.From == nil {
 		v.Notes = append(v.Notes, "no sender is configured: set POSTMAN_FROM, or from in postman.yaml")
 	}
 	return v, p.first(v, made)
+}
+
+func openLookup(ctx context.Context, config *daemon.Config) (*dispatch.Lookup, error) {
+	return dispatch.OpenLookup(ctx, string(cmp.Or(config.LookupURL, config.DatabaseURL)), dispatch.LookupOptions{Conns: 1, Timeout: time.Duration(config.Lookup.Timeout)})
 }
 
 // reaches says whether there is somebody to whom a mail can go, or too many.

@@ -262,7 +262,7 @@ func (p *preview) fromTest(ops []cdc.Op, all [][]value.Datum) *example {
 	for _, op := range ops {
 		if step := p.like(op); step != nil {
 			if e := p.overlaid(op, newest, step); e != nil && p.matches(e.change) {
-				e.what = fmt.Sprintf("%s; none of the %d rows looked at matches as it is", p.words(op, newest, 1), len(all))
+				e.what = fmt.Sprintf("%s; %s as it is", p.words(op, newest, 1), noneOf(len(all)))
 				if len(all) == 0 {
 					e.what = fmt.Sprintf("%s of a row that is made up: %s is empty", op, p.table)
 				}
@@ -271,11 +271,19 @@ func (p *preview) fromTest(ops []cdc.Op, all [][]value.Datum) *example {
 		}
 	}
 	e := p.example(ops[0], newest)
-	e.what = fmt.Sprintf("%s; none of the %d rows looked at matches", p.words(ops[0], newest, 1), len(all))
+	e.what = fmt.Sprintf("%s; %s", p.words(ops[0], newest, 1), noneOf(len(all)))
 	if len(all) == 0 {
 		e.what = fmt.Sprintf("the table %s is empty", p.table)
 	}
 	return e
+}
+
+// noneOf says that of so many rows none matches.
+func noneOf(rows int) string {
+	if rows == 1 {
+		return "the only row does not match"
+	}
+	return fmt.Sprintf("none of the %d rows looked at matches", rows)
 }
 
 func (p *preview) overlaid(op cdc.Op, newest []value.Datum, step *rules.TestStep) *example {

@@ -107,13 +107,13 @@ rules:
 		"no test to take values of": {
 			"rules: [{name: visit, on: {table: visits, ops: [insert]}, when: new.kind == \"visit\", to: [address: a@example.com], template: visit}]", full,
 			[][]value.Datum{visit("9", "other", "")},
-			"", "9 other", "insert of visits, id 9, the newest row; none of the 1 rows looked at matches", nil, false,
+			"", "9 other", "insert of visits, id 9, the newest row; the only row does not match", nil, false,
 		},
 		"an identity that is the key": {
 			`rules: [{name: visit, on: {table: visits, ops: [update]}, when: new.kind == "visit", to: [address: a@example.com], template: visit,
   tests: [{update: {old: {id: 1, kind: call}, new: {id: 1, kind: visit}}, match: true}]}]`, key,
 			[][]value.Datum{visit("9", "other", "")},
-			"", "9 visit", "update of visits, id 9, the newest row; none of the 1 rows looked at matches as it is",
+			"", "9 visit", "update of visits, id 9, the newest row; the only row does not match as it is",
 			[]string{"new.kind is visit, as in the test at"},
 			true,
 		},

@@ -14,17 +14,23 @@ import (
 
 	"postman/cdc"
 	"postman/daemon"
+	"postman/dispatch"
+	"postman/outbox"
 	"postman/rules"
 	"postman/value"
 )
 
 // WhyOptions is what an author asks of Why.
 type WhyOptions struct {
-	Rule   string
-	Name   string // of the file that Change was read from, for messages
-	Change []byte // {"op": "update", "old": {…}, "new": {…}}, or {"message": {…}}; docs/explain.md
-	Schema string // a file that Schema wrote, in the place of a database
-	Unmask bool
+	Rule string
+	Name string // of the file that Change was read from, for messages
+	// PK is the primary key of a row in the database, in the place of Change: as it is now.
+	PK      []string
+	Op      string // with PK: what happens to the row; empty: the first of the rule's operations that matches
+	Address string // with PK: whether the rule's mail would go there
+	Change  []byte // {"op": "update", "old": {…}, "new": {…}}, or {"message": {…}}; docs/explain.md
+	Schema  string // a file that Schema wrote, in the place of a database
+	Unmask  bool
 }
 
 // WhyView tells what a rule says of a change that somebody wrote down: what `explain --rule` prints.
@@ -34,10 +40,29 @@ type WhyView struct {
 	Condition daemon.ConditionView `json:"condition"`
 	// LeftOut are columns that are never NULL in the table, which the file leaves out and the verdict hangs on.
 	LeftOut []string `json:"left_out,omitempty"`
+
+	// Of a row of the database:
+	Row      string             `json:"row,omitempty"`     // which one, in words
+	Assumed  []string           `json:"assumed,omitempty"` // what the database does not tell
+	Queries  []daemon.QueryView `json:"queries,omitempty"`
+	Audience *AudienceView      `json:"audience,omitempty"` // absent where nobody was asked for
+}
+
+// AudienceView tells to whom a mail would go.
+type AudienceView struct {
+	State   string   `json:"state"` // expanded, nobody or held
+	Reason  string   `json:"reason,omitempty"`
+	To      []string `json:"to"`                // addresses that would get one
+	Address string   `json:"address,omitempty"` // that was asked about
+	Among   bool     `json:"among"`             // whether it is one of them
+	Because string   `json:"because,omitempty"` // why not, where the rule's sources gave it all the same
 }
 
 // Why tries a rule on a change that somebody wrote down, and tells each clause.
 func Why(ctx context.Context, config *daemon.Config, o WhyOptions) (*WhyView, error) {
+	if o.PK != nil {
+		return whyRow(ctx, config, o)
+	}
 	rule, table, err := daemon.OneRule(ctx, config, o.Schema, o.Rule)
 	if err != nil {
 		return nil, err
@@ -75,6 +100,56 @@ func Why(ctx context.Context, config *daemon.Config, o WhyOptions) (*WhyView, er
 	v.Change = daemon.ViewChange(change, facts, rule.Sensitive, hide)
 	v.Condition = daemon.ViewCondition(trace, hide)
 	return v, nil
+}
+
+// whyRow tries a rule on a row as it stands in the database, and asks who would get a mail.
+func whyRow(ctx context.Context, config *daemon.Config, o WhyOptions) (*WhyView, error) {
+	p, err := preparePreview(ctx, config, PreviewOptions{Rule: o.Rule, PK: o.PK, Op: o.Op, Unmask: o.Unmask})
+	if err != nil {
+		return nil, err
+	}
+	found, err := p.find(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	seen, facts, err := p.view(found[0])
+	if err != nil {
+		return nil, err
+	}
+	v := &WhyView{Rule: seen.Rule, Change: seen.Change, Condition: seen.Condition, Row: seen.Row, Assumed: seen.Assumed, Queries: daemon.ViewQueries(p.rule, facts, nil, p.mask)}
+	if found[0].change.Op == cdc.Update && len(v.Assumed) == 0 {
+		v.Assumed = []string{"old is as new: the database does not tell what the row was before an update (--change with a file does)"}
+	}
+	if !seen.Matches && o.Address == "" {
+		return v, nil
+	}
+	lookup, err := openLookup(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	defer lookup.Close(context.WithoutCancel(ctx))
+	made, err := p.rehearser.Rehearse(ctx, p.rule, facts, lookup)
+	if err != nil {
+		return nil, fmt.Errorf("rule %q: %w", p.rule.Name, err)
+	}
+	v.Audience = p.audience(made, o.Address)
+	return v, nil
+}
+
+func (p *preview) audience(made *dispatch.Rehearsed, address string) *AudienceView {
+	v := &AudienceView{State: made.State.String(), Reason: made.Reason, To: []string{}, Address: address}
+	for i := range made.Mails {
+		m := &made.Mails[i]
+		asked := address != "" && outbox.AddressKey(m.Address) == outbox.AddressKey(address)
+		if m.NoAddress == nil {
+			v.To = append(v.To, p.mask(m.Address))
+			v.Among = v.Among || asked
+		}
+		if err := cmp.Or(m.NoAddress, m.Err); asked && err != nil {
+			v.Because = p.mask(err.Error())
+		}
+	}
+	return v
 }
 
 // readChange reads a change as people write it down, as a step of a test, and when it was committed: now, if nothing is said.

@@ -35,7 +35,8 @@ type checker struct {
 	described memo[description] // by query and the types of its parameters
 	trials    memo[trial]       // by template and what it sees
 	worded    memo[bool]        // by template: whether it reads the rule's own words
-	reading   sync.Mutex        // rows and samples
+	reading   sync.Mutex        // rows, samples and without
+	without   []WithoutRow
 }
 
 // tried counts what a checker did.

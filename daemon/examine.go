@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ type CheckOptions struct {
 	Plan   bool     // say of each rule how changes find it
 }
 
+// WithoutRow is a rule whose template was rendered with made-up values alone.
+type WithoutRow struct{ Rule, Why string }
+
 // CheckReport is all that Check found.
 type CheckReport struct {
 	Findings rules.Errors // mistakes and warnings, by file and place
@@ -33,7 +37,8 @@ type CheckReport struct {
 	Prepared, Unprepared int
 	// Rules whose templates were rendered, and those of them with a real row of their table as well.
 	Rendered, WithRow int
-	Untried           []string // what was not tried, each with the reason
+	WithoutRow        []WithoutRow // the others, where a database is at hand
+	Untried           []string     // what was not tried, each with the reason
 	Plan              []rules.RuleKeys
 }
 
@@ -242,6 +247,8 @@ func (e *examination) count() {
 	t := &e.checker.tried
 	e.report.Prepared, e.report.Unprepared = int(t.prepared.Load()), int(t.unprepared.Load())
 	e.report.Rendered, e.report.WithRow = int(t.rendered.Load()), int(t.withRow.Load())
+	e.report.WithoutRow = e.checker.without
+	slices.SortFunc(e.report.WithoutRow, func(a, b WithoutRow) int { return cmp.Compare(a.Rule, b.Rule) })
 	switch n := e.report.Unprepared; {
 	case n == 1:
 		e.untried("1 query was not tried: no database")

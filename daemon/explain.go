@@ -26,8 +26,9 @@ type ExplainView struct {
 	Rule       RuleView        `json:"rule"`
 	Change     ChangeView      `json:"change"`
 	Condition  ConditionView   `json:"condition"`
-	Recipients []RecipientView `json:"recipients"` // of the message, or of all messages
-	Gates      []GateView      `json:"gates"`      // in order, up to the one that it did not pass
+	Queries    []QueryView     `json:"queries,omitempty"` // of the rule, as they were asked
+	Recipients []RecipientView `json:"recipients"`        // of the message, or of all messages
+	Gates      []GateView      `json:"gates"`             // in order, up to the one that it did not pass
 	Template   TemplateView    `json:"template"`
 	Attempts   []AttemptView   `json:"attempts"`
 	Unknown    []string        `json:"unknown,omitempty"` // what cannot be told any more, and why
@@ -41,6 +42,22 @@ type RuleView struct {
 	FirstUsed time.Time `json:"first_used,omitzero"` // zero: not known
 	Text      string    `json:"text,omitempty"`      // of the stored version: what the lines of the condition count in
 	File      string    `json:"file,omitempty"`      // where the rule stands now: likewise, where there is no Text
+}
+
+// QueryView is a query of a rule with the values that it is asked with. Sensitive ones, and those that are not known, are told as such.
+type QueryView struct {
+	For  string `json:"for"`  // to, cc, or load and its name
+	Line int    `json:"line"` // of the rule's text
+	SQL  string `json:"sql"`
+}
+
+// ViewQueries tells the queries of a rule about a change, and a recipient (nil: none is meant).
+func ViewQueries(r *rules.Rule, f *rules.Facts, to value.Row, mask func(string) string) []QueryView {
+	var views []QueryView
+	for _, q := range dispatch.Queries(r, f, to, mask) {
+		views = append(views, QueryView(q))
+	}
+	return views
 }
 
 // RecipientView is who a message is for.
@@ -251,6 +268,13 @@ func (e *explanation) tell() {
 		v.Condition = ViewCondition(e.rule.Explain(tx, e.change), e.mask)
 	}
 	v.Recipients = e.recipients()
+	if e.rule != nil && e.facts != nil {
+		var to value.Row
+		if e.message != nil {
+			to, _ = dispatch.ReadRecipient(e.message.Recipient) // what cannot be read has been told
+		}
+		v.Queries = ViewQueries(e.rule, e.facts, to, e.mask)
+	}
 	v.Gates = e.gates()
 	e.template()
 }

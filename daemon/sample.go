@@ -166,8 +166,13 @@ func (c *checker) template(ctx context.Context, v view, unknown bool) (rules.Err
 		return nil, err
 	}
 	c.tried.rendered.Add(1)
-	if t.withRow {
+	switch {
+	case t.withRow:
 		c.tried.withRow.Add(1)
+	case t.noRow != "":
+		c.reading.Lock()
+		c.without = append(c.without, WithoutRow{r.Name, t.noRow})
+		c.reading.Unlock()
 	}
 	var found rules.Errors
 	for _, m := range t.misfits {
@@ -180,7 +185,8 @@ func (c *checker) template(ctx context.Context, v view, unknown bool) (rules.Err
 type trial struct {
 	id      rules.ID // of the misfits
 	misfits []templates.Mistake
-	withRow bool // it was tried with a real row, too
+	withRow bool   // it was tried with a real row, too
+	noRow   string // why it was not, where it might have been
 }
 
 // try tries a template with samples and, where these fit, with a real row.
@@ -190,10 +196,10 @@ func (c *checker) try(ctx context.Context, v view, unknown bool) (trial, error) 
 		return trial{id: "PM503", misfits: misfits}, nil
 	}
 	c.reading.Lock()
-	row, err := realRow(ctx, c.rows, v.table)
+	row, why, err := realRow(ctx, c.rows, v.table)
 	c.reading.Unlock()
 	if err != nil || row == nil {
-		return trial{}, err
+		return trial{noRow: why}, err
 	}
 	data := maps.Clone(s.filled)
 	data["new"] = row
@@ -224,10 +230,10 @@ func (c *checker) misfit(r *rules.Rule, id rules.ID, m templates.Mistake) *rules
 }
 
 // realRow reads a row of a table, the one with the greatest primary key, as a template would see it; nil if there is none, or
-// none that this role may read in time.
-func realRow(ctx context.Context, conn *pgx.Conn, t *cdc.Table) (map[string]any, error) {
+// none that this role may read in time, and why.
+func realRow(ctx context.Context, conn *pgx.Conn, t *cdc.Table) (row map[string]any, why string, err error) {
 	if t == nil {
-		return nil, nil
+		return nil, "a message has no row", nil
 	}
 	var names, order []string
 	for _, c := range t.Columns {
@@ -242,15 +248,15 @@ func realRow(ctx context.Context, conn *pgx.Conn, t *cdc.Table) (map[string]any,
 	}
 	r := conn.PgConn().ExecParams(ctx, sql+" limit 1", nil, nil, nil, nil).Read()
 	if pg, ok := errors.AsType[*pgconn.PgError](r.Err); ok && (pg.Code == noPrivilege || pg.Code == queryCanceled) {
-		return nil, nil
+		return nil, fmt.Sprintf("no row of %s could be read: %s", t.TableName, pg.Message), nil
 	}
 	if r.Err != nil {
-		return nil, fmt.Errorf("reading a row of %s: %w", t.TableName, r.Err)
+		return nil, "", fmt.Errorf("reading a row of %s: %w", t.TableName, r.Err)
 	}
 	if len(r.Rows) == 0 {
-		return nil, nil
+		return nil, t.TableName.String() + " is empty", nil
 	}
-	row := make(map[string]any, len(names))
+	row = make(map[string]any, len(names))
 	for i, c := range t.Columns {
 		d := value.Datum{State: value.Null}
 		if text := r.Rows[0][i]; text != nil {
@@ -258,9 +264,9 @@ func realRow(ctx context.Context, conn *pgx.Conn, t *cdc.Table) (map[string]any,
 		}
 		v, err := value.Decode(c.Type.Base, d)
 		if err != nil {
-			return nil, fmt.Errorf("reading a row of %s: column %s: %w", t.TableName, c.Name, err)
+			return nil, "", fmt.Errorf("reading a row of %s: column %s: %w", t.TableName, c.Name, err)
 		}
 		row[c.Name] = v
 	}
-	return row, nil
+	return row, "", nil
 }

@@ -204,6 +204,9 @@ func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *live) (err er
 		return err
 	}
 	d.setSurplus(p.surplus)
+	if p.before.Slot == nil {
+		return nil // all rules begin where the slot does
+	}
 	for _, r := range set.rules.Rules {
 		if at := p.since(r); at != 0 {
 			set.fresh = append(set.fresh, newRule{name: r.Name, published: at})

@@ -12,6 +12,7 @@
 package rules
 
 import (
+	"strings"
 	"time"
 
 	"postman/cdc"
@@ -97,6 +98,19 @@ type SQL struct {
 	params     []sqlParam  // every place of a parameter, in their order
 	exclusions []exclusion // where a not in may find a NULL
 	notes      []problem   // what is allowed and mostly not meant
+}
+
+// With is the query with texts in the places of its parameters.
+func (q *SQL) With(text func(Param) string) string {
+	var b strings.Builder
+	from, source := 0, []rune(q.Text)
+	for _, p := range q.params {
+		b.WriteString(string(source[from:p.text]))
+		b.WriteString(text(q.Params[p.param]))
+		from = p.text + p.textLen
+	}
+	b.WriteString(string(source[from:]))
+	return b.String()
 }
 
 // sqlParam is a place where a name of the source became a number in Text. Offsets and lengths count characters.

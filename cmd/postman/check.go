@@ -86,6 +86,17 @@ func checkText(in paint, r *daemon.CheckReport) string {
 	if r.WithRow > 0 {
 		fmt.Fprintf(&b, ", %d with a real row", r.WithRow)
 	}
+	const most = 3
+	for i, n := range r.WithoutRow {
+		switch {
+		case i == most:
+			fmt.Fprintf(&b, ", and %d more", len(r.WithoutRow)-most)
+		case i == 0:
+			fmt.Fprintf(&b, "; without one %s (%s)", n.Rule, n.Why)
+		case i < most:
+			fmt.Fprintf(&b, ", %s (%s)", n.Rule, n.Why)
+		}
+	}
 	b.WriteByte('\n')
 	for _, u := range r.Untried {
 		b.WriteString(in.in(yellow, u) + "\n")
@@ -177,8 +188,13 @@ type (
 		NotTried int `json:"not_tried"`
 	}
 	checkedMails struct {
-		Rendered int `json:"rendered"`
-		WithRow  int `json:"with_row"`
+		Rendered   int          `json:"rendered"`
+		WithRow    int          `json:"with_row"`
+		WithoutRow []withoutRow `json:"without_row"`
+	}
+	withoutRow struct {
+		Rule string `json:"rule"`
+		Why  string `json:"why"`
 	}
 	planned struct {
 		Rule string      `json:"rule"`
@@ -196,7 +212,10 @@ type (
 func checkJSON(r *daemon.CheckReport) checked {
 	c := checked{
 		Errors: r.Errors(), Warnings: len(r.Findings) - r.Errors(), Rules: r.Rules, Findings: []finding{}, NotTried: append([]string{}, r.Untried...),
-		Queries: checkedQueries{r.Prepared, r.Unprepared}, Templates: checkedMails{r.Rendered, r.WithRow},
+		Queries: checkedQueries{r.Prepared, r.Unprepared}, Templates: checkedMails{r.Rendered, r.WithRow, []withoutRow{}},
+	}
+	for _, n := range r.WithoutRow {
+		c.Templates.WithoutRow = append(c.Templates.WithoutRow, withoutRow(n))
 	}
 	for _, f := range r.Findings {
 		severity := "error"

@@ -13,21 +13,28 @@ import (
 )
 
 type explainCmd struct {
-	ID     string `arg:"" optional:"" help:"A message's id (17), or a match's (m17)."`
-	Rule   string `help:"Tell why this rule does, or does not, match a change." placeholder:"NAME"`
-	Change string `help:"With --rule: a JSON file with the change, or - for the standard input (docs/explain.md)." placeholder:"FILE"`
-	Schema string `help:"With --rule: take the tables from a file that postman schema wrote, without a database." placeholder:"FILE"`
-	Unmask bool   `help:"Show addresses."`
-	JSON   bool   `name:"json" help:"Print JSON (docs/explain.md)."`
+	ID      string   `arg:"" optional:"" help:"A message's id (17), or a match's (m17)."`
+	Rule    string   `help:"Tell why this rule does, or does not, match a change." placeholder:"NAME"`
+	Change  string   `help:"With --rule: a JSON file with the change, or - for the standard input (docs/explain.md)." placeholder:"FILE"`
+	PK      []string `name:"pk" help:"With --rule: the change is of this row of the database, by its primary key." placeholder:"VALUE,…"`
+	Op      string   `help:"With --pk: what happens to the row: insert, update or delete." placeholder:"OP"`
+	Address string   `help:"With --pk: would the mail go there?" placeholder:"ADDRESS"`
+	Schema  string   `help:"With --change: take the tables from a file that postman schema wrote, without a database." placeholder:"FILE"`
+	Unmask  bool     `help:"Show addresses."`
+	JSON    bool     `name:"json" help:"Print JSON (docs/explain.md)."`
 }
 
 // Run tells why a mail came, or why none does.
 func (x explainCmd) Run(p *program) error {
 	switch {
 	case (x.ID == "") == (x.Rule == ""):
-		return usageError{errors.New("name a message (17) or a match (m17); or a rule and a change: postman explain --rule NAME --change change.json")}
-	case (x.Change == "") != (x.Rule == ""):
-		return usageError{errors.New("--rule and --change go together: postman explain --rule NAME --change change.json")}
+		return usageError{errors.New("name a message (17) or a match (m17); or a rule and a row or a change: postman explain --rule NAME --pk 5, or --change change.json")}
+	case x.Rule == "" && (x.Change != "" || x.PK != nil), x.Rule != "" && (x.Change == "") == (x.PK == nil):
+		return usageError{errors.New("--rule goes with a row or with a change: postman explain --rule NAME --pk 5, or --change change.json")}
+	case x.PK == nil && (x.Op != "" || x.Address != ""), x.Change == "" && x.Schema != "":
+		return usageError{errors.New("--op and --address go with --pk, and --schema with --change")}
+	case x.PK != nil:
+		return x.row(p)
 	case x.Rule != "":
 		return x.why(p)
 	}
@@ -100,7 +107,20 @@ func (x explainCmd) why(p *program) error {
 	if err != nil {
 		return fmt.Errorf("reading the change: %w", err)
 	}
-	view, err := authoring.Why(p.ctx, &c, authoring.WhyOptions{Rule: x.Rule, Name: name, Change: text, Schema: x.Schema, Unmask: x.Unmask})
+	return x.tell(p, c, authoring.WhyOptions{Rule: x.Rule, Name: name, Change: text, Schema: x.Schema, Unmask: x.Unmask})
+}
+
+// row tells why a rule does or does not match a row as it is, and who would get its mail.
+func (x explainCmd) row(p *program) error {
+	c, err := p.flags.resolve()
+	if err != nil {
+		return err
+	}
+	return x.tell(p, c, authoring.WhyOptions{Rule: x.Rule, PK: x.PK, Op: x.Op, Address: x.Address, Unmask: x.Unmask})
+}
+
+func (x explainCmd) tell(p *program, c daemon.Config, o authoring.WhyOptions) error {
+	view, err := authoring.Why(p.ctx, &c, o)
 	if err != nil {
 		return err
 	}

@@ -39,7 +39,7 @@ func explainText(in paint, v *daemon.ExplainView, file string) string {
 	w := &printer{in: in}
 	m := &v.Match
 	if v.Message != nil {
-		w.printf("%s to %s: %s%s\n", in.in(bold, fmt.Sprintf("message %d", v.Message.ID)), v.Message.Address, v.Message.Standing(), because(v.Message.Reason))
+		w.printf("%s to %s: %s%s\n", in.in(bold, fmt.Sprintf("message %d", v.Message.ID)), addressOf(v.Message), v.Message.Standing(), because(v.Message.Reason))
 	} else {
 		w.printf("%s: %s%s\n", in.in(bold, fmt.Sprintf("match m%d", m.ID)), m.State, because(m.Reason))
 	}
@@ -56,6 +56,7 @@ func explainText(in paint, v *daemon.ExplainView, file string) string {
 	w.change(&v.Change)
 	w.condition(&v.Condition, "the rule as it was")
 	w.recipients(v)
+	w.queries(v.Queries)
 	w.gates(v.Gates)
 	w.mail(v, file)
 	w.attempts(v.Attempts)
@@ -184,6 +185,20 @@ func (w *printer) recipients(v *daemon.ExplainView) {
 	}
 }
 
+// queries tells what the database was asked, or would be.
+func (w *printer) queries(all []daemon.QueryView) {
+	if len(all) == 0 {
+		return
+	}
+	w.title("queries, with their values")
+	for _, q := range all {
+		w.printf("  %s, line %d\n", q.For, q.Line)
+		for line := range strings.Lines(q.SQL + "\n") {
+			w.WriteString("      " + line)
+		}
+	}
+}
+
 func (w *printer) gates(gates []daemon.GateView) {
 	if len(gates) == 0 {
 		return
@@ -262,22 +277,54 @@ func whyText(in paint, v *authoring.WhyView) string {
 		verdict, colour = "cannot be decided without "+c.Missing, yellow
 	}
 	w.printf("rule %s: %s\n", in.in(bold, v.Rule.Name), in.in(colour, verdict))
+	if v.Row != "" {
+		w.printf("  %s\n", v.Row)
+	}
+	for _, a := range v.Assumed {
+		w.printf("  assumed: %s\n", a)
+	}
 	w.change(&v.Change)
 	w.condition(c, v.Rule.File)
+	w.queries(v.Queries)
+	if v.Audience != nil {
+		w.asked(v.Audience)
+	}
 	if len(v.LeftOut) > 0 {
 		w.printf("\n%s the change leaves out %s, which is never NULL in the table, and on which the verdict hangs\n", in.in(yellow, "!"), strings.Join(v.LeftOut, ", "))
 	}
-	w.WriteString("\n" + in.in(cyan, arrow(wayOn(c))) + "\n")
+	w.WriteString("\n" + in.in(cyan, arrow(wayOn(v))) + "\n")
 	return w.String()
 }
 
+// asked tells who would get a mail, and whether somebody would.
+func (w *printer) asked(a *authoring.AudienceView) {
+	w.title(number(len(a.To), "recipient", "recipients") + w.in.in(dim, because(a.Reason)))
+	for _, to := range a.To {
+		w.WriteString("  " + to + "\n")
+	}
+	switch {
+	case a.Address == "":
+	case a.Because != "":
+		w.printf("  %s %s is given, and would get none: %s\n", w.in.in(red, no), a.Address, a.Because)
+	case a.Among:
+		w.printf("  %s %s is among them\n", w.in.in(green, yes), a.Address)
+	case a.State == "held":
+		w.printf("  %s whether %s is among them was not looked at\n", w.in.in(yellow, unknown), a.Address)
+	default:
+		w.printf("  %s %s is not among them: neither a query nor another source of to gives it\n", w.in.in(red, no), a.Address)
+	}
+}
+
 // wayOn is what to look at next.
-func wayOn(c *daemon.ConditionView) string {
+func wayOn(v *authoring.WhyView) string {
+	c := &v.Condition
 	switch {
 	case c.Excluded != "":
 		return "on: says which changes the rule is tried on"
 	case c.Error != "":
 		return "such a match ends as failed, with this reason: postman outbox list --state failed"
+	case c.Verdict == "true" && v.Audience != nil:
+		return "postman preview " + v.Rule.Name + " shows the mail. If it happened and none came, postman outbox list --rule " + v.Rule.Name + " tells how it ended"
 	case c.Verdict == "true":
 		return "a mail goes out if the recipients' query gives somebody: postman preview shows it. If it happened and no mail came, postman outbox list --rule tells how it ended"
 	case c.Verdict == "undetermined":

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"os"
+
+	"github.com/alecthomas/kong"
 
 	"postman/daemon"
 )
@@ -23,6 +26,26 @@ type flags struct {
 	HTTP        string `name:"http" help:"Operators' listener." placeholder:"HOST:PORT" group:"Settings"`
 	LogFormat   string `help:"text or json." placeholder:"FORMAT" group:"Settings"`
 	LogLevel    string `help:"debug, info, warn or error." placeholder:"LEVEL" group:"Settings"`
+}
+
+// settingsGroup is the group of these flags in the help.
+const settingsGroup = "Settings"
+
+// help prints a command's own flags. The settings are the same for all commands, and are listed where all of them matter: for postman
+// itself, and for run.
+func help(o kong.HelpOptions, ctx *kong.Context) error {
+	command := ctx.Selected()
+	if command == nil || command.Name == "run" {
+		return kong.DefaultHelpPrinter(o, ctx)
+	}
+	for _, f := range ctx.Model.Flags {
+		f.Hidden = f.Hidden || f.Group != nil && f.Group.Title == settingsGroup
+	}
+	if err := kong.DefaultHelpPrinter(o, ctx); err != nil {
+		return err
+	}
+	_, err := fmt.Fprint(ctx.Stdout, "\nSettings such as --database-url, --rules and --templates: postman --help lists them.\n")
+	return err
 }
 
 // resolve reads file, environment and flags into one configuration, not validated yet.

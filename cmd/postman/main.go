@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	_ "time/tzdata" // recipients' time zones, wherever the binary runs
 
@@ -67,9 +68,12 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	parser, err := kong.New(&c, kong.Name("postman"),
 		kong.Description("postman turns committed changes of a Postgres database into e-mail.\n\nSettings: flag over environment over postman.yaml over default; see postman.yaml."),
 		kong.Writers(stdout, stderr), kong.Exit(func(status int) { exited, code = true, status }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}), kong.Help(help))
 	if err != nil {
 		return complain(stderr, usageError{err})
+	}
+	if len(args) > 0 && args[0] == "help" {
+		args = append(slices.Clone(args[1:]), "--help")
 	}
 	command, err := parser.Parse(args)
 	if exited {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"postman/daemon"
+	"postman/outbox"
 )
 
 type outboxCmd struct {
@@ -94,8 +96,14 @@ func printList(to io.Writer, view *daemon.ListView) error {
 	if len(view.Messages) > 0 {
 		rows.WriteString("MESSAGE\tCOMMITTED\tRULE\tTO\tSTATE\tSUBJECT (REASON)\n")
 	}
+	var silent string
 	for i := range view.Messages {
-		printMessage(&rows, &view.Messages[i])
+		m := &view.Messages[i]
+		reason := m.Reason
+		if m.State == outbox.MessageNotSent && (silent == "" || silent == reason) { // the same for all of them: it is told once
+			silent, reason = reason, ""
+		}
+		printMessage(&rows, m, reason)
 	}
 	printMatches(&rows, view.Matches)
 	if rows.Len() == 0 {
@@ -105,16 +113,22 @@ func printList(to io.Writer, view *daemon.ListView) error {
 	if _, err := io.WriteString(w, rows.String()); err != nil {
 		return err
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil || silent == "" {
+		return err
+	}
+	_, err := fmt.Fprintf(to, "\nnot-sent: %s\n", silent)
+	return err
 }
 
-func printMessage(w *strings.Builder, m *daemon.MessageView) {
+func printMessage(w *strings.Builder, m *daemon.MessageView, reason string) {
 	what := m.Subject
-	if m.Reason != "" {
-		what = strings.TrimSpace(what + " (" + firstLine(m.Reason) + ")")
+	if reason != "" {
+		what = strings.TrimSpace(what + " (" + firstLine(reason) + ")")
 	}
-	fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", m.ID, when(m.Committed), m.Rule, m.Address, m.Standing(), what)
+	fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", m.ID, when(m.Committed), m.Rule, addressOf(m), m.Standing(), what)
 }
+
+func addressOf(m *daemon.MessageView) string { return cmp.Or(m.Address, "(no address)") }
 
 func printMatches(w *strings.Builder, matches []daemon.MatchView) {
 	header := "MATCH\tCOMMITTED\tRULE\tCHANGE\tSTATE\tREASON\n"
@@ -173,7 +187,7 @@ func printShow(w *strings.Builder, v *daemon.ShowView, asked []int64) {
 		if len(asked) > 0 && g.ID == asked[0] {
 			mark = "▸"
 		}
-		fmt.Fprintf(w, "\n%s message %d   to %s   %s%s\n", mark, g.ID, g.Address, g.Standing(), because(g.Reason))
+		fmt.Fprintf(w, "\n%s message %d   to %s   %s%s\n", mark, g.ID, addressOf(g), g.Standing(), because(g.Reason))
 		fmt.Fprintf(w, "    subject     %s\n    message-id  %s\n    queued      %s   finished %s\n", g.Subject, g.MessageID, when(g.Created), when(g.Finished))
 		if g.Reply != "" {
 			fmt.Fprintf(w, "    relay said  %s\n", g.Reply)

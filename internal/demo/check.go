@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 	"html"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -162,6 +163,25 @@ func (o *outcome) checkUnsent(scenes []scene, entries []*entry) {
 	}
 	for _, d := range left {
 		o.add(missing, d.rule, d.to, fmt.Sprintf("a message that ends as %s", d.state))
+	}
+}
+
+// checkMatches compares the matches that came to no message.
+func (o *outcome) checkMatches(scenes []scene, found map[ended]int) {
+	left := maps.Clone(found)
+	for _, s := range scenes {
+		for _, e := range slices.SortedFunc(maps.Keys(s.matches), func(a, b ended) int { return strings.Compare(a.rule, b.rule) }) {
+			if n := s.matches[e]; found[e] != n {
+				o.add(missing, e.rule, "", fmt.Sprintf("matches that are %s: %d; expected %d", e.state, found[e], n))
+			} else {
+				t := o.tally(e.rule)
+				t.unsent = append(t.unsent, fmt.Sprintf("%d %s", n, e.state))
+			}
+			delete(left, e)
+		}
+	}
+	for e, n := range left {
+		o.add(extra, e.rule, "", fmt.Sprintf("matches that are %s: %d", e.state, n))
 	}
 }
 

@@ -208,3 +208,28 @@ func TestScenarioIsPlain(t *testing.T) {
 		t.Errorf("only %d mails", len(seen))
 	}
 }
+
+func TestCheckMatches(t *testing.T) {
+	t.Parallel()
+	held, muted := ended{"booked", outbox.MatchHeld}, ended{"reset", outbox.MatchMuted}
+	scenes := []scene{{matches: map[ended]int{held: 25}}, {}}
+	for name, c := range map[string]struct {
+		found    map[ended]int
+		unsent   []string
+		problems []problem
+	}{
+		"as expected":  {map[ended]int{held: 25}, []string{"25 held"}, nil},
+		"too few":      {map[ended]int{held: 24}, nil, []problem{{missing, "booked", "", "matches that are held: 24; expected 25"}}},
+		"none":         {nil, nil, []problem{{missing, "booked", "", "matches that are held: 0; expected 25"}}},
+		"another, too": {map[ended]int{held: 25, muted: 1}, []string{"25 held"}, []problem{{extra, "reset", "", "matches that are muted: 1"}}},
+	} {
+		o := outcome{}
+		o.checkMatches(scenes, c.found)
+		if diff := cmp.Diff(c.problems, o.problems, cmp.AllowUnexported(problem{})); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+		if diff := cmp.Diff(c.unsent, o.tally("booked").unsent); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}

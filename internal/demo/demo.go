@@ -26,6 +26,8 @@ type Options struct {
 	Example fs.FS
 	// Listen is the page's address, on loopback. Empty: port 8025, or any when that is taken.
 	Listen string
+	// Command is how this postman is called; empty: postman.
+	Command string
 	// LogLevel is that of the daemon's log on Stderr; by default warn.
 	LogLevel string
 

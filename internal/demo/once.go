@@ -3,8 +3,11 @@ package demo
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,7 +16,9 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"postman/daemon"
 	"postman/internal/smtptest"
+	"postman/outbox"
 )
 
 // The scenario's patience.
@@ -60,6 +65,11 @@ func (w *world) once(ctx context.Context) error {
 		return err
 	}
 	o := check(scenario, want, w.inbox.all())
+	matches, err := w.matches(ctx)
+	if err != nil {
+		return err
+	}
+	o.checkMatches(scenario, matches)
 	w.term.report(&o, figure(w.inbox.all()))
 	if len(o.problems) == 0 {
 		return nil
@@ -70,6 +80,32 @@ func (w *world) once(ctx context.Context) error {
 	default:
 		return ErrScenario
 	}
+}
+
+// matches counts those that made no messages and wait for nothing, as the commands are told.
+func (w *world) matches(ctx context.Context) (map[ended]int, error) {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return daemon.DialSocket(ctx, w.settings.StorePath())
+	}}}
+	asked := fmt.Sprintf(`{"states": [%q, %q, %q, %q], "limit": 1000}`, outbox.MatchHeld, outbox.MatchMuted, outbox.MatchFailed, outbox.MatchNobody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://postman/v1/outbox/list", strings.NewReader(asked))
+	if err != nil {
+		return nil, err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("asking for the matches: %w", err)
+	}
+	defer response.Body.Close()
+	var list daemon.ListView
+	if err := json.NewDecoder(response.Body).Decode(&list); err != nil {
+		return nil, fmt.Errorf("asking for the matches: %w", err)
+	}
+	found := make(map[ended]int)
+	for _, m := range list.Matches {
+		found[ended{m.Rule, m.State}]++
+	}
+	return found, nil
 }
 
 // playAll has one scene happen after the other, and waits for what they bring.

@@ -14,6 +14,8 @@ type scene struct {
 	mails    []expected
 	// unsent are the messages that postman decides not to send.
 	unsent []decided
+	// matches are those that make no messages, by rule and state.
+	matches map[ended]int
 	// patient is for a scene whose end takes its time: the next one begins meanwhile.
 	patient bool
 }
@@ -32,6 +34,12 @@ type expected struct {
 type decided struct {
 	rule, to string
 	state    outbox.MessageState
+}
+
+// ended is a state of a rule's matches.
+type ended struct {
+	rule  string
+	state outbox.MatchState
 }
 
 // stale asks for a password in vain: the relay puts the mail off until it has expired. once.yaml has its rule.
@@ -163,6 +171,7 @@ var scenario = []scene{
 			subject: "VIP 한소율 고객님의 담당자로 지정되셨습니다",
 			body:    []string{"임수아 님", "한소율", "25억원"},
 		}},
+		matches: map[ended]int{{"vip-customer-assigned", outbox.MatchNobody}: 1},
 	},
 	{
 		does: "홍세아 has forgotten the password",
@@ -191,8 +200,9 @@ var scenario = []scene{
 		unsent: []decided{{"booking-confirmed", "", outbox.MessageNoAddress}},
 	},
 	{
-		does: "an import makes 25 listings cheaper at once: more than hold_over, so the mails wait for somebody to look",
-		sql:  []string{`update listings set price = price - 1000000 where deal = 'sale' and vacant`},
+		does:    "an import makes 25 listings cheaper at once: more than hold_over, so the mails wait for somebody to look",
+		sql:     []string{`update listings set price = price - 1000000 where deal = 'sale' and vacant`},
+		matches: map[ended]int{{"team-listing-price-cut", outbox.MatchHeld}: 25},
 	},
 	{
 		does: "a correction by hand moves all appointments and mutes itself",
@@ -200,6 +210,7 @@ var scenario = []scene{
 			`select pg_logical_emit_message(true, 'postman.mute', 'the import of March had the wrong time zone')`,
 			`update schedules set starts_at = starts_at + interval '1 hour', ends_at = ends_at + interval '1 hour'`,
 		},
+		matches: map[ended]int{{"schedule-moved", outbox.MatchMuted}: 13},
 	},
 }
 

@@ -1,10 +1,10 @@
 package demo
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -112,7 +112,10 @@ func (t *terminal) subjectCells() int {
 func (t *terminal) heads(w *world) {
 	if w.url != "" {
 		t.line("\n  Open   %s", t.paint(bold, w.url))
-		t.line("  %s", t.paint(dim, "Ask    postman outbox list --store-url sqlite:"+filepath.Join(w.dir, "postman.db")))
+		command := cmp.Or(w.o.Command, "postman")
+		t.line("  %s", t.paint(dim, fmt.Sprintf("Try    export DATABASE_URL=%s STORE_URL=%s POSTMAN_RULES=%s POSTMAN_TEMPLATES=%s", string(w.settings.DatabaseURL), w.settings.StoreURL, w.settings.Rules, w.settings.Templates)))
+		t.line("  %s", t.paint(dim, "       "+command+" outbox list"))
+		t.line("  %s", t.paint(dim, "       "+command+" new my-first --table listings"))
 		t.line("  %s", t.paint(dim, "Stop   Ctrl-C"))
 	}
 	t.line("\n  %s", t.paint(dim, fmt.Sprintf("%s  %*s  %s  %s  %s", fit("TIME", timeCells), tookCells, "TOOK", fit("RULE", ruleCells), fit("TO", t.toCells()), "SUBJECT")))

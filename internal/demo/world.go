@@ -35,6 +35,8 @@ type world struct {
 	daemon  *daemon.Daemon
 	url     string // the page's
 
+	settings daemon.Config // the daemon's
+
 	cleanup []func() // the last first
 }
 
@@ -154,7 +156,7 @@ func (w *world) startDaemon(ctx context.Context) (string, error) {
 	if err := d.Start(ctx); err != nil {
 		return "", err
 	}
-	w.daemon = d
+	w.daemon, w.settings = d, c
 	w.defers(func() {
 		ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), time.Duration(c.Drain), errors.New("the mails in hand did not end in time"))
 		defer cancel()
