@@ -77,6 +77,9 @@ func (m *MessageView) Standing() string {
 	return m.State.String()
 }
 
+// NotSent says whether the delivery mode kept the mail from going out.
+func (m *MessageView) NotSent() bool { return m.State == outbox.MessageNotSent }
+
 // ListView is what `outbox list` prints.
 type ListView struct {
 	Messages []MessageView `json:"messages"`

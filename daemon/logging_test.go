@@ -26,7 +26,7 @@ func TestLogOfSeveralLines(t *testing.T) {
 			t.Fatal(err)
 		}
 		log = log.With("component", "stream")
-		log.Error(mistake, "rule", "visit", "error", errors.New("first\nsecond"), "n", 1)
+		log.Error(mistake, "rule", "visit", "error", errors.New("first\nsecond"), "n", 1) //nolint:sloglint // reports have the error for their message
 		log.Info("one line", "error", errors.New("short"))
 	}
 	var got []string

@@ -254,7 +254,7 @@ func realRow(ctx context.Context, conn *pgx.Conn, t *cdc.Table) (row map[string]
 		return nil, "", fmt.Errorf("reading a row of %s: %w", t.TableName, r.Err)
 	}
 	if len(r.Rows) == 0 {
-		return nil, t.TableName.String() + " is empty", nil
+		return nil, t.String() + " is empty", nil
 	}
 	row = make(map[string]any, len(names))
 	for i, c := range t.Columns {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"postman/daemon"
-	"postman/outbox"
 )
 
 type outboxCmd struct {
@@ -100,7 +99,7 @@ func printList(to io.Writer, view *daemon.ListView) error {
 	for i := range view.Messages {
 		m := &view.Messages[i]
 		reason := m.Reason
-		if m.State == outbox.MessageNotSent && (silent == "" || silent == reason) { // the same for all of them: it is told once
+		if m.NotSent() && (silent == "" || silent == reason) { // the same for all of them: it is told once
 			silent, reason = reason, ""
 		}
 		printMessage(&rows, m, reason)
