@@ -272,6 +272,11 @@ func (e *explanation) tell() {
 		var to value.Row
 		if e.message != nil {
 			to, _ = dispatch.ReadRecipient(e.message.Recipient) // what cannot be read has been told
+			for i := range to {
+				if e.hidesOfRecipient(to[i].Name) {
+					to[i].Datum = value.Datum{State: value.Blanked}
+				}
+			}
 		}
 		v.Queries = ViewQueries(e.rule, e.facts, to, e.mask)
 	}
@@ -303,7 +308,6 @@ func (e *explanation) masked(list []string) []string {
 	return all
 }
 
-// recipients are those of the message that was asked for, or of all.
 // hidesOfRecipient says whether a column of a recipient's row may be, or be made of, a sensitive one that the rule's queries read. What
 // every recipient has is known by its name.
 func (e *explanation) hidesOfRecipient(name string) bool {
@@ -315,6 +319,7 @@ func (e *explanation) hidesOfRecipient(name string) bool {
 	return named || len(e.rule.Reads) > 0 && !common
 }
 
+// recipients are those of the message that was asked for, or of all.
 func (e *explanation) recipients() []RecipientView {
 	views := []RecipientView{}
 	for i := range e.messages {

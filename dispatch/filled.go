@@ -47,13 +47,22 @@ func (w *filling) query(of string, q *rules.SQL) Asked {
 	return Asked{of, q.Place.Line, strings.TrimSpace(q.With(w.literal))}
 }
 
+// hidden says whether a parameter's value is sensitive. Of a recipient's, the row says so.
+func (w *filling) hidden(p rules.Param) bool {
+	if p.Scope != "to" {
+		return slices.Contains(w.draft.rule.Sensitive, p.Name)
+	}
+	f, ok := w.to.Field(p.Name)
+	return ok && f.State == value.Blanked
+}
+
 // literal is a parameter's value as SQL has it ("Constants" in the Postgres documentation), or what is known of it.
 func (w *filling) literal(p rules.Param) string {
 	name := "@" + p.Scope + "." + p.Name
 	switch {
 	case p.Scope == "to" && w.to == nil:
 		return name
-	case p.Scope != "to" && slices.Contains(w.draft.rule.Sensitive, p.Name):
+	case w.hidden(p):
 		return "<" + name + ": sensitive>"
 	}
 	oid, text, err := w.draft.parameter(p, w.to)

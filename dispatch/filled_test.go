@@ -50,8 +50,9 @@ select email from staff where name = 'O''Neil' and n = 1.50 and ok = true and na
 		to   value.Row
 		load string
 	}{
-		"nobody in mind": {nil, "select * from staff where email = @to.email"},
-		"a recipient":    {to, "select * from staff where email = 'it''s@example.com'"},
+		"nobody in mind":  {nil, "select * from staff where email = @to.email"},
+		"a sensitive one": {value.Row{{Column: to[0].Column, Datum: value.Datum{State: value.Blanked}}}, "select * from staff where email = <@to.email: sensitive>"},
+		"a recipient":     {to, "select * from staff where email = 'it''s@example.com'"},
 	} {
 		want := []Asked{{"to", 8, query}, {"load who", 12, c.load}}
 		got := Queries(r, f, c.to, hide)
