@@ -24,7 +24,7 @@
 //  3. START_REPLICATION behind the last commit, in this session or one before.
 //  4. Receive, decode, call the handler; beside it, a goroutine sends the status: when the caller confirms, when the
 //     server asks, and often enough that a slow handler does not look like a dead one.
-//  5. When the connection breaks, or nothing comes for twice wal_sender_timeout, begin again.
+//  5. When the connection breaks, or nothing comes for as long as wal_sender_timeout, begin again.
 //
 // While Postgres streams a transaction that is in progress, it does not tell in which savepoint a logical message was emitted. Where one
 // that was rolled back may have had it, or where the server fails to stream what it can send later, the stream asks for transactions

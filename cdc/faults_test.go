@@ -193,7 +193,8 @@ func TestFailover(t *testing.T) {
 	onceEach(t, r, 2, 2)
 }
 
-// TestBlackHole has the network swallow everything, without a word to either end.
+// TestBlackHole has the network swallow everything, without a word to either end. T7 of the acceptance list: it is found out within
+// wal_sender_timeout, and the status says so until the stream is there again.
 func TestBlackHole(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -204,8 +205,16 @@ func TestBlackHole(t *testing.T) {
 	s, _ := run(t, Options{URL: p.URL, Slot: slot, Start: start}, r)
 	pgtest.Exec(t, url, "insert into t values (1)")
 	r.transactions(1)
+	if got := s.patience(time.Second); got != time.Second {
+		t.Errorf("the server may be silent for %s; want its wal_sender_timeout", got)
+	}
 	p.Freeze()
 	pgtest.Exec(t, url, "insert into t values (2)")
+	for deadline := time.Now().Add(patience); s.Status().Connected; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody notices")
+		}
+	}
 	onceEach(t, r, 2, 2)
 	if st := s.Status(); !strings.Contains(st.LastError, errSilence.Error()) {
 		t.Errorf("status %+v", st)
@@ -327,6 +336,7 @@ func TestAnotherServer(t *testing.T) {
 	setupError(t, s.sameServer(t.Context(), nil, pglogrepl.IdentifySystemResult{SystemID: "1", XLogPos: 5}, 6), "ends before that, at 0/5")
 }
 
+// TestBusySlot: T8 of the acceptance list. Another walsender holds the slot.
 func TestBusySlot(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Database(t)
@@ -342,7 +352,7 @@ func TestBusySlot(t *testing.T) {
 	second := newRecorder(t)
 	waiting, _ := run(t, Options{URL: url, Slot: slot, Start: end}, second)
 	impatient := NewStream(Options{URL: url + "&wal_sender_timeout=500", Slot: slot, Start: end})
-	setupError(t, impatient.Run(t.Context(), newRecorder(t)), "stays in use", "another postman")
+	setupError(t, impatient.Run(t.Context(), newRecorder(t)), "stays in use", "another postman", "(postman, from 127.0.0.1:", " UTC)", "pg_terminate_backend")
 	for deadline := time.Now().Add(patience); !strings.Contains(waiting.Status().LastError, "in use"); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("status %+v", waiting.Status())

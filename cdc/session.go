@@ -47,7 +47,7 @@ func (s *Stream) session(ctx context.Context, h Handler) error {
 	if err != nil {
 		return err
 	}
-	x := &session{Stream: s, conn: conn, link: link, handler: h, silence: 2 * timeout, began: time.Now(), asked: make(chan struct{}, 1)}
+	x := &session{Stream: s, conn: conn, link: link, handler: h, silence: s.patience(timeout), began: time.Now(), asked: make(chan struct{}, 1)}
 	x.decoder = decoder{
 		handler: h, done: s.resume(), announced: s.announced, resolve: s.resolve, refuse: x.refuse,
 		relations: make(map[uint32]*Table), typeNames: make(map[uint32]string), streams: make(map[uint32]*streamed),
@@ -60,6 +60,12 @@ func (s *Stream) session(ctx context.Context, h Handler) error {
 	s.log.Info("streaming", "slot", s.slot, "from", s.resume())
 	return x.run(ctx, min(timeout/4, 10*time.Second))
 }
+
+// patience is how long the server may be silent. It speaks when it has been silent for half of wal_sender_timeout, and answers our pings, so
+// that whoever says nothing for all of it is gone: that is how Postgres' own receivers judge (wal_receiver_timeout). Some versions are
+// busy with a large transaction for longer than that, though: each session that ends in silence, with nothing handed over, makes the next one
+// wait for twice as long.
+func (s *Stream) patience(timeout time.Duration) time.Duration { return timeout << min(s.silences, 5) }
 
 // start checks that the slot can give what comes next, and begins the replication. It returns the server's patience.
 func (s *Stream) start(ctx context.Context, conn *pgx.Conn) (timeout time.Duration, err error) {
@@ -84,13 +90,17 @@ func (s *Stream) start(ctx context.Context, conn *pgx.Conn) (timeout time.Durati
 	if err := s.sameServer(ctx, conn.PgConn(), system, resume); err != nil {
 		return 0, err
 	}
+	holder := "another process of the server"
+	if db.Slot.ActivePID != 0 {
+		holder = s.holder(ctx, conn) // now: the command that is refused leaves no connection that could be asked
+	}
 	err = pglogrepl.StartReplication(ctx, conn.PgConn(), quoted(s.slot), pglogrepl.LSN(resume), pglogrepl.StartReplicationOptions{
 		PluginArgs: []string{
 			"proto_version '2'", "messages 'true'", s.streaming(), fmt.Sprintf("publication_names '%s_ins,%[1]s_upd,%[1]s_del'", s.slot),
 		},
 	})
 	if sqlState(err) == codeInUse {
-		return 0, &busyError{slot: s.slot, pid: db.Slot.ActivePID, patience: 2 * timeout, err: err}
+		return 0, &busyError{slot: s.slot, holder: holder, patience: 2 * timeout, err: err}
 	}
 	return timeout, permanent(err, s.slot)
 }
@@ -163,23 +173,39 @@ func BranchOff(before, now int32, left, at position.LSN) string {
 // its connection is gone.
 type busyError struct {
 	slot     string
-	pid      int
+	holder   string
 	patience time.Duration // after which it is not one of ours
 	err      error
 }
 
 func (e *busyError) Error() string {
-	return fmt.Sprintf("slot %q is in use by the server's process %d: waiting for it", e.slot, e.pid)
+	return fmt.Sprintf("slot %q is in use by %s: waiting for it", e.slot, e.holder)
 }
 
 func (e *busyError) Unwrap() error { return e.err }
 
 func (e *busyError) setup() error {
 	return &SetupError{
-		Problem: fmt.Sprintf("slot %q stays in use by the server's process %d", e.slot, e.pid),
-		Fix:     "look whether another postman runs with this slot (pg_stat_replication tells from where), and stop it",
+		Problem: fmt.Sprintf("slot %q stays in use by %s", e.slot, e.holder),
+		Fix:     "look whether another postman runs there with this slot, and stop it; or as a DBA: SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '" + e.slot + "';",
 		Err:     e.err,
 	}
+}
+
+// holder says for a person who reads the slot.
+func (s *Stream) holder(ctx context.Context, conn *pgx.Conn) string {
+	var pid int
+	var name, from, since string
+	// The role sees of others' processes what it may: its own role's, or with pg_monitor those of all.
+	err := conn.QueryRow(ctx, `
+		select s.active_pid, coalesce(nullif(r.application_name, ''), '?'), coalesce(host(r.client_addr) || ':' || r.client_port, 'a local socket'),
+		       coalesce(to_char(r.backend_start at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"'), '?')
+		  from pg_replication_slots s left join pg_stat_replication r on r.pid = s.active_pid
+		 where s.slot_name = $1 and s.active_pid is not null`, s.slot).Scan(&pid, &name, &from, &since)
+	if err != nil { // nobody does, or the connection is gone: the next try tells
+		return "a process of the server"
+	}
+	return fmt.Sprintf("the server's process %d (%s, from %s, since %s)", pid, name, from, since)
 }
 
 // run receives and reports until one of the two ends.

@@ -61,6 +61,7 @@ type Stream struct {
 	announced map[uint32]*Table
 	types     map[uint32]value.Type
 	suspects  []*DecodeError // messages that could not be read since done
+	silences  int            // sessions that ended in silence since done
 	// whole is the transaction that must not be sent in parts, or anyTransaction; 0: none.
 	whole    uint32
 	wholeFor time.Duration // after which a session without parts ends: the transaction may have been rolled back
@@ -185,7 +186,10 @@ func (s *Stream) Run(ctx context.Context, h Handler) error {
 			wait, busySince, logged = firstBackOff, time.Time{}, ""
 		}
 		if s.done != before {
-			s.suspects = nil
+			s.suspects, s.silences = nil, 0
+		}
+		if errors.Is(err, errSilence) {
+			s.silences++
 		}
 		if broken, ok := errors.AsType[*DecodeError](err); ok {
 			if broken.among(s.suspects) || len(s.suspects) == mostSuspects {

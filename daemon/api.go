@@ -136,7 +136,11 @@ func OpenAPI(ctx context.Context, c Config) (h http.Handler, closeStore func() e
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening the store: %w", err)
 	}
-	a := &api{store: store, status: func() Status { return StoreStatus(ctx, store) }}
+	a := &api{store: store, status: func() Status {
+		s := StoreStatus(ctx, store)
+		s.Slot = slotNow(ctx, c)
+		return s
+	}}
 	a.replayer = func(ctx context.Context) (*replayer, func(), error) { return openReplayer(ctx, &c, store) }
 	return a.handler(), store.Close, nil
 }

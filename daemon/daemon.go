@@ -57,10 +57,11 @@ type Daemon struct {
 	broken   *breakages
 	addr     net.Addr
 
-	tally      tally        // of what no rule was tried on
-	mismatches atomic.Int64 // of the rules' index with what trying every rule says
-	rebind     atomic.Bool  // the stream is to resolve the rules of its tables anew
-	outlook    outlook      // but for its end, guarded by reloading
+	slot       atomic.Pointer[SlotStatus] // as it was last seen; nil: not yet
+	tally      tally                      // of what no rule was tried on
+	mismatches atomic.Int64               // of the rules' index with what trying every rule says
+	rebind     atomic.Bool                // the stream is to resolve the rules of its tables anew
+	outlook    outlook                    // but for its end, guarded by reloading
 
 	replaying sync.Mutex    // one replay is carried out at a time
 	ends      chan struct{} // closed when Stop begins: replays end

@@ -28,6 +28,7 @@ type outlook struct {
 	conn     *pgx.Conn    // kept between looks; nil: not there
 	verified position.LSN // up to here the publications fitted the rules
 	restart  position.LSN // how far the slot had let go of the log at the last look
+	slot     trend
 	compared *live        // the rules that were last compared with a catalog
 	catalog  *cdc.Catalog // which one that was
 	unsound  map[string]*rules.Error
@@ -85,6 +86,7 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
+	d.watchSlot(db)
 	if err := d.belongs(ctx, db, known, covered); err != nil {
 		if _, gap := errors.AsType[*GapError](err); gap {
 			d.fail(ctx, err)

@@ -142,6 +142,10 @@ func (d *Daemon) health() (healthy bool, trouble []string) {
 		healthy = false
 		trouble = append(trouble, "the stream stands still: "+s.Held)
 	}
+	if slot := d.slot.Load(); slot != nil && slot.Level != SlotOK {
+		healthy = healthy && slot.Level != SlotCritical
+		trouble = append(trouble, slot.Note)
+	}
 	sending := d.dispatch.Status()
 	if sending.State != dispatch.RelayUp {
 		trouble = append(trouble, "the relay is "+string(sending.State)+": "+sending.LastError)
@@ -177,6 +181,7 @@ func (d *Daemon) Status() Status {
 	if end > stored {
 		s.Stream.Behind = int64(end - stored)
 	}
+	s.Slot = d.slot.Load()
 	s.Rules = d.rulesStatus()
 	d.mu.Lock()
 	s.Rules.ReloadFail = d.trouble["reload"]

@@ -310,8 +310,8 @@ func (w *world) holdSender() (goOn func()) {
 	w.t.Helper()
 	var pid int
 	w.eventually("the slot is read", func() bool {
-		err := pgtest.Connect(w.t, w.url).QueryRow(w.t.Context(), "select coalesce(active_pid, 0) from pg_replication_slots where slot_name = $1", w.config.Slot).Scan(&pid)
-		return err == nil && pid != 0
+		pid = w.inspect().Slot.ActivePID
+		return pid != 0
 	})
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		w.t.Fatal(err)

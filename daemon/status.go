@@ -21,6 +21,7 @@ type Status struct {
 	Started  time.Time    `json:"started,omitzero"`
 	Mode     string       `json:"mode"`
 	Stream   StreamStatus `json:"stream,omitzero"`
+	Slot     *SlotStatus  `json:"slot,omitempty"` // nil: it is not known how it does, or there is none
 	Rules    RulesStatus  `json:"rules,omitzero"`
 	Relay    RelayStatus  `json:"relay,omitzero"`
 

@@ -144,15 +144,6 @@ func asExit(err error, to **exec.ExitError) bool {
 	return ok
 }
 
-func TestBytesOf(t *testing.T) {
-	t.Parallel()
-	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 3 << 20: "3.0 MiB", 5 << 40: "5.0 TiB", 5 << 50: "5120.0 TiB"} {
-		if got := bytesOf(n); got != want {
-			t.Errorf("bytesOf(%d) = %q; want %q", n, got, want)
-		}
-	}
-}
-
 func TestUsageIsExitCode2(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{}, {"fly"}, {"run", "--wings"}, {"outbox", "show"}, {"outbox", "show", "x"}} {

@@ -64,10 +64,11 @@ func printStatus(w *strings.Builder, s *daemon.Status) {
 	if s.Running && !s.Starting {
 		printRunning(w, s)
 	}
+	printSlot(w, s.Slot)
 	for _, src := range s.Sources {
 		fmt.Fprintf(w, "\ndatabase %s   slot %s, epoch %d, covered up to %s%s\n", src.Database, src.Slot, src.Epoch, src.Checkpoint, armed(src.Armed))
 		if j := &src.Journal; j.Oldest != "" {
-			fmt.Fprintf(w, "journal    from %s (%s) to %s, %s: what a replay can read\n", j.Oldest, j.From.Local().Format(time.DateTime), j.Newest, bytesOf(j.Bytes))
+			fmt.Fprintf(w, "journal    from %s (%s) to %s, %s: what a replay can read\n", j.Oldest, j.From.Local().Format(time.DateTime), j.Newest, daemon.Bytes(j.Bytes))
 		}
 	}
 	printCounts(w, s)
@@ -92,7 +93,7 @@ func since(t time.Time) string { return time.Since(t).Round(time.Second).String(
 
 func printRunning(w *strings.Builder, s *daemon.Status) {
 	t := &s.Stream
-	fmt.Fprintf(w, "\nstream     server %s  received %s  stored %s  confirmed %s  (%s behind)\n", t.ServerEnd, t.Received, t.Stored, t.Confirmed, bytesOf(t.Behind))
+	fmt.Fprintf(w, "\nstream     server %s  received %s  stored %s  confirmed %s  (%s behind)\n", t.ServerEnd, t.Received, t.Stored, t.Confirmed, daemon.Bytes(t.Behind))
 	printAside(w, t)
 	if len(t.Untaken) > 0 {
 		var names []string
@@ -104,6 +105,34 @@ func printRunning(w *strings.Builder, s *daemon.Status) {
 	printRules(w, &s.Rules)
 	if s.Relay.Address != "" {
 		fmt.Fprintf(w, "relay      %s  %s\n", s.Relay.Address, relayState(s))
+	}
+}
+
+// printSlot tells what the slot holds back, how far that may go, and when it will have gone too far.
+func printSlot(w *strings.Builder, s *daemon.SlotStatus) {
+	if s == nil {
+		return
+	}
+	if s.WALStatus == "" { // nobody answered
+		fmt.Fprintf(w, "slot       ! %s\n", s.Note)
+		return
+	}
+	fmt.Fprintf(w, "slot       %s, holds back %s of the log", s.WALStatus, daemon.Bytes(s.Retained))
+	switch {
+	case s.Safe != nil:
+		fmt.Fprintf(w, ", %s to go", daemon.Bytes(*s.Safe))
+	case s.Limit == 0:
+		fmt.Fprint(w, ", without a limit (max_slot_wal_keep_size)")
+	}
+	if s.Rate >= 1 {
+		fmt.Fprintf(w, ", at %s/s", daemon.Bytes(int64(s.Rate)))
+	}
+	if !s.Inactive.IsZero() {
+		fmt.Fprintf(w, "; nobody reads it since %s", s.Inactive.Local().Format(time.DateTime))
+	}
+	fmt.Fprintln(w)
+	if s.Level != daemon.SlotOK {
+		fmt.Fprintf(w, "  ! %s\n", s.Note)
 	}
 }
 
@@ -157,18 +186,6 @@ func relayState(s *daemon.Status) string {
 func firstLine(s string) string {
 	line, _, _ := strings.Cut(s, "\n")
 	return line
-}
-
-func bytesOf(n int64) string {
-	const unit = 1024
-	if n < unit {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, i := float64(n)/unit, 0
-	for ; f >= unit && i < 3; i++ {
-		f /= unit
-	}
-	return fmt.Sprintf("%.1f %ciB", f, "KMGT"[i])
 }
 
 func printCounts(w *strings.Builder, s *daemon.Status) {
