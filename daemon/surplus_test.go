@@ -11,6 +11,8 @@ import (
 
 const callRule = "  - {name: call, on: {table: calls, ops: [insert]}, to: {address: a@example.com}, template: plain}\n"
 
+const noteRule = "  - {name: note, on: {table: visits, ops: [update]}, to: {address: a@example.com}, template: plain}\n"
+
 // meekWorld has a table calls beside the visits, and a role for the daemon that owns neither them nor the publications.
 func meekWorld(t *testing.T) *world {
 	t.Helper()
@@ -80,15 +82,20 @@ func TestARefusedReloadIsTriedAgain(t *testing.T) {
 	}{
 		"a table more":    {worldRules + callRule, func(w *world) []string { return []string{w.dba("ADD", "calls")} }, 2},
 		"another instead": {"rules:\n" + callRule, func(w *world) []string { return []string{w.dba("ADD", "calls"), w.dba("DROP", "visits")} }, 1},
+		"another instead of one of two on a table": {"rules:\n" + noteRule + callRule, func(w *world) []string { return []string{w.dba("ADD", "calls"), w.dba("DROP", "visits")} }, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := meekWorld(t)
 			w.blind = true
+			if strings.Contains(c.rules, noteRule) {
+				w.rules(worldRules + noteRule)
+			}
 			_, err := w.tryStart()
 			w.sql(w.asked(err)...)
 			d := w.start()
 			w.rules(c.rules)
+			w.eventually("the file is noticed", func() bool { return d.Status().Rules.ReloadFail != "" }) // and not read again, unless it is asked for
 			err = d.Reload(t.Context())
 			if got := w.asked(err); len(got) != 1 || got[0] != w.dba("ADD", "calls") || !strings.Contains(err.Error(), "reloaded by itself") {
 				t.Errorf("the reload says: %v", err)
