@@ -15,6 +15,7 @@ import (
 	"postman/value"
 )
 
+// TestOperations: T11 of the acceptance list, with TestMessages, TestDDL, TestUndecodable and FuzzMessage: every kind of message.
 func TestOperations(t *testing.T) {
 	t.Parallel()
 	before := time.Now()
@@ -108,6 +109,7 @@ func TestTypes(t *testing.T) {
 	}
 }
 
+// TestUnchangedTOAST: T10 of the acceptance list, as the stream has it.
 func TestUnchangedTOAST(t *testing.T) {
 	t.Parallel()
 	url, r, _ := watch(t, all("d", "f", "i"),

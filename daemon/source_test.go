@@ -154,7 +154,7 @@ func TestPromotedBehind(t *testing.T) {
 		w.sql("select pg_promote()")
 		w.writeUntil(d.batch.durable())
 		w.sql("insert into visits (kind, staff_id, note) values ('visit', 2, 'on the new one')")
-		w.refused("left timeline 1 at")
+		w.refused("lacks what lies between")
 		d = w.accept(2)
 		w.visit(d, 4)
 		if s := d.server(); s.Timeline != 2 || s.Publications == "" {
