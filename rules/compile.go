@@ -323,7 +323,7 @@ func (c *ruleCheck) param(at Place, p Param, loads bool) {
 		}
 	case "message":
 		if c.env.table != nil {
-			c.fail(at, "PM307", "the rule is on a table: there is no message", "write @new.column")
+			c.fail(at, "PM307", "the rule is on a table: there is no message", "write "+sqlColumn("new", p.Name))
 		}
 	default: // new, old
 		c.columnParam(at, p)
@@ -334,7 +334,7 @@ func (c *ruleCheck) columnParam(at Place, p Param) {
 	t := c.env.table
 	switch {
 	case t == nil:
-		c.fail(at, "PM307", "the rule is on a message: there is no "+p.Scope, "write @message.key")
+		c.fail(at, "PM307", "the rule is on a message: there is no "+p.Scope, "write "+sqlColumn("message", p.Name))
 	case t.Column(p.Name) < 0:
 		c.fail(at, "PM306", fmt.Sprintf("the table %s has no column %s", t.TableName, p.Name), suggestColumn(p.Name, t, parameter(p.Scope)))
 	case !slices.ContainsFunc(c.env.ops, func(op cdc.Op) bool { return hasRow(op, sideOf(p.Scope)) }):

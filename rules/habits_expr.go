@@ -99,9 +99,14 @@ func habits(tokens []lexer.Token) []problem {
 	return found
 }
 
+// looks find what is more than words in a row.
+var looks = []func(tokens []lexer.Token, i int) (problem, int){
+	lookNumber, lookQuotedColumn, lookCast, lookArrow, lookComment, lookTemplate, lookOr,
+}
+
 // habitAt is what is said of the tokens from the i-th on, and of how many of them; of none, if nothing is wrong.
 func habitAt(tokens []lexer.Token, i int) (p problem, length int) {
-	for _, look := range []func([]lexer.Token, int) (problem, int){lookNumber, lookQuotedColumn, lookCast, lookArrow, lookComment, lookTemplate, lookOr} {
+	for _, look := range looks {
 		if p, length = look(tokens, i); length > 0 {
 			return p, length
 		}

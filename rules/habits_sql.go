@@ -16,9 +16,9 @@ type sqlHabits struct {
 	outer    []string // the clauses around each bracket that is open
 	square   int      // square brackets that are open
 	rows     []problem
-	ownNames bool     // the query gives the name new or old itself
-	lately   []string // words and signs
-	notAt    int      // where the last not stands, in characters
+	ownNames bool      // the query gives the name new or old itself
+	lately   [4]string // words and signs, the last one last
+	notAt    int       // where the last not stands, in characters
 	excluded []exclusion
 }
 
@@ -62,8 +62,9 @@ func (p *sqlParser) exclude(start int, token string) {
 		p.sql.exclusions = append(p.sql.exclusions, p.excluded[n].read()...)
 		p.excluded = p.excluded[:n]
 	}
-	p.lately = append(p.lately, token)
-	if n := len(p.lately); n >= 4 && slices.Equal(p.lately[n-4:], []string{"not", "in", "(", "select"}) {
+	copy(p.lately[:], p.lately[1:])
+	p.lately[len(p.lately)-1] = token
+	if p.lately == excluding {
 		p.excluded = append(p.excluded, exclusion{at: p.notAt, depth: len(p.outer)})
 	}
 	if token == "not" {
@@ -81,6 +82,9 @@ func (e exclusion) read() []exclusion {
 	e.column, e.table = m[1], strings.ReplaceAll(m[2], " ", "")
 	return []exclusion{e}
 }
+
+// excluding is how a list begins that leaves rows out.
+var excluding = [4]string{"not", "in", "(", "select"}
 
 var plainSelect = regexp.MustCompile(`(?i)^(?:distinct )?(?:[\pL_][\pL\pN_]* \. )?([\pL_][\pL\pN_]*|"[^"]+") from ((?:[\pL_][\pL\pN_]*|"[^"]+")(?: \. (?:[\pL_][\pL\pN_]*|"[^"]+"))?)(?: |$)`)
 
