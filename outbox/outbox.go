@@ -113,7 +113,7 @@ type Transaction struct {
 	Matches []NewMatch
 	// Spilled says that some of the transaction was handed to [Store.Spill], and is its key: earlier matches, and all of its journal.
 	Spilled *Spill
-	// Hold names the rules all of whose matches in this transaction are held, spilled ones included, and why.
+	// Hold names the rules all of whose Matches here are held, and why. Those that were spilled are held, and muted, by [Store.Settle].
 	Hold map[uint32]string
 }
 
@@ -121,6 +121,19 @@ type Transaction struct {
 type Spill struct {
 	Source, Epoch uint32
 	XID           uint32
+}
+
+// Settlement is what the commit of a transaction says of the matches that it spilled.
+type Settlement struct {
+	Muted   string               // why all of them are; empty: they are not
+	Hold    map[uint32]Hold      // by rule
+	Expires map[uint32]time.Time // by rule
+}
+
+// Hold holds a rule's matches in a transaction, from an ordinal on, and says why.
+type Hold struct {
+	From uint64
+	Why  string
 }
 
 // Batch is one step of the stream: what [Store.Append] makes durable at once.

@@ -53,6 +53,11 @@ type Store interface {
 	// Spill stores matches and pieces of the journal of a transaction whose commit has not been read. Nobody sees them until
 	// Append names the key; Recover discards them.
 	Spill(ctx context.Context, key Spill, p Provisional) error
+	// Settle has spilled matches become what the commit, which was read, makes of them, before Append adopts them: pending and held ones
+	// are muted or held, and all of a rule expire. ErrNotFound: nothing was spilled.
+	//
+	// Settle and Unspill go in small steps, so that nobody waits for them. One that failed is called again.
+	Settle(ctx context.Context, key Spill, s Settlement) error
 	// Unspill takes what was spilled of changes from an ordinal on back: they were rolled back. From 0 it forgets the key. It is
 	// no error when nothing was spilled.
 	Unspill(ctx context.Context, key Spill, from uint64) error

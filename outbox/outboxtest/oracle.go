@@ -74,12 +74,14 @@ func (o *oracle) match(k matchKey) *oracleMatch {
 // commit adds a transaction's matches and returns those that are new.
 func (o *oracle) commit(t *outbox.Transaction, names map[uint32]string, now time.Time) []*oracleMatch {
 	all := slices.Clone(t.Matches)
+	spilled := 0
 	if t.Spilled != nil {
+		spilled = len(o.spilled[t.Spilled.XID])
 		all = slices.Concat(o.spilled[t.Spilled.XID], all)
 		delete(o.spilled, t.Spilled.XID)
 	}
 	var fresh []*oracleMatch
-	for _, n := range all {
+	for i, n := range all {
 		p := position.Position{Source: o.source.ID, Epoch: o.source.Epoch, LSN: t.LSN, Ordinal: n.Ordinal}
 		if o.match(matchKey{p, n.Rule}) != nil {
 			continue
@@ -89,7 +91,7 @@ func (o *oracle) commit(t *outbox.Transaction, names map[uint32]string, now time
 			State: n.State, Reason: n.Reason, Due: n.Due, Expires: n.Expires, Priority: n.Priority, HoldUncertain: n.HoldUncertain, Silent: n.Silent, Created: now,
 			Undecided: n.State == outbox.MatchFailed,
 		}}
-		if waits := n.State == outbox.MatchPending || n.State == outbox.MatchHeld; waits && t.Muted != "" {
+		if waits := i >= spilled && (n.State == outbox.MatchPending || n.State == outbox.MatchHeld); waits && t.Muted != "" {
 			m.State, m.Reason = outbox.MatchMuted, t.Muted
 		} else if why, held := t.Hold[n.Rule]; waits && held {
 			m.State, m.Reason = outbox.MatchHeld, why
@@ -98,6 +100,24 @@ func (o *oracle) commit(t *outbox.Transaction, names map[uint32]string, now time
 		fresh = append(fresh, m)
 	}
 	return fresh
+}
+
+// settleSpilled changes what was spilled as a commit will have it.
+func (o *oracle) settleSpilled(xid uint32, z outbox.Settlement) {
+	for i := range o.spilled[xid] {
+		n := &o.spilled[xid][i]
+		h, held := z.Hold[n.Rule]
+		waits := n.State == outbox.MatchPending || n.State == outbox.MatchHeld
+		switch {
+		case waits && z.Muted != "":
+			n.State, n.Reason = outbox.MatchMuted, z.Muted
+		case waits && held && n.Ordinal >= h.From:
+			n.State, n.Reason = outbox.MatchHeld, h.Why
+		}
+		if t, ok := z.Expires[n.Rule]; ok {
+			n.Expires = t
+		}
+	}
 }
 
 // expand does what Expand is asked for; false: it has to be refused.

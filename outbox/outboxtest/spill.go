@@ -126,7 +126,7 @@ func testSpillIsAdopted(r *rig) {
 	}
 }
 
-func testSpillIsOverruled(r *rig) {
+func testSpillIsSettled(r *rig) {
 	states := func() map[string]int {
 		n := make(map[string]int)
 		for _, m := range r.matches(outbox.Filter{}) {
@@ -140,11 +140,19 @@ func testSpillIsOverruled(r *rig) {
 		r.spill(xid, 5, 1, func(m *outbox.NewMatch) { m.State, m.Reason = outbox.MatchFailed, "evaluating" })
 		return r.spill(xid, 6, 1, func(m *outbox.NewMatch) { m.Rule, m.Blanked = r.careful, []byte("blanked") })
 	}
-	claimed := r.commit(prepare(7), 7, func(t *outbox.Transaction) { t.Hold = map[uint32]string{r.notify: "6 matches"} })
-	r.equal("claimed", len(claimed), 0)
+	settle := func(key outbox.Spill, z outbox.Settlement) outbox.Spill {
+		r.ok(r.store.Settle(r.Context(), key, z))
+		r.ok(r.store.Settle(r.Context(), key, z)) // as after an error
+		return key
+	}
+	held := func(t *outbox.Transaction) { t.Hold = map[uint32]string{r.notify: "6 matches"} }
+	key := settle(prepare(7), outbox.Settlement{Hold: map[uint32]outbox.Hold{r.notify: {Why: "6 matches"}}})
+	r.nothing()
+	r.equal("claimed", len(r.commit(key, 7, held)), 0)
 	want := map[string]int{"notify held: 6 matches": 6, "notify failed: evaluating": 1, "careful pending: ": 1}
 	r.equal("held", states(), want)
-	r.commit(prepare(8), 7, func(t *outbox.Transaction) { t.Muted = "a migration" })
+	key = settle(prepare(8), outbox.Settlement{Muted: "a migration", Hold: map[uint32]outbox.Hold{r.notify: {Why: "6 matches"}}})
+	r.commit(key, 7, func(t *outbox.Transaction) { t.Muted = "a migration" })
 	want["notify muted: a migration"], want["careful muted: a migration"] = 6, 1
 	want["notify failed: evaluating"]++
 	r.equal("muted", states(), want)
@@ -155,6 +163,46 @@ func testSpillIsOverruled(r *rig) {
 	r.equal("released", r.act(outbox.Release, outbox.Filter{Rule: "notify"}), outbox.Acted{Matches: 6})
 	if matches, _ := r.claimed(); len(matches) != 7 {
 		r.Errorf("%d were claimed", len(matches))
+	}
+}
+
+// testSpillIsSettledInSteps has more matches than one step takes.
+func testSpillIsSettledInSteps(r *rig) {
+	const n = 2500
+	key := r.spill(7, 0, n)
+	for i := range uint64(3) { // many rules of one change
+		r.spill(7, int(n+i), 1, func(m *outbox.NewMatch) { m.Rule = r.careful })
+	}
+	later := past.Add(time.Hour)
+	r.ok(r.store.Settle(r.Context(), key, outbox.Settlement{
+		Hold: map[uint32]outbox.Hold{r.notify: {From: 1500, Why: "too many"}}, Expires: map[uint32]time.Time{r.notify: later},
+	}))
+	r.nothing()
+	r.commit(key, n+3)
+	held := 0
+	for _, m := range r.matches(outbox.Filter{Rule: "notify"}) {
+		is := m.State == outbox.MatchHeld
+		if is {
+			held++
+		}
+		if spilled := m.Position.Ordinal < n; spilled && (is != (m.Position.Ordinal >= 1500) || !m.Expires.Equal(later)) {
+			r.Fatalf("match %d is %s and expires %v", m.Position.Ordinal, m.State, m.Expires)
+		}
+	}
+	r.equal("held", held, n-1500)
+	for _, m := range r.matches(outbox.Filter{Rule: "careful"}) {
+		if m.State != outbox.MatchPending || !m.Expires.IsZero() {
+			r.Errorf("another rule's match is %s and expires %v", m.State, m.Expires)
+		}
+	}
+	key = r.spill(8, 0, n)
+	r.ok(r.store.Unspill(r.Context(), key, 1))
+	r.commit(key, 1)
+	if got := len(r.matches(outbox.Filter{})); got != n+3+1+2 {
+		r.Errorf("%d matches", got)
+	}
+	if err := r.store.Settle(r.Context(), key, outbox.Settlement{}); !errors.Is(err, outbox.ErrNotFound) {
+		r.Errorf("settling what was adopted gave %v", err)
 	}
 }
 

@@ -143,25 +143,6 @@ func (w *writer) adopt(in *incoming, t *outbox.Transaction) error {
 	if err := w.adoptJournal(in, t, id); err != nil {
 		return fmt.Errorf("adopting the journal of transaction %d: %w", t.XID, err)
 	}
-	return w.overrule(t, id)
-}
-
-// overrule mutes or holds what was spilled before that was known.
-func (w *writer) overrule(t *outbox.Transaction, id int64) error {
-	if t.Muted != "" {
-		_, err := w.exec(`UPDATE matches SET state = ?, reason = ?, change = coalesce(blanked, change), blanked = NULL
-			WHERE tx = ? AND state IN `+openMatch, outbox.MatchMuted, t.Muted, id)
-		if err != nil {
-			return fmt.Errorf("muting what transaction %d spilled: %w", t.XID, err)
-		}
-		return nil
-	}
-	for rule, why := range t.Hold {
-		if _, err := w.exec(`UPDATE matches SET state = ?, reason = ? WHERE tx = ? AND rule = ? AND state IN `+openMatch,
-			outbox.MatchHeld, why, id, rule); err != nil {
-			return fmt.Errorf("holding what transaction %d spilled: %w", t.XID, err)
-		}
-	}
 	return nil
 }
 

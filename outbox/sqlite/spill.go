@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -61,19 +62,92 @@ func (w *writer) provisional(key outbox.Spill) (id int64, err error) {
 
 // Unspill takes what was spilled from an ordinal on back.
 func (s *Store) Unspill(ctx context.Context, key outbox.Spill, from uint64) error {
-	return s.write(ctx, "discarding spilled changes", func(w *writer) error {
-		if from == 0 {
-			return w.unspill(&key)
-		}
+	return s.inSteps(ctx, "discarding spilled changes", func(w *writer) (more bool, err error) {
 		id, err := w.provisional(key)
 		if err != nil || id == 0 {
+			return false, err
+		}
+		n, err := w.exec(`DELETE FROM matches WHERE id IN (SELECT id FROM matches WHERE tx = ? AND ordinal >= ? LIMIT ?)`, id, int64(from), stepRows)
+		switch {
+		case err != nil:
+			return false, fmt.Errorf("discarding provisional matches: %w", err)
+		case n == stepRows:
+			return true, nil
+		case from == 0:
+			_, err := w.discard(id)
+			return false, err
+		}
+		return false, w.cutParts(id, from)
+	})
+}
+
+// stepRows is how many rows a step of a long work changes: a few milliseconds.
+const stepRows = 1000
+
+// inSteps does a long work in transactions of their own, between which others have their turn.
+func (s *Store) inSteps(ctx context.Context, what string, step func(*writer) (more bool, err error)) error {
+	for more := true; more; {
+		err := s.write(ctx, what, func(w *writer) (err error) {
+			more, err = step(w)
+			return err
+		})
+		if err != nil {
 			return err
 		}
-		if _, err := w.exec(`DELETE FROM matches WHERE tx = ? AND ordinal >= ?`, id, int64(from)); err != nil {
-			return fmt.Errorf("discarding provisional matches: %w", err)
+	}
+	return nil
+}
+
+// Settle has what a transaction spilled become what its commit makes of it.
+func (s *Store) Settle(ctx context.Context, key outbox.Spill, z outbox.Settlement) error {
+	var done int64 // the ordinal up to which it is
+	return s.inSteps(ctx, fmt.Sprintf("settling what transaction %d spilled", key.XID), func(w *writer) (more bool, err error) {
+		id, err := w.provisional(key)
+		if err != nil {
+			return false, err
 		}
-		return w.cutParts(id, from)
+		if id == 0 {
+			return false, fmt.Errorf("nothing was spilled of transaction %d in epoch %d: %w", key.XID, key.Epoch, outbox.ErrNotFound)
+		}
+		from, to := done, int64(math.MaxInt64)
+		err = w.each(`SELECT ordinal FROM matches WHERE tx = ? AND ordinal >= ? ORDER BY ordinal LIMIT 1 OFFSET ?`,
+			func(scan scanner) error { return scan(&to) }, id, from, stepRows)
+		if err != nil {
+			return false, err
+		}
+		if to == from { // more rules than that matched one change
+			to++
+		}
+		done = to
+		return to < math.MaxInt64, w.settleSpilled(id, from, to, z)
 	})
+}
+
+// settleSpilled settles the matches from one ordinal up to another.
+func (w *writer) settleSpilled(tx, from, to int64, z outbox.Settlement) error {
+	const those = ` WHERE tx = ? AND ordinal >= ? AND ordinal < ?`
+	if z.Muted != "" {
+		_, err := w.exec(`UPDATE matches SET state = ?, reason = ?, change = coalesce(blanked, change), blanked = NULL`+those+` AND state IN `+openMatch,
+			outbox.MatchMuted, z.Muted, tx, from, to)
+		if err != nil {
+			return fmt.Errorf("muting: %w", err)
+		}
+	}
+	for rule, h := range z.Hold {
+		if z.Muted != "" || h.From >= uint64(to) {
+			continue
+		}
+		if _, err := w.exec(`UPDATE matches SET state = ?, reason = ?`+those+` AND rule = ? AND state IN `+openMatch,
+			outbox.MatchHeld, h.Why, tx, max(from, int64(h.From)), to, rule); err != nil {
+			return fmt.Errorf("holding: %w", err)
+		}
+	}
+	for rule, t := range z.Expires {
+		if _, err := w.exec(`UPDATE matches SET expires = ?`+those+` AND rule = ?`, micros(t), tx, from, to, rule); err != nil {
+			return fmt.Errorf("noting when they expire: %w", err)
+		}
+	}
+	return nil
 }
 
 func (w *writer) unspill(key *outbox.Spill) error {
