@@ -150,7 +150,7 @@ func (d *Daemon) begin(ctx context.Context) (err error) {
 	}
 	d.batch, d.known = newGathering(d.source), d.source.Server
 	d.stream = cdc.NewStream(cdc.Options{
-		URL: string(d.config.DatabaseURL), Slot: d.config.Slot, Start: d.source.Checkpoint, SystemID: d.source.SystemID, Timeline: d.source.Server.Timeline, Moved: d.moved, Log: d.log.With("component", "stream"),
+		URL: string(d.config.DatabaseURL), Slot: d.config.Slot, Start: d.source.Checkpoint, InProgress: true, SystemID: d.source.SystemID, Timeline: d.source.Server.Timeline, Moved: d.moved, Log: d.log.With("component", "stream"),
 	})
 	abort, aborting := context.WithCancel(context.WithoutCancel(ctx))
 	taking, stopping := context.WithCancel(abort)
@@ -176,7 +176,7 @@ func (d *Daemon) takeIn(ctx context.Context, h *holds) {
 		batch: d.batch, report: d.report.report,
 		broken: d.broken, rebind: &d.rebind, decides: d.decides, mismatches: &d.mismatches,
 		origins: &d.config.IgnoreOrigins, tally: &d.tally,
-		plans: make(map[uint32]bound), shapes: make(map[*cdc.Table]shape), hides: make(map[*cdc.Table]func(string) bool), brought: make(map[outbox.Hash]bool), names: make(map[uint32]cdc.TableName), strays: make(map[uint32][]string),
+		plans: make(map[*cdc.Table]bound), streams: make(map[uint32]*transaction), shapes: make(map[*cdc.Table]shape), hides: make(map[*cdc.Table]func(string) bool), brought: make(map[outbox.Hash]bool), names: make(map[uint32]cdc.TableName), strays: make(map[uint32][]string),
 	})
 	if ctx.Err() == nil {
 		d.fail(ctx, fmt.Errorf("the stream ended: %w", d.ended(ctx, err)))

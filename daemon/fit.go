@@ -43,17 +43,24 @@ func (in *intake) Relation(t *cdc.Table) error {
 	}
 	maps.DeleteFunc(in.names, func(_ uint32, name cdc.TableName) bool { return name == t.TableName }) // that one is gone, or has another name
 	in.names[t.OID] = t.TableName
-	delete(in.plans, t.OID)
+	maps.DeleteFunc(in.plans, func(old *cdc.Table, _ bound) bool { return old.OID == t.OID })
 	clear(in.shapes)
 	clear(in.hides)
 	return nil
 }
 
-// renamed breaks the rules on a table that has another name from here on.
+// renamed breaks the rules on a table that has another name from here on, or from the commit of a transaction in progress on.
 func (in *intake) renamed(t *cdc.Table, was cdc.TableName) {
-	if in.current == nil || in.open.tx.Commit == 0 { // in a transaction that was taken in before
-		return
+	switch {
+	case in.open == nil: // in a transaction that was taken in before
+	case in.open.streamed:
+		in.open.renamed = append(in.open.renamed, renaming{t, was})
+	default:
+		in.renameTable(t, was)
 	}
+}
+
+func (in *intake) renameTable(t *cdc.Table, was cdc.TableName) {
 	delete(in.strays, t.OID)
 	for _, r := range in.current.rules.Rules {
 		if r.On.Message == "" && r.On.Table == was {
@@ -64,20 +71,31 @@ func (in *intake) renamed(t *cdc.Table, was cdc.TableName) {
 }
 
 // bind resolves the rules of a table. Those that its new shape broke are reported, with the gap that begins here; the gaps of those
-// that fit it again end.
+// that fit it again end. A transaction in progress leaves that to its commit and to what comes behind it.
 func (in *intake) bind(t *cdc.Table) bound {
-	plan, err := in.current.rules.Bind(t)
+	plan, err := in.open.set.rules.Bind(t)
 	b := bound{plan: plan}
+	b.errs, _ = errors.AsType[rules.Errors](err)
+	if plan != nil {
+		plan.OnMismatch = in.mismatch
+	}
+	if !in.open.streamed {
+		in.fit(t, &b)
+	}
+	in.open.plans[t] = b
+	return b
+}
+
+// fit notes which rules a table's shape broke, and which it mended.
+func (in *intake) fit(t *cdc.Table, b *bound) {
 	for _, name := range in.strays[t.OID] {
 		if r := in.current.named(name); r != nil && r.On.Table != t.TableName { // else the rule has followed, or is gone
 			b.unfit = append(b.unfit, name)
 		}
 	}
-	if errs, ok := errors.AsType[rules.Errors](err); ok {
-		for _, e := range errs {
-			in.breaks(e)
-			b.unfit = append(b.unfit, e.Rule)
-		}
+	for _, e := range b.errs {
+		in.breaks(e)
+		b.unfit = append(b.unfit, e.Rule)
 	}
 	for _, known := range in.broken.list() {
 		r := in.current.named(known.rule)
@@ -85,11 +103,6 @@ func (in *intake) bind(t *cdc.Table) bound {
 			in.mend(known.rule, byStream, byLoad)
 		}
 	}
-	if plan != nil {
-		plan.OnMismatch = in.mismatch
-	}
-	in.plans[t.OID] = b
-	return b
 }
 
 func (in *intake) breaks(e *rules.Error) {
@@ -116,5 +129,5 @@ func (in *intake) mismatch(r *rules.Rule, err error) {
 		name = r.Name
 	}
 	in.mismatches.Add(1)
-	in.report(context.Background(), fmt.Errorf("a defect of postman, found in a sample: at %s, %w\n  → this change was decided without the index, and rightly; others may not have been: please report it with the rule", in.open.tx.Commit, err), name, "index")
+	in.report(context.Background(), fmt.Errorf("a defect of postman, found in a sample: at %s, %w\n  → this change was decided without the index, and rightly; others may not have been: please report it with the rule", in.open.place(), err), name, "index")
 }

@@ -34,10 +34,10 @@ func TestMismatchIsTold(t *testing.T) {
 	var mismatches atomic.Int64
 	var told string
 	in := &intake{
-		current: &live{rules: set}, broken: newBreakages(), plans: make(map[uint32]bound), mismatches: &mismatches,
+		current: &live{rules: set}, broken: newBreakages(), mismatches: &mismatches,
 		report: func(_ context.Context, err error, rule, class string) { told = class + " " + rule + ": " + err.Error() },
 	}
-	in.open.tx.Commit = 0x2A
+	in.open = &transaction{tx: cdc.Tx{Commit: 0x2A}, set: in.current, plans: make(map[*cdc.Table]bound)}
 	in.bind(table).plan.OnMismatch(set.Rules[0], errors.New("the index says false"))
 	if mismatches.Load() != 1 || !strings.HasPrefix(told, "index r: ") || !strings.Contains(told, "0/2A") {
 		t.Errorf("%d mismatches, told %q", mismatches.Load(), told)

@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -27,6 +29,7 @@ type gathering struct {
 	storing bool      // a batch is out of here and not durable yet
 	closed  bool
 	stored  position.LSN // the last checkpoint that is durable
+	out     position.LSN // the last that is, or is on its way
 	resting position.LSN // the newest position before which there is nothing to store but the journal
 	rested  time.Time    // when one was last stored
 	timer   *time.Timer  // stores the next one; nil: none waits
@@ -183,12 +186,15 @@ func (g *gathering) next() (gathered, bool) {
 	}
 	b := gathered{spills: g.spills}
 	g.spills = nil
+	texts := b.lend(g.batch.Texts)
 	if g.batch.Checkpoint == 0 {
 		return b, true
 	}
 	b.Batch, b.mends = g.batch, g.mends
+	b.Texts = texts
 	b.Source, b.Epoch = g.source, g.epoch
 	b.Checkpoint = max(b.Checkpoint, g.resting) // all before that is in here, its journal too
+	g.out = b.Checkpoint
 	g.batch, g.mends, g.sealed, g.journal, g.storing = outbox.Batch{}, nil, false, 0, true
 	g.weight = 0
 	for i := range b.spills {
@@ -203,6 +209,28 @@ type gathered struct {
 	outbox.Batch // without a checkpoint: none
 	mends        []mend
 	spills       []spilled
+}
+
+// lend has the texts of the batch go with the first that is spilled, too, and returns all: a text comes along once, and of batch and spills
+// either may be stored first.
+func (b *gathered) lend(texts map[outbox.Hash][]byte) map[outbox.Hash][]byte {
+	all := maps.Clone(texts)
+	var first *outbox.Provisional
+	for i := range b.spills {
+		p := b.spills[i].Provisional
+		if p == nil {
+			continue
+		}
+		first = cmp.Or(first, p)
+		if all == nil && len(p.Texts) > 0 {
+			all = make(map[outbox.Hash][]byte)
+		}
+		maps.Copy(all, p.Texts)
+	}
+	if first != nil {
+		first.Texts = all
+	}
+	return all
 }
 
 // adopts says whether a transaction of the batch was spilled.
@@ -233,7 +261,7 @@ func (g *gathering) close() {
 	if g.timer != nil {
 		g.timer.Stop()
 	}
-	if g.resting > g.stored { // what was read need not be read again
+	if g.resting > max(g.stored, g.out) { // what was read need not be read again
 		g.batch.Checkpoint = max(g.batch.Checkpoint, g.resting)
 	}
 	g.changed.Broadcast()

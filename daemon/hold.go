@@ -3,6 +3,8 @@ package daemon
 import (
 	"fmt"
 	"time"
+
+	"postman/outbox"
 )
 
 // holds decides which matches wait for an operator, since a mistake in a migration or an import is no reason to mail
@@ -21,24 +23,38 @@ func newHolds(recent map[uint32][]time.Time) *holds {
 	return &holds{recent: recent}
 }
 
-// minute says why one more match of the rule at t is held, or "" and counts it as passed.
-func (h *holds) minute(rule uint32, most int, t time.Time) string {
-	passed := h.recent[rule]
-	old := 0
-	for old < len(passed) && t.Sub(passed[old]) >= time.Minute {
-		old++
+// hold says from which match on a rule's matches in a transaction wait, and why. Those before it pass, and are counted.
+func (h *holds) hold(rule uint32, c *matched, at time.Time) (held outbox.Hold, holds bool) {
+	if most := c.rule.HoldOver.Transaction; c.n > most {
+		n := fmt.Sprint(c.n)
+		if c.most {
+			n = "more than " + fmt.Sprint(most)
+		}
+		return outbox.Hold{Why: fmt.Sprintf("%s matches of the rule in one transaction, over %d (hold_over.transaction); release or discard with postman outbox", n, most)}, true
 	}
-	passed = passed[old:]
-	if len(passed) >= most {
-		h.recent[rule] = passed
-		return fmt.Sprintf("over %d matches of the rule in a minute (hold_over.minute); release or discard with postman outbox", most)
+	most := c.rule.HoldOver.Minute
+	passed := h.minute(rule, c.n, most, at)
+	if passed == c.n {
+		return outbox.Hold{}, false
 	}
-	h.recent[rule] = append(passed, t)
-	return ""
+	return outbox.Hold{
+		From: c.first[passed],
+		Why:  fmt.Sprintf("over %d matches of the rule in a minute (hold_over.minute); release or discard with postman outbox", most),
+	}, true
 }
 
-// undo takes back what minute counted for a transaction that is held whole or muted.
-func (h *holds) undo(rule uint32, n int) {
-	passed := h.recent[rule]
-	h.recent[rule] = passed[:max(0, len(passed)-n)]
+// minute says how many of n more matches of the rule at t pass, and counts these.
+func (h *holds) minute(rule uint32, n, most int, t time.Time) (passed int) {
+	recent := h.recent[rule]
+	old := 0
+	for old < len(recent) && t.Sub(recent[old]) >= time.Minute {
+		old++
+	}
+	recent = recent[old:]
+	passed = max(0, min(n, most-len(recent)))
+	for range passed {
+		recent = append(recent, t)
+	}
+	h.recent[rule] = recent
+	return passed
 }

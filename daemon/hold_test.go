@@ -1,8 +1,11 @@
 package daemon
 
 import (
+	"strings"
 	"testing"
 	"time"
+
+	"postman/rules"
 )
 
 func TestHoldMinuteSlidesOverCommitTimes(t *testing.T) {
@@ -24,30 +27,53 @@ func TestHoldMinuteSlidesOverCommitTimes(t *testing.T) {
 		{70, false},  // now it is
 		{600, false}, // long after
 	} {
-		if why := h.minute(7, 3, at(c.at)); (why != "") != c.held {
-			t.Errorf("step %d, second %d: held %q; want held %v", i, c.at, why, c.held)
+		if passed := h.minute(7, 1, 3, at(c.at)); (passed == 0) != c.held {
+			t.Errorf("step %d, second %d: %d passed; want held %v", i, c.at, passed, c.held)
 		}
 	}
-	if why := h.minute(8, 3, at(30)); why != "" {
-		t.Errorf("another rule is held too: %s", why)
+	if h.minute(8, 1, 3, at(30)) == 0 {
+		t.Error("another rule is held too")
 	}
 }
 
-func TestHoldUndo(t *testing.T) {
+// What a transaction has too much of waits: all of it, over the transaction's measure, and the excess over the minute's.
+func TestHoldOfATransaction(t *testing.T) {
 	t.Parallel()
-	h := newHolds(nil)
 	now := time.Now()
-	for range 3 {
-		h.minute(1, 3, now)
-	}
-	h.undo(1, 2)
-	for i := range 2 {
-		if why := h.minute(1, 3, now); why != "" {
-			t.Errorf("match %d after the undo is held: %s", i, why)
+	rule := &rules.Rule{HoldOver: rules.HoldOver{Transaction: 5, Minute: 7}}
+	h := newHolds(nil)
+	for i, c := range []struct {
+		matches int
+		cut     uint64 // from here on they are rolled back
+		again   int    // come after that
+		from    uint64
+		why     string // empty: nothing waits
+	}{
+		{6, 100, 0, 0, "6 matches of the rule in one transaction, over 5"},
+		{6, 4, 0, 0, ""}, // four pass
+		{5, 100, 0, 3, "over 7 matches of the rule in a minute"}, // three more pass
+		{2, 100, 0, 0, "in a minute"},
+		{9, 8, 0, 0, "more than 5 matches of the rule in one transaction"},
+		{9, 5, 1, 0, "6 matches of the rule in one transaction"},
+		{9, 2, 1, 0, "in a minute"},
+	} {
+		n := &matched{rule: rule}
+		next := uint64(0)
+		for range c.matches {
+			n.add(next)
+			next++
+		}
+		if c.cut < next {
+			n.cut(c.cut)
+			next = c.cut
+		}
+		for range c.again {
+			n.add(next)
+			next++
+		}
+		held, holds := h.hold(1, n, now)
+		if holds != (c.why != "") || held.From != c.from || !strings.Contains(held.Why, c.why) {
+			t.Errorf("transaction %d: %+v, %v; want it held from %d on, %q", i, held, holds, c.from, c.why)
 		}
 	}
-	if h.minute(1, 3, now) == "" {
-		t.Error("the undo gave back more than it was asked for")
-	}
-	h.undo(9, 5) // a rule that never matched
 }

@@ -3,7 +3,6 @@ package daemon
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -46,81 +45,113 @@ type intake struct {
 	origins    *Origins      // whose transactions are ignored
 	tally      *tally
 
-	current *live // decides the open transaction
-	plans   map[uint32]bound
+	current *live // decides what commits now
+	plans   map[*cdc.Table]bound
 	shapes  map[*cdc.Table]shape
 	hides   map[*cdc.Table]func(column string) bool // what is sensitive of a table
 	brought map[outbox.Hash]bool                    // texts that are in the store, or on their way into it
 	names   map[uint32]cdc.TableName                // of the tables, as the stream told them
 	strays  map[uint32][]string                     // rules that know a table by a name that it had before
-	open    transaction
+	open    *transaction                            // which the stream tells of; nil: none
+	whole   transaction                             // the last one that came whole: its memory is used again
+	streams map[uint32]*transaction                 // in progress, by their numbers
+	others  int                                     // bytes that transactions in progress hold, but for the open one
 
 	// Kept until a commit takes them along: a transaction that the stream brings again meets the plans as they are.
 	gaps   []outbox.Gap
 	mended []breakage
 }
 
-// transaction is what is known of the transaction whose commit has not been read yet.
-type transaction struct {
-	tx      cdc.Tx
-	matches []outbox.NewMatch
-	bytes   int
-	texts   map[outbox.Hash][]byte
-	missed  map[miss]int64      // undetermined changes
-	failed  map[*rules.Rule]int // changes that a rule could not be tried on
-	counts  map[uint32]int      // matches of each rule that hold_over counts
-	passed  map[uint32]int      // of these, how many the minute let through
-	most    map[uint32]int      // hold_over.transaction of these rules
-	muted   string
-	section cdc.Section // for the journal: what is not spilled yet
-	spilled *outbox.Spill
-	unread  int              // changes that the stream could not make out
-	untaken map[string]int64 // messages, by name
-	// unplaced are those of them of which it is not known what they are.
-	unplaced int64
-}
-
-// bound is a table's plan, which is nil where no rule fits it, and the names of the rules that do not fit it.
+// bound is a table's plan, which is nil where no rule fits it, and the rules that do not fit it.
 type bound struct {
 	plan  *rules.Plan
 	unfit []string
+	errs  rules.Errors // of a transaction in progress: they are told of when it commits
 }
 
-// miss is why a rule's verdict on changes is undetermined.
-type miss struct{ rule, column string }
-
-// Restart forgets the transaction that was open: the stream broke off in it and will bring it again.
+// Restart forgets the transactions that are open: the stream broke off in them and will bring them again, if they commit.
 func (in *intake) Restart() error {
-	in.takeBack(nil)
-	in.begin(cdc.Tx{})
+	in.open = nil
+	if in.whole.spilled != nil {
+		if err := in.forget(&in.whole); err != nil {
+			return err
+		}
+	}
+	for _, t := range in.streams {
+		if err := in.forget(t); err != nil {
+			return err
+		}
+	}
+	clear(in.streams)
 	return nil
 }
 
-// Begin opens a transaction.
+// forget takes back what a transaction spilled.
+func (in *intake) forget(t *transaction) error {
+	if t.spilled == nil {
+		return nil
+	}
+	key := *t.spilled
+	t.spilled = nil
+	return in.batch.spill(spilled{key: key})
+}
+
+// Begin opens a transaction that comes whole.
 func (in *intake) Begin(tx cdc.Tx) error {
 	in.swap(tx.Commit)
-	in.begin(tx)
+	section := in.whole.section
+	section.Reset(0)
+	in.whole = transaction{tx: tx, set: in.current, plans: in.plans, hides: in.hides, section: section}
+	in.turn(&in.whole)
 	return nil
 }
 
-var errInProgress = errors.New("a transaction in progress came, and was not asked for")
+// Stream opens a transaction in progress. The set that is live at its first part decides on all of it: sensitive values are not kept
+// anywhere, so that another set could not be tried on what came before it.
+func (in *intake) Stream(xid uint32) error {
+	t := in.streams[xid]
+	if t == nil {
+		t = &transaction{
+			tx: cdc.Tx{XID: xid}, streamed: true, set: in.live.Load(),
+			plans: make(map[*cdc.Table]bound), hides: make(map[*cdc.Table]func(string) bool),
+		}
+		in.streams[xid] = t
+	}
+	in.turn(t)
+	return nil
+}
 
-// Stream is not called.
-func (in *intake) Stream(uint32) error { return errInProgress }
+// turn makes a transaction the open one.
+func (in *intake) turn(t *transaction) {
+	in.open, in.others = t, 0
+	for _, o := range in.streams {
+		if o != t {
+			in.others += o.weight()
+		}
+	}
+}
 
-// Rollback is not called.
-func (in *intake) Rollback(uint32, uint64) error { return errInProgress }
-
-// begin forgets the open transaction but for its memory.
-func (in *intake) begin(tx cdc.Tx) {
-	section := in.open.section
-	section.Reset(0)
-	in.open = transaction{tx: tx, section: section}
+// Rollback takes back what a savepoint of a transaction in progress did, or all of it.
+func (in *intake) Rollback(xid uint32, from uint64) error {
+	in.open = nil
+	t := in.streams[xid]
+	switch {
+	case t == nil:
+		return nil
+	case from == 0:
+		delete(in.streams, xid)
+		return in.forget(t)
+	}
+	if stored := t.cut(from); stored {
+		return in.batch.spill(spilled{key: *t.spilled, from: from})
+	}
+	return nil
 }
 
 // Change tries the rules on one change.
 func (in *intake) Change(c *cdc.Change) error {
-	if in.origins.ignores(in.open.tx.Origin) {
+	t := in.open
+	if in.origins.ignores(t.tx.Origin) {
 		return nil
 	}
 	if c.Err != nil {
@@ -129,83 +160,71 @@ func (in *intake) Change(c *cdc.Change) error {
 	if c.Op == cdc.Emit {
 		return in.message(c)
 	}
-	b, ok := in.plans[c.Table.OID]
+	b, ok := t.plans[c.Table]
 	if !ok {
 		b = in.bind(c.Table)
 	}
 	if len(b.unfit) > 0 {
-		in.broken.misses(b.unfit, in.open.tx.Commit)
+		in.broken.misses(b.unfit, t.tx.Commit)
 	}
 	in.record(c)
-	if b.plan == nil {
-		return in.spill()
+	if b.plan != nil {
+		b.plan.Match(t.tx, c, func(r *rules.Rule, v rules.Verdict) { in.verdict(c, r, v) })
 	}
-	b.plan.Match(in.open.tx, c, func(r *rules.Rule, v rules.Verdict) { in.verdict(c, r, v) })
+	return in.tried()
+}
+
+// tried ends a change.
+func (in *intake) tried() error {
+	if r := in.open.early; r != nil {
+		return fmt.Errorf("rule %q asks for commit_time: %w", r.Name, cdc.ErrLater)
+	}
 	return in.spill()
 }
 
 func (in *intake) message(c *cdc.Change) error {
 	in.record(c)
+	t := in.open
 	if c.Prefix == mutePrefix {
-		in.open.muted = cmp.Or(string(c.Content), "no reason given")
+		t.mutes = append(t.mutes, mark{c.Ordinal, cmp.Or(string(c.Content), "no reason given")})
 		return nil
 	}
-	if !in.current.rules.MatchMessage(in.open.tx, c, func(r *rules.Rule, v rules.Verdict) { in.verdict(c, r, v) }) {
-		in.untaken(c.Prefix)
-	}
-	return in.spill()
+	t.messages = true
+	in.untaken(c)
+	t.set.rules.MatchMessage(t.tx, c, func(r *rules.Rule, v rules.Verdict) { in.verdict(c, r, v) })
+	return in.tried()
 }
 
 // verdict makes a match of what a rule says of a change: one that waits, or one that failed and says why.
 func (in *intake) verdict(c *cdc.Change, r *rules.Rule, v rules.Verdict) {
+	t := in.open
 	switch {
+	case v.Early:
+		t.early = r
 	case v.Err != nil:
 		in.match(c, r, outbox.MatchFailed, v.Err.Error())
-		in.fails(r, v.Err)
+		t.fails(r, c.Ordinal, v.Err)
 	case v.Truth == rules.True:
 		in.match(c, r, outbox.MatchPending, "")
 	case v.Truth == rules.Undetermined:
-		if in.open.missed == nil {
-			in.open.missed = make(map[miss]int64)
-		}
-		in.open.missed[miss{r.Name, v.Missing}]++
+		t.misses(miss{r.Name, v.Missing}, c.Ordinal)
 	}
 }
-
-// fails tells of the first failure of a rule in a transaction; each one is a failed match of its own.
-func (in *intake) fails(r *rules.Rule, err error) {
-	if in.open.failed == nil {
-		in.open.failed = make(map[*rules.Rule]int)
-	}
-	in.open.failed[r]++
-	if in.open.failed[r] == 1 {
-		in.report(context.Background(), fmt.Errorf("trying the rule on a change of %s (it is recorded as a failed match): %w", in.open.tx.Commit, err), r.Name, "evaluation")
-	}
-}
-
-// undetermined is the record of the transaction's changes that a rule could not decide on.
-func (t *transaction) undetermined() (gaps []outbox.Gap) {
-	for m, n := range t.missed {
-		gaps = append(gaps, outbox.Gap{
-			Rule: m.rule, From: t.tx.Commit, To: t.tx.Commit, Count: n, Lost: true,
-			Reason: undeterminedReason + m.column,
-		})
-	}
-	return gaps
-}
-
-// undeterminedReason begins the reasons of what rules could not decide on; the column follows.
-const undeterminedReason = "undetermined: the stream did not carry "
 
 func (in *intake) match(c *cdc.Change, r *rules.Rule, state outbox.MatchState, reason string) {
-	known, tx := in.current.known[r], in.open.tx
+	t := in.open
+	known := t.set.known[r]
 	m := outbox.NewMatch{
-		Ordinal: c.Ordinal, Rule: known.id, Version: known.version, Op: c.Op.String(),
-		State: state, Reason: reason, Due: time.Now(), Expires: r.Deadline(tx.Time, in.zone),
+		Ordinal: c.Ordinal, Rule: known.id, Version: known.version, Op: c.Op.String(), State: state, Reason: reason, Due: time.Now(),
 		Priority: priority(r.Priority), HoldUncertain: r.HoldUncertain, Silent: in.silent,
 		Change: c.AppendRest(nil, nil),
 	}
-	if len(r.Sensitive)+len(r.Reads) > 0 { // with which goes what the mails show
+	if t.streamed {
+		t.expiring(known.id, r)
+	} else {
+		m.Expires = r.Deadline(t.tx.Time, in.zone)
+	}
+	if len(r.Sensitive) > 0 {
 		m.Blanked = c.AppendRest(nil, r.Hides)
 	}
 	in.text(known.version, r.Source())
@@ -213,54 +232,10 @@ func (in *intake) match(c *cdc.Change, r *rules.Rule, state outbox.MatchState, r
 		m.Shape = in.shape(c.Table)
 	}
 	if state == outbox.MatchPending {
-		in.count(&m, r)
+		t.count(known.id, r, c.Ordinal)
 	}
-	in.open.matches = append(in.open.matches, m)
-	in.open.bytes += len(m.Change) + len(m.Blanked)
-}
-
-// count applies hold_over to one match.
-func (in *intake) count(m *outbox.NewMatch, r *rules.Rule) {
-	if in.open.counts == nil {
-		in.open.counts, in.open.passed, in.open.most = make(map[uint32]int), make(map[uint32]int), make(map[uint32]int)
-	}
-	in.open.counts[m.Rule]++
-	in.open.most[m.Rule] = r.HoldOver.Transaction
-	if in.open.counts[m.Rule] > r.HoldOver.Transaction {
-		m.State = outbox.MatchHeld // the commit holds the whole, with the final count as its reason
-		return
-	}
-	if why := in.holds.minute(m.Rule, r.HoldOver.Minute, in.open.tx.Time); why != "" {
-		m.State, m.Reason = outbox.MatchHeld, why
-		return
-	}
-	in.open.passed[m.Rule]++
-}
-
-// held names the rules that had too many matches in the transaction, with the reason.
-func (t *transaction) held() map[uint32]string {
-	var held map[uint32]string
-	for rule, n := range t.counts {
-		if n <= t.most[rule] {
-			continue
-		}
-		if held == nil {
-			held = make(map[uint32]string)
-		}
-		held[rule] = fmt.Sprintf("%d matches of the rule in one transaction, over %d (hold_over.transaction); release or discard with postman outbox", n, t.most[rule])
-	}
-	return held
-}
-
-// takeBack gives the minute back what it counted for matches that do not pass: those of the rules in held, or all of
-// them when held is nil.
-func (in *intake) takeBack(held map[uint32]string) {
-	for rule, n := range in.open.passed {
-		if _, ok := held[rule]; ok || held == nil {
-			in.holds.undo(rule, n)
-		}
-	}
-	in.open.passed = nil
+	t.matches = append(t.matches, m)
+	t.bytes += len(m.Change) + len(m.Blanked)
 }
 
 // shape is how a table looks, in the words that are stored and by their hash. Writing it down takes longer than trying a rule,
@@ -283,65 +258,95 @@ func (in *intake) text(h outbox.Hash, text []byte) {
 
 // Commit closes the transaction and hands it to the batch that gathers.
 func (in *intake) Commit(tx cdc.Tx) error {
-	in.open.tx = tx
-	t := &in.open
-	if in.origins.ignores(tx.Origin) {
-		in.tally.ignore(tx.Origin)
-	}
-	in.tellUntaken()
-	if t.spilled != nil && t.section.Changes() > 0 { // the whole journal of it, or nothing, is in parts
-		if err := in.spillAll(); err != nil {
+	t := in.open
+	if t != &in.whole {
+		var err error
+		if t, err = in.streamed(tx); err != nil {
 			return err
 		}
 	}
-	out := outbox.Transaction{
-		Tx:      outbox.Tx{LSN: tx.Commit, End: tx.End, XID: tx.XID, Time: tx.Time, Muted: t.muted},
-		Matches: t.matches, Spilled: t.spilled,
+	t.tx = tx
+	if in.origins.ignores(tx.Origin) {
+		in.tally.ignore(tx.Origin)
 	}
-	if t.muted != "" {
-		in.takeBack(nil)
-		mute(out.Matches, t.muted)
-	} else {
-		out.Hold = t.held()
-		in.takeBack(orEmpty(out.Hold))
-		hold(out.Matches, out.Hold)
+	in.tell(t)
+	if t.spilled != nil && t.section.Changes() > 0 { // the whole journal of it, or nothing, is in parts
+		if err := in.spillAll(t); err != nil {
+			return err
+		}
+	}
+	settlement := in.settlement(t)
+	settle(t.matches, settlement)
+	if t.spilled != nil && (settlement.Muted != "" || len(settlement.Hold)+len(settlement.Expires) > 0) {
+		if err := in.batch.spill(spilled{key: *t.spilled, settlement: &settlement}); err != nil {
+			return err
+		}
 	}
 	err := in.batch.add(committed{
-		Transaction: out, tx: tx, section: &t.section, texts: t.texts, gaps: slices.Concat(t.undetermined(), t.unreadGap(tx.Commit), in.gaps), mends: mendsAt(in.mended, tx.End), bytes: t.bytes,
+		Transaction: outbox.Transaction{
+			Tx:      outbox.Tx{LSN: tx.Commit, End: tx.End, XID: tx.XID, Time: tx.Time, Muted: t.muted()},
+			Matches: t.matches, Spilled: t.spilled,
+		},
+		tx: tx, section: &t.section, texts: t.texts,
+		gaps: slices.Concat(t.undetermined(), t.unreadGap(tx.Commit), in.gaps), mends: mendsAt(in.mended, tx.End), bytes: t.bytes,
 	})
 	in.bring(t.texts)
-	in.begin(cdc.Tx{})
+	in.open, in.whole.spilled = nil, nil
 	in.gaps, in.mended = nil, nil
 	return err
 }
 
-// orEmpty keeps "no rule" apart from "all rules".
-func orEmpty(held map[uint32]string) map[uint32]string {
-	if held == nil {
-		return map[uint32]string{}
+// tell reports what is wrong with a transaction that was committed.
+func (in *intake) tell(t *transaction) {
+	in.tellUntaken(t)
+	for r, f := range t.failed {
+		in.report(context.Background(), fmt.Errorf("trying the rule on a change of %s (it is recorded as a failed match): %w", t.tx.Commit, f.err), r.Name, "evaluation")
 	}
-	return held
 }
 
-func mute(matches []outbox.NewMatch, why string) {
-	for i := range matches {
-		if matches[i].State == outbox.MatchPending || matches[i].State == outbox.MatchHeld {
-			matches[i].State, matches[i].Reason = outbox.MatchMuted, why
+// settlement is what the commit makes of the transaction's matches.
+func (in *intake) settlement(t *transaction) (s outbox.Settlement) {
+	for id, r := range t.expires {
+		if s.Expires == nil {
+			s.Expires = make(map[uint32]time.Time)
+		}
+		s.Expires[id] = r.Deadline(t.tx.Time, in.zone)
+	}
+	if s.Muted = t.muted(); s.Muted != "" {
+		return s
+	}
+	for id, c := range t.counts {
+		if h, held := in.holds.hold(id, c, t.tx.Time); held {
+			if s.Hold == nil {
+				s.Hold = make(map[uint32]outbox.Hold)
+			}
+			s.Hold[id] = h
 		}
 	}
+	return s
 }
 
-func hold(matches []outbox.NewMatch, held map[uint32]string) {
+// settle has matches become what the commit makes of them, as the store does with those that were spilled.
+func settle(matches []outbox.NewMatch, s outbox.Settlement) {
 	for i := range matches {
 		m := &matches[i]
-		if why, ok := held[m.Rule]; ok && (m.State == outbox.MatchPending || m.State == outbox.MatchHeld) {
-			m.State, m.Reason = outbox.MatchHeld, why
+		if t, ok := s.Expires[m.Rule]; ok {
+			m.Expires = t
+		}
+		if m.State != outbox.MatchPending {
+			continue
+		}
+		if h, held := s.Hold[m.Rule]; s.Muted != "" {
+			m.State, m.Reason = outbox.MatchMuted, s.Muted
+		} else if held && m.Ordinal >= h.From {
+			m.State, m.Reason = outbox.MatchHeld, h.Why
 		}
 	}
 }
 
 // Idle notes a position without a commit.
 func (in *intake) Idle(lsn position.LSN) error {
+	in.open = nil
 	in.swap(lsn)
 	if len(in.gaps)+len(in.mended) == 0 {
 		in.batch.idle(lsn)

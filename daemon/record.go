@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"postman/cdc"
@@ -37,50 +36,68 @@ func (in *intake) shape(t *cdc.Table) [32]byte {
 
 // blank says which values of a change are sensitive; nil: none.
 func (in *intake) blank(c *cdc.Change) func(string) bool {
+	t := in.open
 	switch {
 	case c.Table == nil && c.Err != nil:
-		return in.current.source.HidesAny()
+		return t.set.source.HidesAny()
 	case c.Table == nil:
-		return in.current.source.HidesMessage(c.Prefix)
+		return t.set.source.HidesMessage(c.Prefix)
 	}
-	hides, ok := in.hides[c.Table]
+	hides, ok := t.hides[c.Table]
 	if !ok {
-		hides = in.current.source.Hides(c.Table.TableName)
-		in.hides[c.Table] = hides
+		hides = t.set.source.Hides(c.Table.TableName)
+		t.hides[c.Table] = hides
 	}
 	return hides
 }
 
-// spilled is something for the store of a transaction whose commit was not read, in the order in which it came.
+// spilled is something for the store of a transaction whose commit is not stored, in the order in which it came: what it says and more of
+// it, or that what came from an ordinal on was rolled back, or what its commit makes of it.
 type spilled struct {
 	key   outbox.Spill
-	fresh bool   // what an earlier, broken-off reading of the transaction left behind goes first
-	from  uint64 // what is stored of the changes from here on was rolled back; math.MaxUint64: nothing was
-	outbox.Provisional
-	bytes int
+	fresh bool // what an earlier, broken-off reading of the transaction left behind goes first
+	*outbox.Provisional
+	from       uint64
+	settlement *outbox.Settlement
+	bytes      int
 }
 
-// spill hands what is known of the open transaction to the store, when it is much: nobody sees it there before the commit.
+// spill hands what is known of the open transaction to the store, when it is much: nobody sees it there before the commit. Where all that
+// are open take too much together, the one that takes most goes.
 func (in *intake) spill() error {
-	t := &in.open
-	if len(t.matches) < spillOver && t.bytes < spillOverBytes && t.section.Len() < blockSize {
+	t := in.open
+	if len(t.matches) >= spillOver || t.section.Len() >= blockSize {
+		return in.spillAll(t)
+	}
+	if in.others+t.weight() < spillOverBytes {
 		return nil
 	}
-	return in.spillAll()
+	most := t
+	for _, o := range in.streams {
+		if o.weight() > most.weight() {
+			most = o
+		}
+	}
+	err := in.spillAll(most)
+	in.turn(t)
+	return err
 }
 
-func (in *intake) spillAll() error {
-	t := &in.open
-	s := spilled{fresh: t.spilled == nil, from: math.MaxUint64, bytes: t.bytes + t.section.Len()}
+func (in *intake) spillAll(t *transaction) error {
+	s := spilled{fresh: t.spilled == nil, Provisional: &outbox.Provisional{Matches: t.matches, Texts: t.texts}, bytes: t.bytes + t.section.Len()}
 	if t.spilled == nil {
 		t.spilled = &outbox.Spill{Source: in.source.ID, Epoch: in.source.Epoch, XID: t.tx.XID}
 	}
-	s.key, s.Matches, s.Texts = *t.spilled, t.matches, t.texts
+	s.key = *t.spilled
 	if n := t.section.Changes(); n > 0 {
 		s.Parts = []outbox.Part{{
 			Ordinal: t.section.First(), Changes: n, Data: cdc.AppendBlock(nil, cdc.Tx{XID: t.tx.XID}, "", &t.section),
 		}}
-		t.section.Reset(t.section.First() + uint64(n))
+		first := t.section.First() + uint64(n)
+		if t.streamed { // there may be many of them
+			t.section = cdc.Section{}
+		}
+		t.section.Reset(first)
 	}
 	in.bring(t.texts)
 	t.matches, t.texts, t.bytes = nil, nil, 0
@@ -135,12 +152,15 @@ func seal(blocks []outbox.Block) {
 func (c *committer) unspill(ctx context.Context, all []spilled) error {
 	for i := range all {
 		s := &all[i]
-		for j := range s.Parts {
-			s.Parts[j].Data = cdc.SealBlock(s.Parts[j].Data)
+		if s.Provisional != nil {
+			for j := range s.Parts {
+				s.Parts[j].Data = cdc.SealBlock(s.Parts[j].Data)
+			}
 		}
 		if err := persist(ctx, c.trouble, func(ctx context.Context) error { return s.store(ctx, c.store) }); err != nil {
 			return fmt.Errorf("spilling transaction %d: %w", s.key.XID, err)
 		}
+		s.Provisional = nil
 		c.batch.unloaded(s.bytes)
 	}
 	return nil
@@ -148,14 +168,16 @@ func (c *committer) unspill(ctx context.Context, all []spilled) error {
 
 // store may be called again after an error.
 func (s *spilled) store(ctx context.Context, store outbox.Store) error {
-	if s.fresh {
+	switch {
+	case s.settlement != nil:
+		return store.Settle(ctx, s.key, *s.settlement)
+	case s.Provisional == nil:
+		return store.Unspill(ctx, s.key, s.from)
+	case s.fresh:
 		if err := store.Unspill(ctx, s.key, 0); err != nil {
 			return err
 		}
 		s.fresh = false
 	}
-	if s.from != math.MaxUint64 {
-		return store.Unspill(ctx, s.key, s.from)
-	}
-	return store.Spill(ctx, s.key, s.Provisional)
+	return store.Spill(ctx, s.key, *s.Provisional)
 }

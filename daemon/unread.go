@@ -25,7 +25,7 @@ func (in *intake) unread(c *cdc.Change) error {
 		in.open.unplaced++
 		return in.spill()
 	}
-	for _, r := range in.current.rules.Rules {
+	for _, r := range in.open.set.rules.Rules {
 		if r.On.Message == "" && r.On.Table == c.Table.TableName && slices.Contains(r.On.Ops, c.Op) {
 			in.match(c, r, outbox.MatchFailed, "the change could not be read: "+c.Err.Error())
 		}

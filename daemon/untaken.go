@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"postman/cdc"
 	"postman/rules"
 )
 
@@ -20,37 +21,41 @@ const (
 const otherNames = "(others)"
 
 // untaken notes that the open transaction brought a message that no rule takes. One whose rule is broken is taken: that rule misses it.
-func (in *intake) untaken(prefix string) {
-	name, ours := strings.CutPrefix(prefix, messagePrefix)
-	if !ours || slices.ContainsFunc(in.current.source.Rules, func(r *rules.Rule) bool { return r.On.Message == name }) {
+func (in *intake) untaken(c *cdc.Change) {
+	t := in.open
+	name, ours := strings.CutPrefix(c.Prefix, messagePrefix)
+	if !ours || slices.ContainsFunc(t.set.source.Rules, func(r *rules.Rule) bool { return r.On.Message == name }) {
 		return
 	}
 	if r := []rune(name); len(r) > longestUntaken {
 		name = string(r[:longestUntaken]) + "…"
 	}
-	if in.open.untaken == nil {
-		in.open.untaken = make(map[string]int64)
+	if t.untaken == nil {
+		t.untaken = make(map[string]*ordinals)
 	}
-	if _, known := in.open.untaken[name]; !known && len(in.open.untaken) >= mostUntaken {
+	if _, known := t.untaken[name]; !known && len(t.untaken) >= mostUntaken {
 		name = otherNames
 	}
-	in.open.untaken[name]++
+	if t.untaken[name] == nil {
+		t.untaken[name] = new(ordinals)
+	}
+	t.untaken[name].add(c.Ordinal)
 }
 
 // tellUntaken counts those of a transaction that was committed, and tells of each name once.
-func (in *intake) tellUntaken() {
-	for _, name := range slices.Sorted(maps.Keys(in.open.untaken)) {
-		if !in.tally.untake(name, in.open.untaken[name]) {
+func (in *intake) tellUntaken(t *transaction) {
+	for _, name := range slices.Sorted(maps.Keys(t.untaken)) {
+		if !in.tally.untake(name, t.untaken[name].n()) {
 			continue
 		}
 		var names []string
-		for _, r := range in.current.source.Rules {
+		for _, r := range t.set.source.Rules {
 			if r.On.Message != "" {
 				names = append(names, r.On.Message)
 			}
 		}
 		err := fmt.Errorf("no rule takes the message %s%s of the transaction at %s, so that nothing comes of it%s\n  → on: {message: %s} in a rule takes it; later ones of this name are counted in postman status alone",
-			messagePrefix, name, in.open.tx.Commit, didYouMean(name, names), name)
+			messagePrefix, name, t.tx.Commit, didYouMean(name, names), name)
 		in.report(context.Background(), err, "", "message")
 	}
 }

@@ -1,0 +1,279 @@
+package daemon
+
+import (
+	cmpstd "cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"pgregory.net/rapid"
+
+	"postman/cdc"
+	"postman/outbox"
+	"postman/outbox/sqlite"
+	"postman/position"
+	"postman/rules"
+	"postman/value"
+)
+
+// reading is an intake with a store behind it, and what it tells.
+type reading struct {
+	t     testing.TB
+	store outbox.Store
+	in    *intake
+	ended chan error
+}
+
+// idleDispatch takes nothing.
+type idleDispatch struct{}
+
+func (idleDispatch) Room() int                                { return 0 }
+func (idleDispatch) Take([]outbox.Match)                      {}
+func (idleDispatch) Ahead(*outbox.Batch) func([]outbox.Match) { return func([]outbox.Match) {} }
+func (idleDispatch) Wake()                                    {}
+
+var streamTable = &cdc.Table{TableName: cdc.TableName{Schema: "public", Name: "t"}, OID: 1, Identity: cdc.IdentityDefault, Columns: []cdc.Column{
+	{Column: value.Column{Name: "id", Type: value.Type{OID: 23, Base: 23, Name: "int4"}}, Key: true, PK: true, NotNull: true},
+	{Column: value.Column{Name: "kind", Type: value.Type{OID: 25, Base: 25, Name: "text"}}},
+	{Column: value.Column{Name: "note", Type: value.Type{OID: 25, Base: 25, Name: "text"}}},
+}}
+
+const streamRules = `
+sensitive: [t.note]
+rules:
+  - {name: few, about: w, on: {table: t, ops: [insert, update]}, when: new.kind == "few", hold_over: {transaction: 4, minute: 7}, to: {address: a@example.com}, template: t}
+  - {name: many, about: w, on: {table: t, ops: [insert, update]}, when: new.kind != "none", hold_over: {transaction: 30, minute: 20}, expires: 1h, to: {address: a@example.com}, template: t}
+  - {name: noted, about: w, on: {table: t, ops: [update]}, when: new.note == "x", to: {address: a@example.com}, template: t}
+  - {name: told, about: w, on: {message: told}, to: {address: a@example.com}, template: t}
+`
+
+func newReading(t *testing.T, dir string, set *live) *reading {
+	store, err := sqlite.Open(dir, sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	source, err := store.SaveSource(t.Context(), outbox.Source{SystemID: "1", Database: "d", Slot: "s", Epoch: 1, State: outbox.SourceStreaming})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := set.register(t.Context(), store); err != nil {
+		t.Fatal(err)
+	}
+	r := &reading{t: t, store: store, ended: make(chan error, 1)}
+	var pointer atomic.Pointer[live]
+	pointer.Store(set)
+	r.in = &intake{
+		store: store, source: source, zone: time.UTC, live: &pointer, holds: newHolds(nil), batch: newGathering(source),
+		report: func(context.Context, error, string, string) {}, broken: newBreakages(), rebind: new(atomic.Bool), decides: func(*live, position.LSN) {},
+		mismatches: new(atomic.Int64), origins: new(Origins), tally: new(tally),
+		plans: make(map[*cdc.Table]bound), streams: make(map[uint32]*transaction), shapes: make(map[*cdc.Table]shape), hides: make(map[*cdc.Table]func(string) bool),
+		brought: make(map[outbox.Hash]bool), names: make(map[uint32]cdc.TableName), strays: make(map[uint32][]string),
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	trouble := func(err error) {
+		if err != nil && ctx.Err() == nil {
+			t.Error(err)
+			cancel()
+		}
+	}
+	c := &committer{store: store, batch: r.in.batch, dispatch: idleDispatch{}, confirm: func(position.LSN) {}, trouble: trouble, mend: func(context.Context, mend) {}}
+	go func() { r.ended <- c.run(ctx) }()
+	t.Cleanup(func() {
+		r.in.batch.close()
+		if err := <-r.ended; err != nil {
+			t.Error(err)
+		}
+		cancel()
+	})
+	return r
+}
+
+func (r *reading) must(err error) {
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// finish commits one transaction more, waits until all is stored, and returns what is from a position on.
+func (r *reading) finish(from position.LSN, last cdc.Tx) (matches []outbox.Match, gaps []outbox.Gap, journal []string) {
+	begun := last
+	begun.End = 0
+	r.must(r.in.Begin(begun))
+	text := func(s string) value.Datum { return value.Datum{State: value.Present, Text: []byte(s)} }
+	r.must(r.in.Change(&cdc.Change{Table: streamTable, New: cdc.MakeTuple([]value.Datum{text("0"), text("many"), text("")})}))
+	r.must(r.in.Commit(last))
+	for r.in.batch.durable() < last.End && !r.t.Failed() {
+		time.Sleep(100 * time.Microsecond)
+	}
+	matches, err := r.store.Matches(r.t.Context(), outbox.Filter{})
+	r.must(err)
+	matches = slices.DeleteFunc(matches, func(m outbox.Match) bool { return m.Position.LSN < from })
+	slices.SortFunc(matches, func(a, b outbox.Match) int {
+		return cmpstd.Or(a.Position.Compare(b.Position), cmpstd.Compare(a.Rule, b.Rule))
+	})
+	gaps, err = r.store.Gaps(r.t.Context())
+	r.must(err)
+	gaps = slices.DeleteFunc(gaps, func(g outbox.Gap) bool { return g.From < from })
+	slices.SortFunc(gaps, func(a, b outbox.Gap) int {
+		return strings.Compare(fmt.Sprint(a.From, a.Rule, a.Reason), fmt.Sprint(b.From, b.Rule, b.Reason))
+	})
+	h := newHistory(r.store, r.in.source)
+	for s, err := range h.read(r.t.Context(), from, 0) {
+		r.must(err)
+		for c, err := range s.Changes(h.table(r.t.Context())) {
+			r.must(err)
+			journal = append(journal, fmt.Sprintf("%s %d %s %q %q %q %q", s.Commit, c.Ordinal, s.Muted, c.New, c.Old, c.Prefix, c.Content))
+		}
+	}
+	return matches, gaps, journal
+}
+
+// streamStep is something that a transaction does: a change, or a rollback of all from an ordinal on.
+type streamStep struct {
+	change *cdc.Change
+	cut    bool
+	from   uint64
+	spill  bool // it is spilled, as if it were large
+}
+
+// drawSteps makes up a transaction, and returns which changes are left of it.
+func drawSteps(t *rapid.T, id *int) (steps []streamStep, left []*cdc.Change) {
+	for range rapid.IntRange(0, 40).Draw(t, "steps") {
+		*id++
+		text := func(s string) value.Datum { return value.Datum{State: value.Present, Text: []byte(s)} }
+		c := &cdc.Change{Table: streamTable, Ordinal: uint64(len(left))}
+		switch kind := rapid.SampledFrom(strings.Fields("few few many many none unknown told mute cut spill")).Draw(t, "step"); kind {
+		case "cut":
+			if len(left) == 0 {
+				continue
+			}
+			from := rapid.IntRange(0, len(left)-1).Draw(t, "from")
+			steps, left = append(steps, streamStep{cut: true, from: uint64(from)}), left[:from:from]
+			continue
+		case "spill":
+			steps = append(steps, streamStep{spill: true})
+			continue
+		case "told":
+			c.Table, c.Op, c.Prefix, c.Content = nil, cdc.Emit, "postman.told", fmt.Append(nil, `{"n": `, *id, `}`)
+		case "mute":
+			if rapid.IntRange(0, 9).Draw(t, "seldom") > 0 {
+				continue
+			}
+			c.Table, c.Op, c.Prefix, c.Content = nil, cdc.Emit, mutePrefix, fmt.Append(nil, "mute ", *id)
+		case "unknown": // new.note is not carried
+			c.Op = cdc.Update
+			c.New = cdc.MakeTuple([]value.Datum{text(fmt.Sprint(*id)), text("none"), {State: value.Unavailable}})
+		default:
+			c.Op = cdc.Insert
+			c.New = cdc.MakeTuple([]value.Datum{text(fmt.Sprint(*id)), text(kind), text("secret")})
+		}
+		steps, left = append(steps, streamStep{change: c}), append(left, c)
+	}
+	return steps, left
+}
+
+// TestStreamedIntake reads made-up histories twice: whole, and in parts that lie between those of other transactions, with savepoints
+// rolled back and breaks of the connection. What is stored of both is the same: matches with their states, gaps and the journal.
+func TestStreamedIntake(t *testing.T) {
+	t.Parallel()
+	file := t.TempDir() + "/rules.yaml"
+	write(t, file, streamRules)
+	source, err := rules.Read(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiled, err := rules.Compile(source, &cdc.Catalog{Tables: map[cdc.TableName]*cdc.Table{streamTable.TableName: streamTable}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	whole := newReading(t, dir+"/whole", &live{source: source, rules: compiled})
+	parts := newReading(t, dir+"/parts", &live{source: source, rules: compiled})
+	base, id := 0, 0
+	rapid.Check(t, func(rt *rapid.T) {
+		base += 1000
+		var all [][]streamStep
+		var left [][]*cdc.Change
+		for range rapid.IntRange(1, 4).Draw(rt, "transactions") {
+			s, l := drawSteps(rt, &id)
+			all, left = append(all, s), append(left, l)
+		}
+		tx := func(i int) cdc.Tx {
+			return cdc.Tx{
+				XID: uint32(100 + i), Commit: position.LSN(base + 10*i), End: position.LSN(base + 10*i + 5),
+				Time: time.Unix(1_700_000_000+int64(base+i), 0).UTC(),
+			}
+		}
+		for i := range all {
+			begun := tx(i)
+			begun.End = 0
+			whole.must(whole.in.Begin(begun))
+			for _, c := range left[i] {
+				whole.must(whole.in.Change(c))
+			}
+			whole.must(whole.in.Commit(tx(i)))
+		}
+
+		at, committed, breaks := make([]int, len(all)), 0, rapid.IntRange(0, 2).Draw(rt, "breaks")
+		run := func(i int) { // the next step of a transaction
+			s := all[i][at[i]]
+			at[i]++
+			xid := tx(i).XID
+			switch {
+			case s.cut:
+				parts.must(parts.in.Rollback(xid, s.from))
+			case s.spill:
+				if o := parts.in.streams[xid]; o != nil {
+					parts.must(parts.in.spillAll(o))
+				}
+			default:
+				parts.must(parts.in.Stream(xid))
+				parts.must(parts.in.Change(s.change))
+			}
+		}
+		for committed < len(all) {
+			i := rapid.IntRange(committed, len(all)-1).Draw(rt, "transaction")
+			switch {
+			case breaks > 0 && rapid.IntRange(0, 40).Draw(rt, "break") == 0:
+				breaks--
+				parts.must(parts.in.Restart())
+				clear(at[committed:])
+			case at[i] < len(all[i]):
+				run(i)
+			case i == committed:
+				parts.must(parts.in.Commit(tx(i)))
+				committed++
+			}
+			if rapid.IntRange(0, 20).Draw(rt, "another") == 0 { // that comes to nothing
+				parts.must(parts.in.Stream(7))
+				c := cdc.Change{Op: cdc.Insert, Table: streamTable, New: cdc.MakeTuple([]value.Datum{{State: value.Null}, {State: value.Null}, {State: value.Null}})}
+				parts.must(parts.in.Change(&c))
+				parts.must(parts.in.spillAll(parts.in.streams[7]))
+				parts.must(parts.in.Rollback(7, 0))
+			}
+		}
+		m1, g1, j1 := whole.finish(position.LSN(base), tx(len(all)))
+		m2, g2, j2 := parts.finish(position.LSN(base), tx(len(all)))
+		for i := range m2 { // how many there are beyond the measure is not known once some were rolled back
+			if j := slices.IndexFunc(m1, func(m outbox.Match) bool { return m.Position == m2[i].Position && m.Rule == m2[i].Rule }); j >= 0 && strings.HasPrefix(m2[i].Reason, "more than") {
+				m2[i].Reason = m1[j].Reason
+			}
+		}
+		if diff := cmp.Diff(m1, m2, cmpopts.IgnoreFields(outbox.Match{}, "ID", "Due", "Created")); diff != "" {
+			rt.Errorf("matches of whole transactions (-) and in parts (+): %s", diff)
+		}
+		if diff := cmp.Diff(g1, g2, cmpopts.IgnoreFields(outbox.Gap{}, "ID", "Created")); diff != "" {
+			rt.Errorf("gaps: %s", diff)
+		}
+		if diff := cmp.Diff(j1, j2); diff != "" {
+			rt.Errorf("journal: %s", diff)
+		}
+	})
+}
