@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"postman/cdc"
+	"postman/internal/pgcluster/pgtest"
 	"postman/outbox"
 	"postman/outbox/sqlite"
 	"postman/position"
@@ -276,4 +277,111 @@ func TestStreamedIntake(t *testing.T) {
 			rt.Errorf("journal: %s", diff)
 		}
 	})
+}
+
+// TestStreamedTransactions has the server send transactions while they are in progress.
+func TestStreamedTransactions(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Mode = "dry-run"
+	w.config.DatabaseURL = Secret(w.url + "&logical_decoding_work_mem=64kB")
+	w.rules(strings.Replace(worldRules, "template: visit", "template: visit\n    expires: 1h\n    hold_over: {transaction: 5000, minute: 100000}", 1))
+	d := w.start()
+	const n = 1000
+	rows := func(kind string) string { // of a kilobyte each
+		return fmt.Sprintf(`insert into visits (kind, staff_id, note) select '%s', 99, repeat('x', 1000) from generate_series(1, %d)`, kind, n)
+	}
+	w.sql(`begin; ` + rows("visit") + `; savepoint a; ` + rows("visit") + `; rollback to a; ` + rows("call") + `; savepoint b; ` + rows("visit") + `; release b; commit`)
+	got := w.matches(d, 2*n, outbox.MatchNobody)
+	for i, m := range got {
+		want := uint64(i)
+		if i >= n {
+			want += n // what was rolled back does not count, and calls do
+		}
+		if m.Position.Ordinal != want || m.Expires.Sub(m.Tx.Time) != time.Hour {
+			t.Fatalf("match %d has ordinal %d and expires %v, committed %v", i, m.Position.Ordinal, m.Expires, m.Tx.Time)
+		}
+	}
+	lines, commits := w.journal(d, 0, 0)
+	if len(lines) != 3*n || len(commits) != 1 {
+		t.Errorf("the journal has %d changes of %d transactions", len(lines), len(commits))
+	}
+
+	// A mute behind all of it, a rollback of all, and one that is muted in a savepoint that goes.
+	w.sql(`begin; `+rows("visit")+`; select pg_logical_emit_message(true, 'postman.mute', 'import'); commit`, `begin; `+rows("visit")+`; rollback`)
+	if muted := w.matches(d, n, outbox.MatchMuted); muted[0].Reason != "import" {
+		t.Errorf("muted: %+v", muted[0])
+	}
+	w.sql(`begin; ` + rows("visit") + `; savepoint a; ` + rows("call") + `; select pg_logical_emit_message(true, 'postman.mute', 'gone'); rollback to a; commit`)
+	w.matches(d, 3*n, outbox.MatchNobody)
+}
+
+// TestStreamedByAnOlderSet reloads the rules while a transaction is in progress: those that were live at its first part decide, and what
+// newer ones miss of it is a gap that can be mended.
+func TestStreamedByAnOlderSet(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Mode = "dry-run"
+	w.config.DatabaseURL = Secret(w.url + "&logical_decoding_work_mem=64kB")
+	w.rules(strings.Replace(worldRules, "template: visit", "template: visit\n    hold_over: {transaction: 5000, minute: 100000}", 1))
+	d := w.start()
+	conn := pgtest.Connect(t, w.url)
+	do := func(sql string) {
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(`begin; insert into visits (kind, staff_id, note) select 'visit', 99, repeat('x', 1000) from generate_series(1, 200)`)
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) { // until parts of it are here
+		var sent int64
+		if err := pgtest.Connect(t, w.url).QueryRow(t.Context(), "select stream_bytes from pg_stat_replication_slots where slot_name = $1", w.config.Slot).Scan(&sent); err == nil && sent > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nothing is streamed")
+		}
+		w.sql("insert into visits (kind) values ('other')") // the server tells of its statistics when it is done with something
+	}
+	w.rules(worldRules + `
+  - {name: call, about: A call., on: {table: visits, ops: [insert]}, when: new.kind == "call", load: {who: select 'x' as name}, to: {address: a@example.com}, template: visit}
+`)
+	if err := d.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	do(`insert into visits (kind, staff_id, note) select k, 99, repeat('x', 1000) from generate_series(1, 100), unnest('{visit,call}'::text[]) k; commit`)
+	got := w.matches(d, 300, outbox.MatchNobody)
+	gaps, err := d.store.Gaps(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := got[0].Position.LSN
+	var rules []string
+	for _, g := range gaps {
+		if g.From == at && g.To == at && !g.Lost && strings.Contains(g.Mend, at.String()) {
+			rules = append(rules, g.Rule)
+		}
+	}
+	slices.Sort(rules)
+	if want := []string{"call", "visit"}; !slices.Equal(rules, want) { // visit has changed: its measure is another one
+		t.Errorf("gaps of %v at %s; want those of %v: %+v", rules, at, want, gaps)
+	}
+	w.sql("insert into visits (kind, staff_id) values ('call', 1)")
+	w.eventually("the new rule's match", func() bool { return w.matchesOf(d, "call") == 1 })
+}
+
+// TestStreamedWithCommitTime: a rule that asks when the transaction commits has it read again, whole, once it has.
+func TestStreamedWithCommitTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Mode = "dry-run"
+	w.config.DatabaseURL = Secret(w.url + "&logical_decoding_work_mem=64kB")
+	w.rules(strings.NewReplacer(`new.kind == "visit"`, `new.kind == "visit" and commit_time > date("2020-01-01T00:00:00Z")`,
+		"template: visit", "template: visit\n    hold_over: {transaction: 5000, minute: 100000}").Replace(worldRules))
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id, note) select 'visit', 99, repeat('x', 1000) from generate_series(1, 500)`)
+	for i, m := range w.matches(d, 500, outbox.MatchNobody) {
+		if m.Position.Ordinal != uint64(i) {
+			t.Fatalf("match %d has ordinal %d", i, m.Position.Ordinal)
+		}
+	}
 }
