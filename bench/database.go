@@ -127,3 +127,11 @@ func (d *database) end(ctx context.Context) (lsn string, err error) {
 	err = d.conn.QueryRow(ctx, "select pg_current_wal_lsn()::text").Scan(&lsn)
 	return lsn, err
 }
+
+// sent waits until the server has sent all of its log up to an LSN, or has seen that there is nothing to be sent of it.
+func (d *database) sent(ctx context.Context, lsn string) error {
+	return d.poll(ctx, func() (there bool, err error) {
+		err = d.conn.QueryRow(ctx, "select coalesce(bool_and(sent_lsn >= $1::text::pg_lsn), false) from pg_stat_replication", lsn).Scan(&there)
+		return there, err
+	})
+}

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os/exec"
+	"slices"
 	"sync"
 	"time"
 
@@ -214,4 +216,11 @@ func (m *meeting) span() (first, last time.Time) {
 		}
 	}
 	return first, last
+}
+
+// ids are those of the changes whose mails came.
+func (m *meeting) ids() []int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.mails))
 }

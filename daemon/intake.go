@@ -190,8 +190,9 @@ func (in *intake) message(c *cdc.Change) error {
 		return nil
 	}
 	t.messages = true
-	in.untaken(c)
-	t.set.rules.MatchMessage(t.tx, c, func(r *rules.Rule, v rules.Verdict) { in.verdict(c, r, v) })
+	if !t.set.rules.MatchMessage(t.tx, c, func(r *rules.Rule, v rules.Verdict) { in.verdict(c, r, v) }) {
+		in.untaken(c)
+	}
 	return in.tried()
 }
 
@@ -224,7 +225,7 @@ func (in *intake) match(c *cdc.Change, r *rules.Rule, state outbox.MatchState, r
 	} else {
 		m.Expires = r.Deadline(t.tx.Time, in.zone)
 	}
-	if len(r.Sensitive) > 0 {
+	if len(r.Sensitive)+len(r.Reads) > 0 { // with which goes what the mails show
 		m.Blanked = c.AppendRest(nil, r.Hides)
 	}
 	in.text(known.version, r.Source())
