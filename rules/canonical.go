@@ -22,7 +22,11 @@ func storedText(rule *yaml.Node) []byte {
 			}
 		}
 	}
-	return section("rules", &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{written}})
+	list := &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{written}}
+	if text, ok := writePlain([]byte("rules:"), list, 1); ok {
+		return bytes.Clone(text) // which wastes less than growing does
+	}
+	return section("rules", list)
 }
 
 // veil puts what is sensitive of the rule into its text.

@@ -28,12 +28,18 @@ type env struct {
 	known configs        // may be nil
 }
 
-// configs describe tables to expr's own checker. Making such a description takes longer than checking an expression, so that
-// it is made once for the rules of a table that are checked together.
-type configs map[*cdc.Table]*conf.Config
+// configs are what is made once for the rules of a table that are checked together.
+type configs map[*cdc.Table]*tableConfig
+
+// tableConfig describes a table to expr's own checker, which takes longer than checking an expression, and has the columns that trees of
+// expressions share.
+type tableConfig struct {
+	*conf.Config
+	columns map[spot]*column
+}
 
 // config describes the same to expr's own checker.
-func (e env) config() *conf.Config {
+func (e env) config() *tableConfig {
 	if c, ok := e.known[e.table]; ok {
 		return c
 	}
@@ -47,7 +53,7 @@ func (e env) config() *conf.Config {
 		}
 		names["new"], names["old"] = row, row
 	}
-	c := syntax()
+	c := &tableConfig{syntax(), make(map[spot]*column)}
 	c.WithEnv(names)
 	if e.known != nil {
 		e.known[e.table] = c
@@ -79,18 +85,18 @@ type use struct {
 // check know; the rest of expr's language is refused. Nothing is accepted that expr's own checker refuses.
 func checkExpr(source string, e env) (tree, []problem) {
 	config := e.config()
-	root, problems := parseExpr(source, config)
+	root, problems := parseExpr(source, config.Config)
 	if len(problems) > 0 {
 		return tree{}, first(problems)
 	}
-	c := &check{env: e, source: []rune(source)}
+	c := newCheck(source, e, config)
 	var t tree
 	t.root, t.typ = c.expr(root)
 	t.uses = c.uses
 	if len(c.problems) > 0 {
 		return tree{uses: t.uses}, first(c.problems)
 	}
-	if _, err := checker.Check(&parser.Tree{Node: root, Source: file.NewSource(source)}, config); err != nil {
+	if _, err := checker.Check(&parser.Tree{Node: root, Source: file.NewSource(source)}, config.Config); err != nil {
 		return tree{}, []problem{parseProblem(source, nil, err)}
 	}
 	return t, nil
@@ -116,12 +122,17 @@ func first(problems []problem) []problem {
 // check makes nodes of an expression's syntax tree and gathers every mistake.
 type check struct {
 	env       env
+	columns   map[spot]*column
 	source    []rune
 	problems  []problem
 	uses      []use
 	predicate bool              // inside of a predicate
 	element   typ               // of #
 	made      map[ast.Node]node // where it is set: which node was made of which part
+}
+
+func newCheck(source string, e env, config *tableConfig) *check {
+	return &check{env: e, columns: config.columns, source: []rune(source)}
 }
 
 // fail reports a mistake at a node. What stands there fits everywhere, so that one mistake is one message.
@@ -309,7 +320,12 @@ func (c *check) columnOf(s side, name string) (*column, typ) {
 	}
 	col := &c.env.table.Columns[i]
 	t := columnType(col)
-	return &column{s, i, name, col.Type.Base, formOf(t, col.Type.Base), &absent{column: s.String() + "." + name}}, t
+	made := c.columns[spot{s, i}]
+	if made == nil {
+		made = &column{s, i, name, col.Type.Base, formOf(t, col.Type.Base), &absent{column: s.String() + "." + name}}
+		c.columns[spot{s, i}] = made
+	}
+	return made, t
 }
 
 func columnNames(t *cdc.Table) []string {

@@ -28,17 +28,24 @@ func (s *Set) Needs() []cdc.Need { return needs(s.Rules) }
 
 // Compile type-checks the rules against the catalog. With a non-nil *Set and an Errors, the set holds the rules
 // that are sound: at start a catalog that changed breaks only the rules it touches.
-func Compile(s *Source, c *cdc.Catalog) (*Set, error) {
-	checked, mistakes := make([]*Rule, len(s.Rules)), make([]Errors, len(s.Rules))
+func Compile(s *Source, c *cdc.Catalog) (*Set, error) { return s.Clone().Settle(c) }
+
+// Settle is Compile for a source that nobody else has: the rules that are sound take the places of those that were read, so that what
+// both have in common is kept once, also on the way.
+func (s *Source) Settle(c *cdc.Catalog) (*Set, error) {
+	sound, mistakes := make([]bool, len(s.Rules)), make([]Errors, len(s.Rules))
 	share(len(s.Rules), func(from, to int) {
 		known := make(configs)
 		for i := from; i < to; i++ {
-			checked[i], mistakes[i] = s.Rules[i].compile(c, known)
+			checked, errs := s.Rules[i].compile(c, known)
+			if mistakes[i] = errs; checked != nil && len(errs) == 0 {
+				s.Rules[i], sound[i] = checked, true
+			}
 		}
 	})
 	set, errs := new(Set), s.checkSensitive(c)
-	for i, r := range checked {
-		if errs = append(errs, mistakes[i]...); r != nil && len(mistakes[i]) == 0 {
+	for i, r := range s.Rules {
+		if errs = append(errs, mistakes[i]...); sound[i] {
 			set.Rules = append(set.Rules, r)
 		}
 	}

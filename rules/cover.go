@@ -12,8 +12,11 @@ type key struct {
 	kind keyKind
 	of   *column
 	scalar
-	lo, hi bound // of keyRange
+	*enclosure // of keyRange, else nil: most keys are values
 }
+
+// bounds are those of an interval.
+type enclosure struct{ lo, hi bound }
 
 type keyKind uint8
 
@@ -41,11 +44,11 @@ func coverOf(c clause) cover {
 		}
 	case *threshold:
 		if c.upper {
-			return cover{{kind: keyRange, of: c.of, hi: c.end}}
+			return cover{{kind: keyRange, of: c.of, enclosure: &enclosure{hi: c.end}}}
 		}
-		return cover{{kind: keyRange, of: c.of, lo: c.end}}
+		return cover{{kind: keyRange, of: c.of, enclosure: &enclosure{lo: c.end}}}
 	case *interval:
-		return cover{{kind: keyRange, of: c.of, lo: c.lo, hi: c.hi}}
+		return cover{{kind: keyRange, of: c.of, enclosure: &enclosure{c.lo, c.hi}}}
 	case *fragment:
 		if c.name == "startsWith" {
 			return cover{{kind: keyPrefix, of: c.of, scalar: scalar{state: stateText, text: c.part}}}
@@ -81,7 +84,7 @@ func coverOfMember(c *memberOf) cover {
 	case c.not || len(c.list) > maxKeys:
 		return nil
 	}
-	var keys cover
+	keys := make(cover, 0, len(c.list)+b2i(c.null))
 	for _, v := range c.list {
 		keys = append(keys, key{of: c.of, scalar: v})
 	}
@@ -93,7 +96,7 @@ func coverOfMember(c *memberOf) cover {
 
 // conjunctions are the covers of a condition's parts: it is true or undetermined only where one of the conjunctions is, and
 // that only where all its parts are. Each is found by any one of its covers.
-func conjunctions(parts all) [][]cover {
+func (m coverer) conjunctions(parts all) [][]cover {
 	if alternatives, ok := parts[0].(some); ok && len(parts) == 1 && len(alternatives) <= maxAlternatives {
 		var found [][]cover
 		for _, a := range alternatives {
@@ -101,21 +104,38 @@ func conjunctions(parts all) [][]cover {
 			if !ok {
 				parts = all{a}
 			}
-			found = append(found, conjuncts(parts))
+			found = append(found, m.conjuncts(parts))
 		}
 		return found
 	}
-	return [][]cover{conjuncts(parts)}
+	return [][]cover{m.conjuncts(parts)}
 }
 
-func conjuncts(parts all) []cover {
-	var covers []cover
+func (m coverer) conjuncts(parts all) []cover {
+	covers := make([]cover, 0, len(parts))
 	for _, part := range parts {
-		if keys := coverOf(part); keys != nil {
+		if keys := m.of(part); keys != nil {
 			covers = append(covers, keys)
 		}
 	}
 	return covers
+}
+
+// coverer keeps the covers of clauses that rules share, while an index grows: there are thousands of rules.
+type coverer map[clause]cover
+
+func (m coverer) of(c clause) cover {
+	switch c.(type) {
+	case *memberOf, *threshold:
+	default:
+		return coverOf(c)
+	}
+	keys, known := m[c]
+	if !known {
+		keys = coverOf(c)
+		m[c] = keys
+	}
+	return keys
 }
 
 // prior is how likely a change has one of the keys, as far as is known of any table.
@@ -184,7 +204,11 @@ type mark struct {
 }
 
 func (k *key) place() place {
-	return place{k.kind, k.of.spot(), k.mark(), k.lo.mark(), k.hi.mark()}
+	p := place{kind: k.kind, spot: k.of.spot(), value: k.mark()}
+	if k.enclosure != nil {
+		p.lo, p.hi = k.lo.mark(), k.hi.mark()
+	}
+	return p
 }
 
 func (b *bound) mark() mark {
@@ -210,13 +234,20 @@ func (s *scalar) mark() mark {
 type odds map[spot]int
 
 func oddsOf(entries []entry) odds {
-	o, seen := make(odds), make(map[place]bool)
+	type value struct {
+		of   spot
+		mark mark
+	}
+	o, seen := make(odds), make(map[value]bool)
 	for i := range entries {
 		for _, keys := range entries[i].covers {
 			for i := range keys {
-				if at := keys[i].place(); at.kind == keyValue && !seen[at] {
-					seen[at] = true
-					o[at.spot]++
+				if keys[i].kind != keyValue {
+					continue
+				}
+				if v := (value{keys[i].of.spot(), keys[i].mark()}); !seen[v] {
+					seen[v] = true
+					o[v.of]++
 				}
 			}
 		}

@@ -97,7 +97,7 @@ func (d *drawing) branch(b branch, indent string) {
 	case *ranges:
 		d.line(indent, "by "+b.of.String())
 		for _, p := range b.pieces {
-			k := key{kind: keyRange, of: b.of, lo: p.lo, hi: p.hi}
+			k := key{kind: keyRange, of: b.of, enclosure: &enclosure{p.lo, p.hi}}
 			d.target(strings.TrimPrefix(k.String(), b.of.String()+" "), p.to, indent+"  ")
 		}
 	case *change:

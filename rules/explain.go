@@ -93,8 +93,11 @@ type recorder struct {
 // record checks the condition again, for the change's table, and keeps which node was made of which part of it.
 func (r *Rule) record(f *frame) (*recorder, ast.Node, error) {
 	t := r.When.text
-	c := &check{env: env{table: f.table, ops: r.On.Ops, zone: r.Zone}, source: []rune(t.value), made: make(map[ast.Node]node)}
-	root, problems := parseExpr(t.value, c.env.config())
+	e := env{table: f.table, ops: r.On.Ops, zone: r.Zone}
+	config := e.config()
+	c := newCheck(t.value, e, config)
+	c.made = make(map[ast.Node]node)
+	root, problems := parseExpr(t.value, config.Config)
 	if len(problems) == 0 {
 		c.expr(root)
 		problems = c.problems

@@ -164,13 +164,13 @@ func branchOf[B branch](v *vertex, such func(B) bool, begin func() B) B {
 
 // grow builds the index of an operation's rules. Those that no change can match are not in it.
 func (o *opRules) grow(tell func(rule uint32, path []*key)) *index {
-	var entries []entry
+	entries, covers := make([]entry, 0, len(o.rules)), make(coverer)
 	for i := range o.rules {
 		t := &o.rules[i]
 		if t.never() {
 			continue
 		}
-		found := conjunctions(t.parts)
+		found := covers.conjunctions(t.parts)
 		if slices.ContainsFunc(found, func(covers []cover) bool { return len(covers) == 0 }) {
 			found = [][]cover{nil}
 		}

@@ -19,11 +19,12 @@ func (l *linter) condition() {
 	}
 	e := env{table: l.table, ops: l.rule.On.Ops, zone: l.rule.Zone}
 	source := l.rule.When.text.value
-	root, problems := parseExpr(source, e.config())
+	config := e.config()
+	root, problems := parseExpr(source, config.Config)
 	if len(problems) > 0 { // it was parsed before
 		return
 	}
-	w := &whenLint{linter: l, check: &check{env: e, source: []rune(source)}, root: root}
+	w := &whenLint{linter: l, check: newCheck(source, e, config), root: root}
 	if !w.constant() {
 		w.parts(root)
 		w.chains(root)

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 )
 
@@ -11,6 +12,7 @@ type lowering struct {
 	columns    map[spot]*column
 	equals     map[comparison]*equals
 	thresholds map[comparison]*threshold
+	lists      map[string]*memberOf // by column, direction and values
 }
 
 // comparison is what makes a clause of a column and one value the same as another.
@@ -21,7 +23,7 @@ type comparison struct {
 }
 
 func newLowering() *lowering {
-	return &lowering{make(map[spot]*column), make(map[comparison]*equals), make(map[comparison]*threshold)}
+	return &lowering{make(map[spot]*column), make(map[comparison]*equals), make(map[comparison]*threshold), make(map[string]*memberOf)}
 }
 
 func (l *lowering) column(c *column) *column {
@@ -235,13 +237,26 @@ func (l *lowering) member(c *column, not bool, whole residue, list ...node) clau
 	slices.SortFunc(m.list, func(a, b scalar) int { return a.compare(&b) })
 	m.list = slices.CompactFunc(m.list, func(a, b scalar) bool { return a.equal(&b) })
 	if len(m.list) != 1 || m.null {
-		return m
+		return l.list(m)
 	}
 	same := comparison{m.of, not, m.list[0].mark()}
 	if l.equals[same] == nil {
 		l.equals[same] = &equals{m.of, not, m.list[0], whole}
 	}
 	return l.equals[same]
+}
+
+// list is a clause as it was met first. Lists are copied: they grew.
+func (l *lowering) list(m *memberOf) *memberOf {
+	key := fmt.Append(nil, m.of.spot(), m.not, m.null)
+	for i := range m.list {
+		key = fmt.Appendf(key, " %q", fmt.Sprint(m.list[i].mark()))
+	}
+	if l.lists[string(key)] == nil {
+		m.list = slices.Clip(slices.Clone(m.list))
+		l.lists[string(key)] = m
+	}
+	return l.lists[string(key)]
 }
 
 // apply knows orderings and text operators; nil of others.

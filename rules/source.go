@@ -218,6 +218,13 @@ func (s *Source) unite() Errors {
 	return errs
 }
 
+// Clone is a source of its own with the same rules.
+func (s *Source) Clone() *Source {
+	clone := *s
+	clone.Rules = slices.Clone(s.Rules)
+	return &clone
+}
+
 // names checks that no two rules claim one name, or the identity that goes with a former name.
 func (s *Source) names() Errors {
 	var errs Errors

@@ -52,6 +52,17 @@ func (f *ruleFile) line(n int) string {
 	return f.lines[n-1]
 }
 
+// known is a scalar's value as a part of the file's own text, which is kept anyway, where it stands there as it is.
+func (f *ruleFile) known(n *yaml.Node) string {
+	for quote := range 2 {
+		line, at := f.line(n.Line), n.Column-1+quote
+		if at >= 0 && at < len(line) && strings.HasPrefix(line[at:], n.Value) {
+			return line[at : at+len(n.Value)]
+		}
+	}
+	return n.Value
+}
+
 // text is a scalar, and where each of its characters stands in the file. Quotes, escapes, indentation and folding lie
 // between the two.
 type text struct {

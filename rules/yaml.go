@@ -346,7 +346,7 @@ func (r *reader) written(n *yaml.Node, what string) (string, bool) {
 		r.fail(n, "PM008", "this must be "+what+", and is empty", "")
 		return "", false
 	}
-	return n.Value, true
+	return r.file.known(n), true
 }
 
 // word is a scalar that other rules may have as well.
@@ -371,6 +371,7 @@ func (r *reader) expr(n *yaml.Node, what string) *Expr {
 		return nil
 	}
 	t := newText(r.file, n)
+	t.value = r.file.known(n)
 	if r.grammar == nil {
 		r.grammar = syntax()
 	}
@@ -402,7 +403,7 @@ func (r *reader) sql(n *yaml.Node) *SQL {
 		r.cut(p, "query")
 		return nil
 	}
-	t.value = r.known(t.value)
+	t.value = r.known(r.file.known(n))
 	if known := r.queries[t.value]; known != nil {
 		sql := *known
 		sql.Place, sql.text = t.place(0), t
