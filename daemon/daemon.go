@@ -106,9 +106,10 @@ func New(o Options) (*Daemon, error) {
 	}, nil
 }
 
-// goLive makes a set the one that decides, from the next transaction on.
+// goLive makes a set the one that decides, from the next transaction on. It has just been compared with its catalog.
 func (d *Daemon) goLive(l *live) {
 	d.live.Store(l)
+	d.outlook.compared, d.outlook.catalog, d.outlook.unsound = l, l.catalog, nil
 	d.log.Info("rules are live", "rules", len(l.rules.Rules), "broken", len(l.broken), "templates", len(l.templates.Names()))
 }
 

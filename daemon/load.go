@@ -27,6 +27,7 @@ type loader struct {
 
 // load does all the fallible work of a reload before anything live is touched.
 func (l *loader) load(ctx context.Context) (*live, error) {
+	defer sparing()()
 	source, err := rules.Read(l.config.Rules)
 	if err != nil {
 		return nil, refused{err}
@@ -35,13 +36,13 @@ func (l *loader) load(ctx context.Context) (*live, error) {
 	return l.compile(ctx, source, mails, errors.Join(checkSenders(source.Rules, &l.config), templateErr))
 }
 
-// compile checks what was read against the database. Mistakes are those of the files that were found before.
+// compile checks what was read, and nobody else has, against the database. Mistakes are those of the files that were found before.
 func (l *loader) compile(ctx context.Context, source *rules.Source, mails *templates.Set, mistakes error) (*live, error) {
 	catalog, err := cdc.LoadCatalog(ctx, l.conn, source.Tables())
 	if err != nil {
 		return nil, fmt.Errorf("reading the catalog: %w", err)
 	}
-	set, compileErr := rules.Compile(source, catalog)
+	set, compileErr := source.Settle(catalog)
 	if mistakes != nil || l.strict && compileErr != nil {
 		return nil, refused{errors.Join(compileErr, mistakes)}
 	}

@@ -242,7 +242,9 @@ func (d *Daemon) compare(ctx context.Context, conn *pgx.Conn, c comparison) erro
 		if err != nil {
 			return fmt.Errorf("reading the catalog: %w", err)
 		}
+		done := sparing()
 		_, err = rules.Compile(c.live.source, full)
+		done()
 		o.compared, o.catalog, o.unsound = c.live, c.catalog, byRule(err)
 		if err := d.noteWatched(ctx); err != nil {
 			return err
@@ -287,7 +289,7 @@ func sameTables(a, b *cdc.Catalog) bool {
 
 // revisit checks a set again of which rules were broken when it was loaded: the database may bear them by now.
 func (d *Daemon) revisit(ctx context.Context, conn *pgx.Conn, l *live) error {
-	fresh, err := (&loader{d.config, conn, d.lookup, false}).compile(ctx, l.source, l.templates, nil)
+	fresh, err := (&loader{d.config, conn, d.lookup, false}).compile(ctx, l.source.Clone(), l.templates, nil)
 	if err != nil {
 		return fmt.Errorf("checking broken rules again: %w", err)
 	}

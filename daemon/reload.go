@@ -27,6 +27,7 @@ func (d *Daemon) Reload(ctx context.Context) (err error) {
 	defer cancel()
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	defer sparing()()
 	defer func() { d.noteTrouble("reload", err) }()
 	conn, err := d.connect(ctx)
 	if err != nil {

@@ -24,6 +24,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 		}
 	}()
 	d.started = time.Now()
+	defer sparing()()
 	d.about("opening the store")
 	if err := d.openStore(ctx); err != nil {
 		return err
