@@ -3,7 +3,6 @@ package cdc
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -81,63 +80,62 @@ func identify(t *testing.T, conn *pgx.Conn) (pglogrepl.IdentifySystemResult, err
 // TestPromotedStandby loses the primary to a standby that keeps the slot, and goes on there by itself, with nothing missing.
 func TestPromotedStandby(t *testing.T) {
 	t.Parallel()
-	installed := pgcluster.Installed()
-	for _, major := range []int{17, 18} {
-		bin, ok := installed[major]
-		if !ok {
-			continue // where they are not at hand, TestBranches shows what does not need them
+	bin := ""
+	for major, dir := range pgcluster.Installed() {
+		if major >= firstFailover && (bin == "" || dir < bin) {
+			bin = dir
 		}
-		t.Run(fmt.Sprint(major), func(t *testing.T) {
-			t.Parallel()
-			primary, err := pgcluster.Start(t.Context(), pgcluster.Options{Bin: bin})
-			if err != nil {
-				t.Fatal(err)
+	}
+	if bin == "" {
+		return // where it is not at hand, TestBranches shows what does not need it
+	}
+	primary, err := pgcluster.Start(t.Context(), pgcluster.Options{Bin: bin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(primary.Stop)
+	url := primary.URL("postgres")
+	pgtest.Exec(t, url, "create table t (id int primary key)", "select pg_create_physical_replication_slot('standby')")
+	standby := pgtest.Standby(t, primary, map[string]string{
+		"primary_slot_name": "standby", "hot_standby_feedback": "on", "sync_replication_slots": "on",
+	})
+	slot, start := provide(t, url, all("t")...)
+	pgtest.Exec(t, url, "alter system set synchronized_standby_slots = 'standby'", "select pg_reload_conf()")
+	var moved atomic.Int32
+	r := newRecorder(t)
+	s, _ := run(t, Options{
+		URL: either(primary, standby), Slot: slot, Start: start,
+		Moved: func(_ context.Context, timeline int32) error {
+			if moved.Swap(timeline) == 0 {
+				return errors.New("not now")
 			}
-			t.Cleanup(primary.Stop)
-			url := primary.URL("postgres")
-			pgtest.Exec(t, url, "create table t (id int primary key)", "select pg_create_physical_replication_slot('standby')")
-			standby := pgtest.Standby(t, primary, map[string]string{
-				"primary_slot_name": "standby", "hot_standby_feedback": "on", "sync_replication_slots": "on",
-			})
-			slot, start := provide(t, url, all("t")...)
-			pgtest.Exec(t, url, "alter system set synchronized_standby_slots = 'standby'", "select pg_reload_conf()")
-			var moved atomic.Int32
-			r := newRecorder(t)
-			s, _ := run(t, Options{
-				URL: either(primary, standby), Slot: slot, Start: start,
-				Moved: func(_ context.Context, timeline int32) error {
-					if moved.Swap(timeline) == 0 {
-						return errors.New("not now")
-					}
-					return nil
-				},
-			}, r)
-			pgtest.Exec(t, url, "insert into t values (1)")
-			r.transactions(1)
-			conn := pgtest.Connect(t, standby.URL("postgres"))
-			for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
-				var ready bool
-				err := conn.QueryRow(t.Context(), "select exists (select from pg_replication_slots where slot_name = $1 and failover and not temporary)", slot).Scan(&ready)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if ready {
-					break
-				}
-				if time.Now().After(deadline) {
-					t.Fatal("the standby does not keep the slot")
-				}
-				pgtest.Exec(t, url, "select pg_log_standby_snapshot()")
-			}
-			pgtest.Exec(t, url, "insert into t values (2)")
-			awaitReplay(t, primary, standby)
-			primary.Kill()
-			pgtest.Exec(t, standby.URL("postgres"), "select pg_promote()", "insert into t values (3)")
-			onceEach(t, r, 3, 3)
-			if moved.Load() != 2 || !s.Status().Connected {
-				t.Errorf("moved to %d; status %+v", moved.Load(), s.Status())
-			}
-		})
+			return nil
+		},
+	}, r)
+	pgtest.Exec(t, url, "insert into t values (1)")
+	r.transactions(1)
+	conn := pgtest.Connect(t, standby.URL("postgres"))
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		var ready bool
+		err := conn.QueryRow(t.Context(), "select exists (select from pg_replication_slots where slot_name = $1 and failover and not temporary)", slot).Scan(&ready)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ready {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the standby does not keep the slot")
+		}
+		pgtest.Exec(t, url, "select pg_log_standby_snapshot()")
+	}
+	pgtest.Exec(t, url, "insert into t values (2)")
+	awaitReplay(t, primary, standby)
+	primary.Kill()
+	pgtest.Exec(t, standby.URL("postgres"), "select pg_promote()", "insert into t values (3)")
+	onceEach(t, r, 3, 3)
+	if moved.Load() != 2 || !s.Status().Connected {
+		t.Errorf("moved to %d; status %+v", moved.Load(), s.Status())
 	}
 }
 

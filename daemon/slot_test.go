@@ -156,6 +156,10 @@ func (w *world) inspect() *cdc.Database {
 func TestIdlePublication(t *testing.T) {
 	t.Parallel()
 	pgtest.Versions(t, []int{14, 18}, func(t *testing.T, own func(testing.TB, map[string]string) *pgcluster.Cluster) {
+		rounds := 2
+		if strings.HasSuffix(t.Name(), "/usual") { // of the other versions, a quarter has to do
+			rounds = 8
+		}
 		w := over(t, own(t, nil))
 		w.sql("create table busy (x text)")
 		w.stop(w.start()) // makes slot and publications, as a DBA does
@@ -163,8 +167,7 @@ func TestIdlePublication(t *testing.T) {
 		w.config.DatabaseURL = Secret(strings.Replace(w.url, "postgres@", "reader@", 1))
 		d := w.start()
 		w.visit(d, 1)
-		var most int64
-		for range 8 {
+		for range rounds {
 			w.sql("insert into busy select repeat('x', 1000) from generate_series(1, 15000)") // a segment
 			for range 7 {
 				w.sql("select pg_switch_wal()", "insert into busy values ('x')")
@@ -172,11 +175,9 @@ func TestIdlePublication(t *testing.T) {
 			w.sql("checkpoint")
 			w.eventually("the slot lets go of the log", func() bool {
 				n, _ := w.retained()
-				most = max(most, n)
 				return n < 48<<20
 			})
 		}
-		t.Logf("at most %s was retained of a gigabyte", Bytes(most))
 		w.visit(d, 2)
 	})
 }
