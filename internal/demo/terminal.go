@@ -113,7 +113,7 @@ func (t *terminal) heads(w *world) {
 	if w.url != "" {
 		t.line("\n  Open   %s", t.paint(bold, w.url))
 		command := cmp.Or(w.o.Command, "postman")
-		t.line("  %s", t.paint(dim, fmt.Sprintf("Try    export DATABASE_URL=%s STORE_URL=%s POSTMAN_RULES=%s POSTMAN_TEMPLATES=%s", string(w.settings.DatabaseURL), w.settings.StoreURL, w.settings.Rules, w.settings.Templates)))
+		t.line("  %s", t.paint(dim, fmt.Sprintf("Try    export DATABASE_URL='%s' STORE_URL=%s POSTMAN_RULES=%s POSTMAN_TEMPLATES=%s", string(w.settings.DatabaseURL), w.settings.StoreURL, w.settings.Rules, w.settings.Templates)))
 		t.line("  %s", t.paint(dim, "       "+command+" outbox list"))
 		t.line("  %s", t.paint(dim, "       "+command+" new my-first --table listings"))
 		t.line("  %s", t.paint(dim, "Stop   Ctrl-C"))

@@ -119,3 +119,20 @@ func TestReport(t *testing.T) {
 		t.Error(b.String())
 	}
 }
+
+// What somebody types to look around is what can be typed: with the name that the program was called by.
+func TestHeads(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	w := &world{url: "http://127.0.0.1:8025", o: Options{Command: "bin/postman"}}
+	w.settings.DatabaseURL, w.settings.StoreURL, w.settings.Rules, w.settings.Templates = "postgres://postgres@127.0.0.1:1/crm?sslmode=disable", "sqlite:/tmp/p.db", "rules.yaml", "templates"
+	newTerminal(&out, func(string) string { return "" }).heads(w)
+	for _, want := range []string{
+		"export DATABASE_URL='postgres://postgres@127.0.0.1:1/crm?sslmode=disable' STORE_URL=sqlite:/tmp/p.db POSTMAN_RULES=rules.yaml POSTMAN_TEMPLATES=templates\n",
+		" bin/postman outbox list\n", " bin/postman new my-first --table listings\n",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("it lacks %q:\n%s", want, out.String())
+		}
+	}
+}
