@@ -142,7 +142,11 @@ func (p *replayer) makePlan(ctx context.Context, q ReplayRequest) (*ReplayPlan, 
 	if err := l.ask(ctx); err != nil {
 		return nil, err
 	}
-	l.tell(r)
+	published, err := readPublished(ctx, l.store, l.source)
+	if err != nil {
+		return nil, err
+	}
+	l.tell(r, func(on rules.On) []string { return notInJournal(published, on, first, last) })
 	if err := l.notes(ctx, first, last); err != nil {
 		return nil, err
 	}
@@ -251,7 +255,7 @@ func (l *planning) known(ctx context.Context, ids []int64, of map[int64]*found) 
 }
 
 // tell fills in the rules: those that found something first, the most to do first.
-func (l *planning) tell(r *redecision) {
+func (l *planning) tell(r *redecision, unpublished func(rules.On) []string) {
 	for rule, columns := range l.see.missed {
 		for _, u := range columns {
 			l.tally(rule).Undetermined += u.n
@@ -262,7 +266,7 @@ func (l *planning) tell(r *redecision) {
 		t.Unfit, t.Misfit = m.changes, m.why.Message
 	}
 	for _, rule := range l.set.Rules {
-		if at := l.unpublished(rule); len(at) > 0 {
+		if at := unpublished(rule.On); len(at) > 0 {
 			l.tally(rule).Unpublished = at
 		}
 	}

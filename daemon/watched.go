@@ -38,7 +38,7 @@ func (d *Daemon) noteWatched(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("noting what the rules watch: %w", err)
 	}
-	return nil
+	return d.noteForReplays(ctx)
 }
 
 // missedWhileAway records which rules' tables are not published that were when the last run ended.
@@ -79,6 +79,3 @@ func (w watches) still(r *rules.Rule) watch {
 	before.Ops = slices.DeleteFunc(slices.Clone(r.On.Ops), func(op cdc.Op) bool { return !slices.Contains(before.Ops, op) })
 	return before
 }
-
-// unpublished says which of a rule's operations are not in the journal of the stretches, or of a part of them.
-func (p *replayer) unpublished(r *rules.Rule) []string { return nil }

@@ -42,6 +42,8 @@ type Store interface {
 	RuleIDs(ctx context.Context, rules ...RuleName) ([]uint32, error)
 	// RuleNames lists the rules that RuleIDs allotted numbers to, by their present names, in order.
 	RuleNames(ctx context.Context) ([]string, error)
+	// Rules lists all of these numbers, by the rules' present names.
+	Rules(ctx context.Context) (map[string]uint32, error)
 	// Text returns a text that a Batch brought, or ErrNotFound.
 	Text(ctx context.Context, h Hash) ([]byte, error)
 	// TextSince is when a text was first brought; zero where that is not known any more. ErrNotFound: it never was.

@@ -17,6 +17,7 @@ type explainCmd struct {
 	Rule    string   `help:"Tell why this rule does, or does not, match a change." placeholder:"NAME"`
 	Change  string   `help:"With --rule: a JSON file with the change, or - for the standard input (docs/explain.md)." placeholder:"FILE"`
 	PK      []string `name:"pk" help:"With --rule: the change is of this row of the database, by its primary key." placeholder:"VALUE,…"`
+	LSN     string   `name:"lsn" help:"With --rule: what was committed there, as the journal has it." placeholder:"LSN"`
 	Op      string   `help:"With --pk: what happens to the row: insert, update or delete." placeholder:"OP"`
 	Address string   `help:"With --pk: would the mail go there?" placeholder:"ADDRESS"`
 	Schema  string   `help:"With --change: take the tables from a file that postman schema wrote, without a database." placeholder:"FILE"`
@@ -28,9 +29,13 @@ type explainCmd struct {
 func (x explainCmd) Run(p *program) error {
 	switch {
 	case (x.ID == "") == (x.Rule == ""):
-		return usageError{errors.New("name a message (17) or a match (m17); or a rule and a row or a change: postman explain --rule NAME --pk 5, or --change change.json")}
+		return usageError{errors.New("name a message (17) or a match (m17); or a rule and a row, a change or an LSN: postman explain --rule NAME --pk 5, --change change.json or --lsn 16/B374D848")}
+	case x.LSN != "" && (x.Rule == "" || x.Change != "" || x.PK != nil || x.Op != "" || x.Address != "" || x.Schema != ""):
+		return usageError{errors.New("--lsn goes with --rule alone: postman explain --rule NAME --lsn 16/B374D848")}
+	case x.LSN != "":
+		return x.at(p)
 	case x.Rule == "" && (x.Change != "" || x.PK != nil), x.Rule != "" && (x.Change == "") == (x.PK == nil):
-		return usageError{errors.New("--rule goes with a row or with a change: postman explain --rule NAME --pk 5, or --change change.json")}
+		return usageError{errors.New("--rule goes with a row or with a change, or with an LSN: postman explain --rule NAME --pk 5, --change change.json or --lsn 16/B374D848")}
 	case x.PK == nil && (x.Op != "" || x.Address != ""), x.Change == "" && x.Schema != "":
 		return usageError{errors.New("--op and --address go with --pk, and --schema with --change")}
 	case x.PK != nil:
@@ -84,6 +89,25 @@ func templateFile(c daemon.Config, t daemon.TemplateView) string {
 		return "the files have changed since"
 	}
 	return file + ", as it is now"
+}
+
+// at tells why a rule does or does not match what was committed at a position.
+func (x explainCmd) at(p *program) error {
+	c, err := p.flags.resolve()
+	if err != nil {
+		return err
+	}
+	view, err := daemon.WhyAt(p.ctx, &c, daemon.WhyAtOptions{Rule: x.Rule, LSN: x.LSN, Unmask: x.Unmask})
+	if err != nil {
+		return err
+	}
+	if x.JSON {
+		e := json.NewEncoder(p.stdout)
+		e.SetEscapeHTML(false) // expressions are read by people, too
+		return e.Encode(view)
+	}
+	_, err = io.WriteString(p.stdout, whyAtText(painter(p.stdout), view))
+	return err
 }
 
 // why tells why a rule does or does not match a change that somebody wrote down.

@@ -179,6 +179,22 @@ func (s *Store) RuleNames(ctx context.Context) ([]string, error) {
 	return names, nil
 }
 
+// Rules lists the rules that were numbered, by name.
+func (s *Store) Rules(ctx context.Context) (map[string]uint32, error) {
+	all := make(map[string]uint32)
+	_, err := rows(s.reading(ctx), func(scan scanner) (struct{}, error) {
+		var id uint32
+		var name string
+		err := scan(&id, &name)
+		all[name] = id
+		return struct{}{}, err
+	}, `SELECT id, name FROM rules`)
+	if err != nil {
+		return nil, fmt.Errorf("reading the rules' numbers: %w", explain(err))
+	}
+	return all, nil
+}
+
 // Text returns a text that a batch brought.
 func (s *Store) Text(ctx context.Context, h outbox.Hash) ([]byte, error) {
 	var text []byte

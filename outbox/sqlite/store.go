@@ -30,7 +30,11 @@ import (
 )
 
 // Options is what may be said of a store.
-type Options struct{}
+type Options struct {
+	// ReadOnly opens a store that is there for reading alone, also while another process owns it, and a copy of one. It is as it
+	// stands at each reading; all that would change it is an error.
+	ReadOnly bool
+}
 
 // Store implements [outbox.Store].
 type Store struct {
@@ -51,8 +55,11 @@ type Store struct {
 
 var _ outbox.Store = (*Store)(nil)
 
-// errClosed: the store was closed.
-var errClosed = errors.New("the store is closed")
+// errClosed: the store was closed. errReadOnly: it was opened for reading alone.
+var (
+	errClosed   = errors.New("the store is closed")
+	errReadOnly = errors.New("the store is open for reading alone")
+)
 
 // writing are the settings of the connection that writes. Folding the log in makes one commit wait, tens of times as long as
 // the others: at 4000 pages, 16 MB, that is one in several hundred.
@@ -62,9 +69,13 @@ const writing = "_pragma=synchronous(FULL)&_pragma=foreign_keys(ON)&_pragma=temp
 const readers = 4
 
 // Open opens the store in the file at path, and makes it when there is none.
-func Open(path string, _ Options) (*Store, error) {
-	s, err := newStore(path)
-	if err == nil {
+func Open(path string, o Options) (*Store, error) {
+	open := newStore
+	if o.ReadOnly {
+		open = viewStore
+	}
+	s, err := open(path)
+	if err == nil && !o.ReadOnly {
 		err = s.open()
 	}
 	if err != nil {
@@ -173,7 +184,7 @@ func (s *Store) ID() string { return s.id }
 func (s *Store) Close() error {
 	s.once.Do(func() {
 		close(s.quit)
-		s.writer.Wait()
+		s.writer.Wait() // of a store that is only read, there is none
 		if err := s.close(); err != nil {
 			s.closed = fmt.Errorf("closing the store %s: %w", s.path, err)
 		}
@@ -193,7 +204,10 @@ func (s *Store) close() error {
 	if s.db != nil {
 		errs = append(errs, s.db.Close())
 	}
-	return errors.Join(append(errs, release(s.lock))...)
+	if s.lock != nil {
+		errs = append(errs, release(s.lock))
+	}
+	return errors.Join(errs...)
 }
 
 // explain adds to SQLite's words what they mean for an operator.

@@ -15,6 +15,9 @@ type op struct {
 // write has the writer run an operation, and returns when its effect is durable or undone. Once the writer has taken it,
 // its fate is waited for whatever becomes of the context: a caller must never wonder.
 func (s *Store) write(ctx context.Context, what string, run func(*writer) error) error {
+	if s.ops == nil {
+		return fmt.Errorf("%s: %w", what, errReadOnly)
+	}
 	o := op{done: make(chan error, 1)}
 	o.run = func(w *writer) error {
 		if ctx.Err() != nil {

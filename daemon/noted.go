@@ -1,0 +1,187 @@
+package daemon
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"postman/cdc"
+	"postman/outbox"
+	"postman/position"
+	"postman/rules"
+)
+
+// What the store keeps beside the journal for those who read it later: which rules are live, and which tables were published when.
+const (
+	rulesNote     = "rules"
+	publishedNote = "published"
+)
+
+// liveRule is a rule that is live, as the store keeps it.
+type liveRule struct {
+	Name   string `json:"name"`
+	Source string `json:"source"`
+}
+
+// publishedOp is a stretch in which a table was published for an operation; without a ToEpoch it still is.
+type publishedOp struct {
+	Table   cdc.TableName `json:"table"`
+	Op      cdc.Op        `json:"op"`
+	Epoch   uint32        `json:"epoch"`
+	From    position.LSN  `json:"from"`
+	ToEpoch uint32        `json:"to_epoch,omitempty"`
+	To      position.LSN  `json:"to,omitempty"`
+}
+
+// noteForReplays notes the live rules, and what is published for them.
+func (d *Daemon) noteForReplays(ctx context.Context) error {
+	l := d.live.Load()
+	var list []liveRule
+	for _, r := range l.source.Rules {
+		list = append(list, liveRule{r.Name, string(r.Source())})
+	}
+	before, err := readPublished(ctx, d.store, d.source)
+	if err != nil {
+		return err
+	}
+	at := d.source.Checkpoint
+	if d.batch != nil {
+		at = max(at, d.batch.durable())
+	}
+	err = d.note(ctx, rulesNote, list)
+	if err == nil {
+		err = d.note(ctx, publishedNote, publishing(before, l, spot{d.source.Epoch, at}))
+	}
+	return err
+}
+
+// note keeps what has changed.
+func (d *Daemon) note(ctx context.Context, name string, what any) error {
+	text, err := json.Marshal(what)
+	if err != nil {
+		return fmt.Errorf("noting %s: %w", name, err)
+	}
+	if known, err := d.store.Note(ctx, d.source.ID, name); err == nil && bytes.Equal(known, text) {
+		return nil
+	}
+	return d.store.SaveNote(ctx, d.source.ID, name, text)
+}
+
+// publishing brings what is known to be published up to date with what rules need. What is new is published from where the set says
+// that it is or else from at on, which may be somewhat later than the truth.
+func publishing(known []publishedOp, l *live, at spot) []publishedOp {
+	type key struct {
+		table cdc.TableName
+		op    cdc.Op
+	}
+	since := make(map[key]position.LSN) // of all that is needed; 0: it is not known to be new
+	for _, r := range l.source.Rules {
+		if r.On.Message != "" {
+			continue
+		}
+		var from position.LSN
+		for _, n := range l.fresh {
+			if n.name == r.Name {
+				from = n.published
+			}
+		}
+		for _, op := range r.On.Ops {
+			since[key{r.On.Table, op}] = max(since[key{r.On.Table, op}], from)
+		}
+	}
+	known = slices.Clone(known)
+	for i := range known {
+		p := &known[i]
+		if p.ToEpoch != 0 {
+			continue
+		}
+		if _, still := since[key{p.Table, p.Op}]; !still {
+			p.ToEpoch, p.To = at.epoch, at.lsn
+		}
+		delete(since, key{p.Table, p.Op})
+	}
+	for k, from := range since {
+		known = append(known, publishedOp{Table: k.table, Op: k.op, Epoch: at.epoch, From: cmp.Or(from, at.lsn)})
+	}
+	slices.SortStableFunc(known, func(a, b publishedOp) int {
+		return cmp.Or(cmp.Compare(a.Table.String(), b.Table.String()), cmp.Compare(a.Op, b.Op), cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.From, b.From))
+	})
+	return known
+}
+
+func readPublished(ctx context.Context, store outbox.Store, src outbox.Source) (all []publishedOp, err error) {
+	return all, readNote(ctx, store, src, publishedNote, &all)
+}
+
+// readNote reads what was noted; nothing, where no daemon did so yet.
+func readNote(ctx context.Context, store outbox.Store, src outbox.Source, name string, into any) error {
+	text, err := store.Note(ctx, src.ID, name)
+	if errors.Is(err, outbox.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		err = json.Unmarshal(text, into)
+	}
+	if err != nil {
+		return fmt.Errorf("reading the note %s: %w", name, err)
+	}
+	return nil
+}
+
+// before says whether a place comes before another.
+func (s spot) before(t spot) bool {
+	return s.epoch < t.epoch || s.epoch == t.epoch && s.lsn < t.lsn
+}
+
+// notInJournal says which of a rule's operations cannot be in the journal of what lies between two places, or in a part of that.
+func notInJournal(known []publishedOp, on rules.On, from, to spot) (told []string) {
+	if len(known) == 0 || on.Message != "" {
+		return nil
+	}
+	byReason := make(map[string][]string)
+	for _, op := range on.Ops {
+		if why := unpublishedOp(known, on.Table, op, from, to); why != "" {
+			byReason[why] = append(byReason[why], op.String())
+		}
+	}
+	for _, why := range slices.Sorted(maps.Keys(byReason)) {
+		told = append(told, fmt.Sprintf("the table %s %s (%s)", on.Table, why, joined(byReason[why])))
+	}
+	return told
+}
+
+func joined(words []string) string {
+	var b bytes.Buffer
+	for i, w := range words {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(w)
+	}
+	return b.String()
+}
+
+func unpublishedOp(known []publishedOp, table cdc.TableName, op cdc.Op, from, to spot) string {
+	why := "was not published then: nothing of it is in the journal"
+	at := from
+	for i := range known {
+		p := &known[i]
+		begins, ends := spot{p.Epoch, p.From}, spot{p.ToEpoch, p.To}
+		if p.Table != table || p.Op != op || to.before(begins) || p.ToEpoch != 0 && ends.before(at) {
+			continue
+		}
+		if at.before(begins) {
+			return fmt.Sprintf("is known to be published since %s only: what was committed before is not in the journal, or not all of it", p.From)
+		}
+		if p.ToEpoch == 0 || !ends.before(to) {
+			return ""
+		}
+		why, at = fmt.Sprintf("was published up to %s only", p.To), ends
+	}
+	return why
+}
