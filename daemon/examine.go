@@ -24,6 +24,8 @@ type CheckOptions struct {
 	Paths  []string // rule files and folders of them; none: the configured ones
 	Schema string   // a file that Schema wrote, in the place of a database
 	Plan   bool     // say of each rule how changes find it
+	// Against is since when the journal is looked at, for what rules that differ from the live ones make of it; empty: not at all.
+	Against string
 }
 
 // WithoutRow is a rule whose template was rendered with made-up values alone.
@@ -40,6 +42,7 @@ type CheckReport struct {
 	WithoutRow        []WithoutRow // the others, where a database is at hand
 	Untried           []string     // what was not tried, each with the reason
 	Plan              []rules.RuleKeys
+	Against           *AgainstReport // nil: it was not asked for, or there are errors
 }
 
 // Errors is how many of the findings are no warnings.
@@ -192,6 +195,11 @@ func (e *examination) run(ctx context.Context, source *rules.Source) error {
 	e.report.Findings = append(e.report.Findings, set.Lint(e.checker.catalog)...)
 	e.lintTemplates(ctx, source, set)
 	e.plan(set)
+	if e.options.Against != "" && e.report.Errors() == 0 {
+		if err := e.compareWith(ctx, source, set); err != nil {
+			return err
+		}
+	}
 	e.count()
 	e.report.Findings = source.Silence(e.report.Findings, func(id rules.ID) bool {
 		switch id {

@@ -188,10 +188,10 @@ func (p *replayer) fate(f *found, k outbox.KnownMatch) fate {
 	case k.ID != 0:
 		return fateKnown
 	}
-	switch {
-	case f.match.State == outbox.MatchFailed:
+	if f.match.State == outbox.MatchFailed {
 		return fateFails
-	case f.match.State == outbox.MatchExpired:
+	}
+	if f.match.State == outbox.MatchExpired {
 		return fateLate
 	}
 	return fateQueue

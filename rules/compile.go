@@ -351,3 +351,24 @@ func (c *ruleCheck) columnParam(at Place, p Param) {
 		c.carries(at, p.Name)
 	}
 }
+
+// ReadStored reads back what Rule.Source returned, for a [Set] whose tables are told by [Set.Bind]: what the rule asks of its table is
+// checked there.
+func ReadStored(source []byte) (*Rule, error) {
+	s := new(Source)
+	if errs := append(s.add("the stored rule", source), s.unite()...); len(errs) > 0 {
+		return nil, fmt.Errorf("reading a stored rule: %w", errs)
+	}
+	if len(s.Rules) != 1 {
+		return nil, fmt.Errorf("reading a stored rule: there are %d", len(s.Rules))
+	}
+	r := s.Rules[0]
+	if r.On.Message == "" {
+		return r, nil
+	}
+	checked, errs := r.check(nil, "", nil)
+	if len(errs) > 0 {
+		return nil, fmt.Errorf("reading a stored rule: %w", errs)
+	}
+	return checked, nil
+}

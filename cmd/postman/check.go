@@ -12,11 +12,13 @@ import (
 )
 
 type checkCmd struct {
-	Paths  []string `arg:"" optional:"" help:"Rule files and folders (default: the configured rules)."`
-	Schema string   `help:"Check against a file that postman schema wrote, without a database." placeholder:"FILE"`
-	Plan   bool     `help:"Print how changes find each rule, and warn of rules that every change is tried against."`
-	Strict bool     `help:"Exit 2 on warnings as well."`
-	JSON   bool     `name:"json" help:"Print JSON (docs/cli.md)."`
+	Paths   []string `arg:"" optional:"" help:"Rule files and folders (default: the configured rules)."`
+	Schema  string   `help:"Check against a file that postman schema wrote, without a database." placeholder:"FILE"`
+	Plan    bool     `help:"Print how changes find each rule, and warn of rules that every change is tried against."`
+	Strict  bool     `help:"Exit 2 on warnings as well."`
+	Against string   `help:"Tell what rules that differ from the live ones make of what was committed since: an LSN, a time, or how long ago it was (7d)." placeholder:"LSN|TIME"`
+	Store   string   `help:"With --against: the store's file, or a copy of it (default: the configured one)." placeholder:"FILE"`
+	JSON    bool     `name:"json" help:"Print JSON (docs/cli.md)."`
 }
 
 // Run prints what is wrong with rules, queries and templates. It exits 2 on errors, and with --strict on warnings.
@@ -25,7 +27,10 @@ func (k checkCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	report, err := daemon.Check(p.ctx, c, daemon.CheckOptions{Paths: k.Paths, Schema: k.Schema, Plan: k.Plan})
+	if k.Store != "" {
+		c.StoreURL = "sqlite:" + k.Store
+	}
+	report, err := daemon.Check(p.ctx, c, daemon.CheckOptions{Paths: k.Paths, Schema: k.Schema, Plan: k.Plan, Against: k.Against})
 	if err != nil {
 		return err
 	}
@@ -69,6 +74,9 @@ func checkText(in paint, r *daemon.CheckReport) string {
 		b.WriteByte('\n')
 	}
 	printPlan(&b, r)
+	if r.Against != nil {
+		b.WriteString(againstText(in, r.Against) + "\n")
+	}
 	colour := green
 	switch {
 	case r.Errors() > 0:
@@ -163,14 +171,15 @@ func printPlan(b *strings.Builder, r *daemon.CheckReport) {
 // The report as JSON: docs/cli.md documents it.
 type (
 	checked struct {
-		Errors    int            `json:"errors"`
-		Warnings  int            `json:"warnings"`
-		Rules     int            `json:"rules"`
-		Findings  []finding      `json:"findings"`
-		Queries   checkedQueries `json:"queries"`
-		Templates checkedMails   `json:"templates"`
-		NotTried  []string       `json:"not_tried"`
-		Plan      []planned      `json:"plan,omitempty"`
+		Errors    int                   `json:"errors"`
+		Warnings  int                   `json:"warnings"`
+		Rules     int                   `json:"rules"`
+		Findings  []finding             `json:"findings"`
+		Queries   checkedQueries        `json:"queries"`
+		Templates checkedMails          `json:"templates"`
+		NotTried  []string              `json:"not_tried"`
+		Plan      []planned             `json:"plan,omitempty"`
+		Against   *daemon.AgainstReport `json:"against,omitempty"`
 	}
 	finding struct {
 		ID       string `json:"id"`
@@ -226,6 +235,7 @@ func checkJSON(r *daemon.CheckReport) checked {
 			string(f.ID), severity, f.Rule, f.Place.File, f.Place.Line, f.Place.Column, f.Message, f.Hint, f.Line,
 		})
 	}
+	c.Against = r.Against
 	for _, rule := range r.Plan {
 		p := planned{Rule: rule.Rule.Name}
 		for _, op := range rule.Ops {

@@ -39,7 +39,7 @@ func (s *Store) sight(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer conn.Close() //nolint:errcheck // it was only read
 	version, err := identify(ctx, conn)
 	if err != nil {
 		return err
