@@ -3,6 +3,7 @@ package cdc
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -258,4 +259,58 @@ func TestQuarantineForgetsShapes(t *testing.T) {
 	if !strings.Contains(h.String(), "not described") {
 		t.Error(h)
 	}
+}
+
+// FuzzQuarantine has any bytes come twice in a transaction: the stream goes on behind them, unless they say what the transaction is, and
+// whatever they are, they are handed over as a change that could be read, or unread and whole.
+func FuzzQuarantine(f *testing.F) {
+	var begin, commit []byte
+	for _, m := range captured(f, "session.hex") {
+		f.Add(m)
+		switch m[0] {
+		case 'B':
+			begin = m
+		case 'C':
+			commit = m
+		}
+	}
+	known, _ := loaded(f)
+	f.Fuzz(func(t *testing.T, message []byte) {
+		h := &unreadOnly{}
+		d := newDecoder(h)
+		d.relations, d.quarantine.certain = maps.Clone(known.relations), true
+		if err := d.message(t.Context(), 1, begin); err != nil {
+			t.Fatal(err)
+		}
+		err := d.message(t.Context(), 1, message)
+		if err != nil {
+			if _, ok := errors.AsType[*DecodeError](err); !ok || !envelope(message) {
+				t.Fatalf("%q: %v", message, err)
+			}
+			return
+		}
+		for _, raw := range h.raw {
+			if !bytes.Equal(raw, message) {
+				t.Fatalf("%q was handed over as %q", message, raw)
+			}
+		}
+		if d.open && d.tx.Commit == known.tx.Commit {
+			if err := d.message(t.Context(), 1, commit); err != nil && !envelope(message) {
+				t.Fatalf("behind %q: %v", message, err)
+			}
+		}
+	})
+}
+
+// unreadOnly is a Handler that keeps what could not be read.
+type unreadOnly struct {
+	teller
+	raw [][]byte
+}
+
+func (h *unreadOnly) Change(c *Change) error {
+	if c.Err != nil {
+		h.raw = append(h.raw, bytes.Clone(c.Raw))
+	}
+	return nil
 }
