@@ -120,3 +120,40 @@ func TestGatheringBoundsSpills(t *testing.T) {
 		}
 	})
 }
+
+// TestGatheringLendsTexts: a text comes along once, and of batch and spills either may be stored first.
+func TestGatheringLendsTexts(t *testing.T) {
+	t.Parallel()
+	g := newGathering(outbox.Source{})
+	texts := func(s string) map[outbox.Hash][]byte { return map[outbox.Hash][]byte{outbox.HashOf([]byte(s)): []byte(s)} }
+	brought := ended(10, 1)
+	brought.texts = texts("batch")
+	if err := g.add(brought); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []spilled{{}, {Provisional: new(outbox.Provisional)}, {Provisional: &outbox.Provisional{Texts: texts("spill")}}} {
+		if err := g.spill(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, _ := g.next()
+	if len(b.Texts) != 2 || len(b.spills[1].Texts) != 2 || b.spills[0].Provisional != nil {
+		t.Errorf("the batch has %d texts, the first that is spilled %d; want both with both", len(b.Texts), len(b.spills[1].Texts))
+	}
+}
+
+// TestGatheringClosesBehindABatch: a position that lies before a batch which is on its way is no reason for another one.
+func TestGatheringClosesBehindABatch(t *testing.T) {
+	t.Parallel()
+	g := newGathering(outbox.Source{Checkpoint: 5})
+	g.rested = time.Now()
+	g.idle(20)
+	add(t, g, 30, 1)
+	if b, _ := g.next(); b.Checkpoint != 30 {
+		t.Fatalf("the checkpoint is %s", b.Checkpoint)
+	}
+	g.close()
+	if b, more := g.next(); more {
+		t.Errorf("behind 30 came %s", b.Checkpoint)
+	}
+}
