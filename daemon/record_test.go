@@ -125,7 +125,9 @@ func TestGatheringBoundsSpills(t *testing.T) {
 func TestGatheringLendsTexts(t *testing.T) {
 	t.Parallel()
 	g := newGathering(outbox.Source{})
-	texts := func(s string) map[outbox.Hash][]byte { return map[outbox.Hash][]byte{outbox.HashOf([]byte(s)): []byte(s)} }
+	texts := func(s string) map[outbox.Hash][]byte {
+		return map[outbox.Hash][]byte{outbox.HashOf([]byte(s)): []byte(s)}
+	}
 	brought := ended(10, 1)
 	brought.texts = texts("batch")
 	if err := g.add(brought); err != nil {
