@@ -18,7 +18,7 @@ func (b *bench) drain(ctx context.Context) error {
 	for _, d := range []drain{
 		{bench: b, rows: rows, what: "no rule matching", speed: 0.9, memory: 100},
 		{bench: b, rows: rows, what: "1 % matching", every: 100, speed: 0.6, memory: 150},
-		{bench: b, rows: rows, what: "no rule of 10,000 matching", rules: 10_000, speed: 0.9},
+		{bench: b, rows: rows, what: "no rule of 10,000 matching", rules: 10_000, speed: 0.9, memory: 100},
 	} {
 		if err := d.run(ctx, rounds); err != nil {
 			return fmt.Errorf("drain, %s: %w", d.what, err)
