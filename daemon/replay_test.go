@@ -1,7 +1,11 @@
 package daemon
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -166,7 +170,7 @@ rules:
 	}
 }
 
-// TestReplayRanges: a stretch is named by LSN or time, is told both ways, and is never clamped in silence.
+// TestReplayRanges, T15 of the acceptance list: a stretch is named by LSN or time, is told both ways, and is never clamped in silence.
 func TestReplayRanges(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -425,4 +429,102 @@ func FuzzParseMoment(f *testing.F) {
 			t.Errorf("%q is %+v", text, m)
 		}
 	})
+}
+
+// breaksOff is a store that fails once a replay has stored some of its steps.
+type breaksOff struct {
+	outbox.Store
+	steps int
+}
+
+var errBrokenOff = errors.New("the disk is full")
+
+func (b *breaksOff) Replay(ctx context.Context, batch outbox.ReplayBatch) (outbox.Replayed, error) {
+	if b.steps--; b.steps < 0 {
+		return outbox.Replayed{}, errBrokenOff
+	}
+	return b.Store.Replay(ctx, batch)
+}
+
+// TestReplayBrokenOff: however often a replay breaks off in the middle, each match comes once, and so does each message that is sent
+// once more; in transactions of any size.
+func TestReplayBrokenOff(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Mode = "dry-run"
+	w.template("plain.html", plainTemplate)
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id) select 'call', 1 from generate_series(1, 700)`,
+		`insert into visits (kind, staff_id) select repeat(md5(g::text), 300), 1 from generate_series(1, 300) g`, // in several parts
+		`insert into visits (kind, staff_id) select 'call', 1 from generate_series(1, 1100)`)
+	w.covered(d)
+	w.rules(worldRules + `
+  - {name: call, on: {table: visits, ops: [insert]}, to: {address: a@example.com}, template: plain, hold_over: {transaction: 1}}
+`)
+	if err := d.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	const all = 2100
+	order := func(q ReplayRequest, steps int) (int, error) {
+		p, done, err := d.replayer(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer done()
+		p.store = &breaksOff{d.store, steps}
+		result, err := p.replay(t.Context(), q)
+		if err != nil {
+			return 0, err
+		}
+		return result.Added + result.Resent, nil
+	}
+	q := ReplayRequest{From: w.origin(d), Rules: []string{"call"}}
+	for range 2 {
+		if _, err := order(q, 1); !errors.Is(err, errBrokenOff) {
+			t.Fatalf("it did not break off: %v", err)
+		}
+	}
+	if n, err := order(q, 100); err != nil || n == 0 || n >= all {
+		t.Errorf("the rest was %d (%v)", n, err)
+	}
+	w.eventually("all messages", func() bool {
+		counts, err := d.store.Count(t.Context())
+		return err == nil && counts.Messages[outbox.MessageNotSent] == all && counts.Matches[outbox.MatchExpanded] == all
+	})
+	q.Resend, q.Why = true, "a test"
+	if _, err := order(q, 1); !errors.Is(err, errBrokenOff) {
+		t.Fatalf("it did not break off: %v", err)
+	}
+	if n, err := order(q, 100); err != nil || n == 0 || n >= all {
+		t.Errorf("the rest of what is sent once more was %d (%v)", n, err)
+	}
+	w.eventually("all messages, twice", func() bool {
+		counts, err := d.store.Count(t.Context())
+		return err == nil && counts.Messages[outbox.MessageNotSent] == 2*all && counts.Matches[outbox.MatchExpanded] == all
+	})
+}
+
+// TestReplayOutlivesItsRequest: what bounds how long a request may take to come does not end a replay.
+func TestReplayOutlivesItsRequest(t *testing.T) {
+	t.Parallel()
+	a := &api{replayer: func(ctx context.Context) (*replayer, func(), error) {
+		select {
+		case <-time.After(300 * time.Millisecond):
+			return nil, nil, errors.New("in good time")
+		case <-ctx.Done():
+			return nil, nil, context.Cause(ctx)
+		}
+	}}
+	server := httptest.NewUnstartedServer(a.handler())
+	server.Config.ReadTimeout = 50 * time.Millisecond
+	server.Start()
+	defer server.Close()
+	response, err := server.Client().Post(server.URL+"/v1/replay/plan", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if text, err := io.ReadAll(response.Body); err != nil || !strings.Contains(string(text), "in good time") {
+		t.Errorf("the answer is %s (%v)", text, err)
+	}
 }
