@@ -27,6 +27,9 @@ func (l *line) verdict() string {
 	}
 	kept := value <= l.bar
 	if l.atLeast {
+		if len(l.bare) == 0 {
+			value = slices.Min(l.ours)
+		}
 		sign, kept = "≥", value >= l.bar
 	}
 	word := "ok"
