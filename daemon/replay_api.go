@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"sync"
 	"time"
@@ -40,16 +41,15 @@ func (a *api) replay(w http.ResponseWriter, r *http.Request) {
 
 // serveReplay answers line by line. The caller's going away ends it.
 func (a *api) serveReplay(w http.ResponseWriter, r *http.Request, do func(context.Context, *replayer, ReplayRequest) (ReplayLine, error)) {
-	control := http.NewResponseController(w)
-	// What bounds how long a request may take to come would end it in the middle. Who serves himself has no deadlines.
-	if err := control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		reply(w, nil, err)
-		return
-	}
 	var q ReplayRequest
-	d := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 16<<20))
+	body := http.MaxBytesReader(nil, r.Body, 16<<20)
+	d := json.NewDecoder(body)
 	d.DisallowUnknownFields()
-	if err := d.Decode(&q); err != nil {
+	err := d.Decode(&q)
+	if err == nil { // to the end: only then does the server lift its deadline, and notice that the caller goes away
+		_, err = io.Copy(io.Discard, body)
+	}
+	if err != nil {
 		reply(w, nil, badRequest{"reading the order of a replay: " + err.Error()})
 		return
 	}
@@ -70,7 +70,7 @@ func (a *api) serveReplay(w http.ResponseWriter, r *http.Request, do func(contex
 		return
 	}
 	defer done()
-	lines := json.NewEncoder(w)
+	control, lines := http.NewResponseController(w), json.NewEncoder(w)
 	lines.SetEscapeHTML(false)
 	say := func(line ReplayLine) {
 		lines.Encode(line) //nolint:errcheck // the caller is gone; the context tells

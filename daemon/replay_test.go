@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -504,14 +505,16 @@ func TestReplayBrokenOff(t *testing.T) {
 	})
 }
 
-// TestReplayOutlivesItsRequest: what bounds how long a request may take to come does not end a replay.
+// TestReplayOutlivesItsRequest: what bounds how long a request may take to come does not end a replay; that its caller goes away does.
 func TestReplayOutlivesItsRequest(t *testing.T) {
 	t.Parallel()
+	wait, ended := 300*time.Millisecond, make(chan struct{})
 	a := &api{replayer: func(ctx context.Context) (*replayer, func(), error) {
 		select {
-		case <-time.After(300 * time.Millisecond):
+		case <-time.After(wait):
 			return nil, nil, errors.New("in good time")
 		case <-ctx.Done():
+			close(ended)
 			return nil, nil, context.Cause(ctx)
 		}
 	}}
@@ -526,5 +529,20 @@ func TestReplayOutlivesItsRequest(t *testing.T) {
 	defer response.Body.Close()
 	if text, err := io.ReadAll(response.Body); err != nil || !strings.Contains(string(text), "in good time") {
 		t.Errorf("the answer is %s (%v)", text, err)
+	}
+	wait = time.Minute
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL+"/v1/replay/plan", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.Client().Do(request); err == nil { //nolint:bodyclose // there is none
+		t.Error("there was an answer")
+	}
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("it goes on for a caller that is gone")
 	}
 }
