@@ -33,6 +33,7 @@ type MessageView struct {
 	Reply    string              `json:"reply,omitempty"`
 	// Redirected is where its last attempt took the mail, in mode redirect, instead of to Address and CC.
 	Redirected string    `json:"redirected,omitempty"`
+	Replay     int64     `json:"replay,omitempty"` // the replay that sends it once more
 	Subject    string    `json:"subject,omitempty"`
 	MessageID  string    `json:"message_id,omitempty"`
 	Attempts   int       `json:"attempts"`
@@ -55,6 +56,7 @@ type MatchView struct {
 	Attempts  int               `json:"attempts"`
 	Due       time.Time         `json:"due,omitzero"`
 	Committed time.Time         `json:"committed,omitzero"`
+	Replay    int64             `json:"replay,omitempty"` // the replay that made it, or took it up again
 }
 
 // AttemptView is one conversation with a relay.
@@ -91,6 +93,7 @@ type ShowView struct {
 	Match    MatchView     `json:"match"`
 	Messages []MessageView `json:"messages"`
 	Attempts []AttemptView `json:"attempts"`
+	Replays  []ReplayView  `json:"replays,omitempty"` // that made the match, or its messages
 }
 
 // Selection is what a list or an action applies to. All that is given must hold.
@@ -237,7 +240,9 @@ func (a *api) show(r *http.Request, match func(int64) (int64, error)) (ShowView,
 		return view, notFound(err)
 	}
 	view.Match = matches[0]
-	view.Messages, err = a.messages(r, outbox.Filter{Matches: []int64{id}, Limit: 1000})
+	if view.Messages, err = a.messages(r, outbox.Filter{Matches: []int64{id}, Limit: 1000}); err == nil {
+		view.Replays, err = a.replaysOf(r.Context(), &view)
+	}
 	return view, err
 }
 
@@ -414,7 +419,7 @@ func reply(w http.ResponseWriter, body any, err error) {
 func viewMessage(m *outbox.Message) MessageView {
 	return MessageView{
 		ID: m.ID, Match: m.Match, Rule: m.RuleName, Position: m.Position.String(), Address: m.Address, CC: m.CC,
-		State: m.State, Reason: m.Reason, Reply: m.Reply, Redirected: m.Redirected, Subject: m.Subject, MessageID: m.MessageID, Attempts: m.Attempts,
+		State: m.State, Reason: m.Reason, Reply: m.Reply, Redirected: m.Redirected, Replay: m.Replay, Subject: m.Subject, MessageID: m.MessageID, Attempts: m.Attempts,
 		Due: m.Due, Committed: m.Committed, Created: m.Created, Finished: m.Finished,
 	}
 }
@@ -422,6 +427,6 @@ func viewMessage(m *outbox.Message) MessageView {
 func viewMatch(m *outbox.Match) MatchView {
 	return MatchView{
 		ID: m.ID, Rule: m.RuleName, Version: shortHash(m.Version), Position: m.Position.String(), Op: m.Op, XID: m.Tx.XID,
-		State: m.State, Reason: m.Reason, Attempts: m.Attempts, Due: m.Due, Committed: m.Tx.Time,
+		State: m.State, Reason: m.Reason, Attempts: m.Attempts, Due: m.Due, Committed: m.Tx.Time, Replay: m.Replay,
 	}
 }

@@ -25,6 +25,38 @@ type ReplayLine struct {
 	Usage    bool        `json:"usage,omitempty"` // the error is the caller's
 }
 
+// ReplayView is a replay that was ordered.
+type ReplayView struct {
+	ID     int64     `json:"id"`
+	From   string    `json:"from"` // positions
+	To     string    `json:"to"`
+	Rules  []string  `json:"rules,omitempty"` // none: all
+	Muted  bool      `json:"muted,omitempty"`
+	Resend bool      `json:"resend,omitempty"`
+	By     string    `json:"by"`
+	Why    string    `json:"why,omitempty"`
+	Begun  time.Time `json:"begun"`
+	Ended  time.Time `json:"ended,omitzero"` // absent: it was broken off, or is under way
+}
+
+// replaysOf are those that made what is shown.
+func (a *api) replaysOf(ctx context.Context, v *ShowView) (views []ReplayView, err error) {
+	made := map[int64]bool{v.Match.Replay: v.Match.Replay != 0}
+	for i := range v.Messages {
+		made[v.Messages[i].Replay] = v.Messages[i].Replay != 0
+	}
+	if len(made) == 1 && !made[v.Match.Replay] {
+		return nil, nil
+	}
+	all, err := a.store.Replays(ctx)
+	for _, o := range all {
+		if made[o.ID] {
+			views = append(views, ReplayView{o.ID, o.From.String(), o.To.String(), o.Rules, o.Muted, o.Resend, o.By, o.Why, o.Begun, o.Ended})
+		}
+	}
+	return views, err
+}
+
 func (a *api) planReplay(w http.ResponseWriter, r *http.Request) {
 	a.serveReplay(w, r, func(ctx context.Context, p *replayer, q ReplayRequest) (line ReplayLine, err error) {
 		line.Plan, err = p.makePlan(ctx, q)

@@ -187,10 +187,16 @@ func printShow(w *strings.Builder, v *daemon.ShowView, asked []int64) {
 			mark = "▸"
 		}
 		fmt.Fprintf(w, "\n%s message %d   to %s   %s%s\n", mark, g.ID, addressOf(g), g.Standing(), because(g.Reason))
+		if g.Replay != 0 {
+			fmt.Fprintf(w, "    sent once more by replay %d\n", g.Replay)
+		}
 		fmt.Fprintf(w, "    subject     %s\n    message-id  %s\n    queued      %s   finished %s\n", g.Subject, g.MessageID, when(g.Created), when(g.Finished))
 		if g.Reply != "" {
 			fmt.Fprintf(w, "    relay said  %s\n", g.Reply)
 		}
+	}
+	for _, o := range v.Replays {
+		fmt.Fprintf(w, "\n  replay %d    ordered by %s, %s%s\n", o.ID, o.By, when(o.Begun), because(o.Why))
 	}
 	for i, a := range v.Attempts {
 		fmt.Fprintf(w, "\n  attempt %d   %s via %s%s, %.1f ms: %s\n", i+1, when(a.Started), a.Relay, redirected(&a), a.Took, a.Text)
