@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,6 +60,7 @@ type replayer struct {
 	wake   func()         // has dispatch look at the store
 	tell   func(Progress)
 	busy   *sync.Mutex // held while one is carried out
+	step   int         // how many matches are stored at once; 0: flushAt
 
 	// Of the one that is being planned, or carried out.
 	request  ReplayRequest
@@ -238,7 +240,7 @@ func (p *replayer) scan(ctx context.Context, phase string, see *seen, take func(
 			f := m.match(s, c, r, v)
 			group, bytes = append(group, f), bytes+len(f.match.Change)
 			see.matches++
-			if len(group) < flushAt && bytes < flushBytes {
+			if len(group) < cmp.Or(p.step, flushAt) && bytes < flushBytes {
 				return nil
 			}
 			return flush()

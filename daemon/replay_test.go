@@ -455,9 +455,9 @@ func TestReplayBrokenOff(t *testing.T) {
 	w.config.Mode = "dry-run"
 	w.template("plain.html", plainTemplate)
 	d := w.start()
-	w.sql(`insert into visits (kind, staff_id) select 'call', 1 from generate_series(1, 700)`,
-		`insert into visits (kind, staff_id) select repeat(md5(g::text), 300), 1 from generate_series(1, 300) g`, // in several parts
-		`insert into visits (kind, staff_id) select 'call', 1 from generate_series(1, 1100)`)
+	w.sql(`insert into visits (kind, staff_id) select 'call', 1 from generate_series(1, 70)`,
+		`insert into visits (kind, staff_id) select repeat(md5(g::text), 300), 1 from generate_series(1, 130) g`, // in several parts
+		`insert into visits (kind, staff_id) select 'call', 1 from generate_series(1, 110)`)
 	w.covered(d)
 	w.rules(worldRules + `
   - {name: call, on: {table: visits, ops: [insert]}, to: {address: a@example.com}, template: plain, hold_over: {transaction: 1}}
@@ -465,14 +465,14 @@ func TestReplayBrokenOff(t *testing.T) {
 	if err := d.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	const all = 2100
+	const all = 310
 	order := func(q ReplayRequest, steps int) (int, error) {
 		p, done, err := d.replayer(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer done()
-		p.store = &breaksOff{d.store, steps}
+		p.store, p.step = &breaksOff{d.store, steps}, 100
 		result, err := p.replay(t.Context(), q)
 		if err != nil {
 			return 0, err
