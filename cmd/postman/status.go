@@ -226,7 +226,10 @@ func printGaps(w *strings.Builder, gaps []daemon.GapStatus) {
 			to = "…"
 		}
 		fmt.Fprintf(w, "  %d  %s  %s to %s, %d times: %s\n", g.ID, rule, g.From, to, g.Count, g.Reason)
-		if g.Mend != "" {
+		switch {
+		case g.Replay != 0:
+			fmt.Fprintf(w, "     made up for by replay %d\n", g.Replay)
+		case g.Mend != "":
 			fmt.Fprintf(w, "     → %s\n", g.Mend)
 		}
 	}
