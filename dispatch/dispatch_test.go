@@ -397,8 +397,10 @@ func TestSilent(t *testing.T) {
 		if diff := cmp.Diff(map[string]string{"before@example.com": "not-sent", "after@example.com": "sent"}, w.settled()); diff != "" {
 			t.Error(diff)
 		}
-		if m := w.messages()[0]; m.Reason != notSent || len(fake.Mails()) != 1 {
-			t.Errorf("%d mails; %s", len(fake.Mails()), m.Reason)
+		for _, m := range w.messages() { // the two are expanded at the same time
+			if m.State == outbox.MessageNotSent && m.Reason != notSent || len(fake.Mails()) != 1 {
+				t.Errorf("%d mails; %s", len(fake.Mails()), m.Reason)
+			}
 		}
 		for _, body := range []string{"", mailBody} {
 			row := must(newRecipient(value.Row{textField(emailColumn, value.Of("queued@example.com"))}).encode())
