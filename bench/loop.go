@@ -61,7 +61,7 @@ func (l *loop) run(ctx context.Context) error {
 		defer to.conn.Close()
 	}
 	err = pglogrepl.StartReplication(ctx, conn, l.Slot, 0, pglogrepl.StartReplicationOptions{PluginArgs: []string{
-		"proto_version '2'", "messages 'true'", "publication_names '" + l.Publications + "'",
+		"proto_version '2'", "messages 'true'", "streaming 'on'", "publication_names '" + l.Publications + "'",
 	}})
 	if err != nil {
 		return fmt.Errorf("starting to stream: %w", err)
@@ -75,6 +75,8 @@ type reading struct {
 	to   *sender // nil: discard
 	end  pglogrepl.LSN
 	told time.Time
+	// streamed says that what comes belongs to a transaction in progress. The loop does not mind whether that commits.
+	streamed bool
 }
 
 func (r *reading) run(ctx context.Context) error {
@@ -117,7 +119,7 @@ func (r *reading) copyData(data []byte) error {
 		if err != nil {
 			return err
 		}
-		m, err := pglogrepl.ParseV2(x.WALData, false)
+		m, err := pglogrepl.ParseV2(x.WALData, r.streamed)
 		if err != nil {
 			return err
 		}
@@ -132,6 +134,13 @@ func (r *reading) message(m pglogrepl.Message) error {
 		if r.to != nil {
 			return r.to.send(m.Tuple.Columns[0].Data)
 		}
+	case *pglogrepl.StreamStartMessageV2:
+		r.streamed = true
+	case *pglogrepl.StreamStopMessageV2:
+		r.streamed = false
+	case *pglogrepl.StreamCommitMessageV2:
+		r.end = m.TransactionEndLSN
+		return r.confirm()
 	case *pglogrepl.CommitMessage:
 		r.end = m.TransactionEndLSN
 		if r.to == nil || time.Since(r.told) > time.Second {
