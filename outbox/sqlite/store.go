@@ -17,6 +17,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
@@ -132,7 +133,7 @@ func (s *Store) open() (err error) {
 	if err := migrate(ctx, s.conn); err != nil {
 		return err
 	}
-	if err := s.preallocate(ctx); err != nil {
+	if err := s.preallocate(); err != nil {
 		return fmt.Errorf("making room for the write-ahead log: %w", err)
 	}
 	if s.reads, err = sql.Open("sqlite", s.dsn("mode=ro&_pragma=query_only(ON)")); err != nil {
@@ -153,22 +154,33 @@ func (s *Store) open() (err error) {
 const logPages = 4000
 
 // preallocate gives the write-ahead log its blocks. A commit that makes the file longer waits for the file system's journal as
-// well as for the data: it takes three times as long as one that writes over what is there. What a transaction spills out of
-// the cache goes into the log, and the file keeps that length when it is rolled back.
-func (s *Store) preallocate(ctx context.Context) error {
+// well as for the data: it takes three times as long as one that writes over what is there. Zeros behind its last frame, or in the place
+// of its header, are the end of the log to SQLite: no frame's checksum fits them (https://www.sqlite.org/fileformat.html, 4.1).
+func (s *Store) preallocate() (err error) {
 	const frame = 4096 + 24
-	for _, statement := range []string{
-		`BEGIN IMMEDIATE`, `CREATE TABLE room (b BLOB)`, fmt.Sprintf(`INSERT INTO room VALUES (zeroblob(%d))`, (logPages+500)*frame), `ROLLBACK`,
-	} {
-		if _, err := s.conn.ExecContext(ctx, statement); err != nil {
-			return err
-		}
-	}
-	wal, err := os.Open(s.path + "-wal") // SQLite locks other files than this one
+	wal, err := os.OpenFile(s.path+"-wal", os.O_RDWR|os.O_CREATE, 0o600) // SQLite locks other files than this one
 	if err != nil {
 		return err
 	}
-	return errors.Join(wal.Sync(), wal.Close())
+	defer func() { err = errors.Join(err, wal.Close()) }()
+	end, err := wal.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if missing := int64(logPages+500)*frame - end; missing > 0 {
+		if _, err := io.CopyN(wal, zeros{}, missing); err != nil {
+			return err
+		}
+	}
+	return wal.Sync()
+}
+
+// zeros are without end.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
 }
 
 // dsn names the file so that no character of its path means anything else.
