@@ -101,12 +101,17 @@ func (x explainCmd) at(p *program) error {
 	if err != nil {
 		return err
 	}
+	return x.show(p, view, func() string { return whyAtText(painter(p.stdout), view) })
+}
+
+// show prints a view as JSON, or as a text for people.
+func (x explainCmd) show(p *program, view any, text func() string) error {
 	if x.JSON {
 		e := json.NewEncoder(p.stdout)
 		e.SetEscapeHTML(false) // expressions are read by people, too
 		return e.Encode(view)
 	}
-	_, err = io.WriteString(p.stdout, whyAtText(painter(p.stdout), view))
+	_, err := io.WriteString(p.stdout, text())
 	return err
 }
 
@@ -148,11 +153,5 @@ func (x explainCmd) tell(p *program, c daemon.Config, o authoring.WhyOptions) er
 	if err != nil {
 		return err
 	}
-	if x.JSON {
-		e := json.NewEncoder(p.stdout)
-		e.SetEscapeHTML(false) // expressions are read by people, too
-		return e.Encode(view)
-	}
-	_, err = io.WriteString(p.stdout, whyText(painter(p.stdout), view))
-	return err
+	return x.show(p, view, func() string { return whyText(painter(p.stdout), view) })
 }

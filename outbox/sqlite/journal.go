@@ -98,7 +98,7 @@ func (s *Store) JoinJournal(ctx context.Context, source, epoch uint32, b outbox.
 		_, err = w.exec(`UPDATE journal SET last_lsn = ?, last_time = ?, transactions = ?, changes = ?, bytes = ?, data = ? WHERE id = ?`,
 			int64(b.Last), micros(b.To), b.Transactions, b.Changes, len(b.Data), present(b.Data), id.Int64)
 		w.known.journal[source] += int64(len(b.Data)) - bytes
-		return errors.Join(err, w.saveJournalSizes())
+		return errors.Join(err, w.saveJournalSize(source))
 	})
 }
 
@@ -161,8 +161,11 @@ func (w *writer) prune(p *outbox.Pruned, before time.Time, most int64) error {
 		if _, err := w.exec(journalSince+` DO UPDATE SET lsn = max(lsn, excluded.lsn), time = max(time, excluded.time)`, r.source, r.epoch, r.last+1, r.time); err != nil {
 			return fmt.Errorf("noting where the journal begins: %w", err)
 		}
+		if err := w.saveJournalSize(r.source); err != nil {
+			return err
+		}
 	}
-	return w.saveJournalSizes()
+	return nil
 }
 
 // sweepParts deletes parts whose transaction is neither provisional nor in the journal: it was rolled back, or pruned.
@@ -178,12 +181,10 @@ func (w *writer) sweepParts(p *outbox.Pruned) error {
 	return nil
 }
 
-// saveJournalSizes stores how much the journal takes.
-func (w *writer) saveJournalSizes() error {
-	for source, bytes := range w.known.journal {
-		if _, err := w.exec(`UPDATE sources SET journal_bytes = ? WHERE id = ?`, bytes, source); err != nil {
-			return fmt.Errorf("storing the journal's size: %w", err)
-		}
+// saveJournalSize stores how much the journal of a source takes.
+func (w *writer) saveJournalSize(source uint32) error {
+	if _, err := w.exec(`UPDATE sources SET journal_bytes = ? WHERE id = ?`, w.known.journal[source], source); err != nil {
+		return fmt.Errorf("storing the journal's size: %w", err)
 	}
 	return nil
 }
