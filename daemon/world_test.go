@@ -22,6 +22,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.Shared(m)) }
 
+// patience is how long a test waits for what must come: on a busy machine much longer than it takes.
+const patience = time.Minute
+
 // world is all that a postman lives in: a database with the application's tables, a relay, rules and templates.
 type world struct {
 	t      *testing.T
@@ -154,7 +157,7 @@ func (w *world) stop(d *Daemon) {
 // subjects waits for n mails and returns the subjects of all that came, sorted.
 func (w *world) subjects(n int) []string {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
 	mails, err := w.relay.Wait(ctx, n)
 	if err != nil {
@@ -269,7 +272,7 @@ func (w *world) matchesOf(d *Daemon, rule string) int {
 // eventually polls a condition that the outside world makes true.
 func (w *world) eventually(what string, cond func() bool) {
 	w.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !cond() {
 		if time.Now().After(deadline) {
 			w.t.Fatalf("timed out: %s", what)
