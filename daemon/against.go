@@ -105,8 +105,8 @@ func (e *examination) compareWith(ctx context.Context, source *rules.Source, set
 
 // pair finds the rules that differ from the live ones.
 func (a *against) pair(ctx context.Context, set *rules.Set) error {
-	var live []liveRule
-	if err := readNote(ctx, a.store, a.src, rulesNote, &live); err != nil {
+	live, err := readRules(ctx, a.store, a.src)
+	if err != nil {
 		return err
 	}
 	if live == nil {
@@ -127,7 +127,7 @@ func (a *against) pair(ctx context.Context, set *rules.Set) error {
 		switch {
 		case old == nil:
 			a.add(&comparing{AgainstRule: AgainstRule{Rule: r.Name, What: "new"}, after: r})
-		case old.Source == string(r.Source()):
+		case outbox.HashOf([]byte(old.Source)) == outbox.Hash(r.Version()):
 			a.report.Same++
 		default:
 			before, err := rules.ReadStored([]byte(old.Source))

@@ -136,10 +136,10 @@ func addressed(r *rules.Rule, q *rules.SQL, columns []value.Column) *rules.Error
 		for i, c := range columns {
 			names[i] = c.Name
 		}
-		return r.Mistake("PM309", q.Place, "the query for recipients has no column named email, only "+strings.Join(names, ", "), "name the address so: select mail as email …")
+		return r.Mistake("PM309", q.Place(), "the query for recipients has no column named email, only "+strings.Join(names, ", "), "name the address so: select mail as email …")
 	}
 	if t := columns[i].Type; !textual(t.Base) {
-		return r.Mistake("PM309", q.Place, "the column email of the query for recipients is "+t.Name+", not text", "it is to hold an address: kim@example.com")
+		return r.Mistake("PM309", q.Place(), "the column email of the query for recipients is "+t.Name+", not text", "it is to hold an address: kim@example.com")
 	}
 	return nil
 }
@@ -229,7 +229,7 @@ func lasting(e *pgconn.PgError) bool {
 
 // refusal is what Postgres says of a query, at the word that it says it of.
 func (c *checker) refusal(r *rules.Rule, q *rules.SQL, e *pgconn.PgError) *rules.Error {
-	place := q.Place
+	place := q.Place()
 	if e.Position > 0 {
 		place = q.At(int(e.Position))
 	}

@@ -177,7 +177,7 @@ func (d *Daemon) takeIn(ctx context.Context, h *holds) {
 		batch: d.batch, report: d.report.report,
 		broken: d.broken, rebind: &d.rebind, decides: d.decides, mismatches: &d.mismatches,
 		origins: &d.config.IgnoreOrigins, tally: &d.tally,
-		plans: make(map[*cdc.Table]bound), streams: make(map[uint32]*transaction), shapes: make(map[*cdc.Table]shape), hides: make(map[*cdc.Table]func(string) bool), brought: make(map[outbox.Hash]bool), names: make(map[uint32]cdc.TableName), strays: make(map[uint32][]string),
+		plans: make(map[*cdc.Table]bound), streams: make(map[uint32]*transaction), shapes: make(map[*cdc.Table]outbox.Hash), hides: make(map[*cdc.Table]func(string) bool), brought: make(map[outbox.Hash]bool), names: make(map[uint32]cdc.TableName), strays: make(map[uint32][]string),
 	})
 	if ctx.Err() == nil {
 		d.fail(ctx, fmt.Errorf("the stream ended: %w", d.ended(ctx, err)))

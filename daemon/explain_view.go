@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"postman/cdc"
-	"postman/outbox"
 	"postman/rules"
 	"postman/value"
 )
@@ -53,7 +52,7 @@ func (v *ValueView) String() string {
 
 // ViewRule tells a rule as it stands in its file.
 func ViewRule(r *rules.Rule) RuleView {
-	return RuleView{Name: r.Name, About: r.About, Version: shortHash(outbox.HashOf(r.Source())), File: r.Place.File}
+	return RuleView{Name: r.Name, About: r.About, Version: shortHash(r.Version()), File: r.Place.File}
 }
 
 // ViewChange tells a change, without the values of the columns or keys that are sensitive, and each other text as mask leaves it.

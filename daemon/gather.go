@@ -316,7 +316,9 @@ func (c *committer) commit(ctx context.Context, b gathered) error {
 	if len(b.Transactions) > 0 && b.Transactions[0].LSN >= c.backlog {
 		take = c.dispatch.Ahead(&b.Batch)
 	}
-	seal(b.Journal)
+	for i := range b.Journal {
+		b.Journal[i].Data = seal(b.Journal[i].Data)
+	}
 	claimed, err := c.append(ctx, b.Batch)
 	take(claimed)
 	if err != nil {

@@ -47,13 +47,14 @@ type intake struct {
 
 	current *live // decides what commits now
 	plans   map[*cdc.Table]bound
-	shapes  map[*cdc.Table]shape
+	shapes  map[*cdc.Table]outbox.Hash
 	hides   map[*cdc.Table]func(column string) bool // what is sensitive of a table
 	brought map[outbox.Hash]bool                    // texts that are in the store, or on their way into it
 	names   map[uint32]cdc.TableName                // of the tables, as the stream told them
 	strays  map[uint32][]string                     // rules that know a table by a name that it had before
 	open    *transaction                            // which the stream tells of; nil: none
 	whole   transaction                             // the last one that came whole: its memory is used again
+	spare   cdc.Section                             // the memory of one that was spilled
 	streams map[uint32]*transaction                 // in progress, by their numbers
 	others  int                                     // bytes that transactions in progress hold, but for the open one
 
@@ -214,47 +215,40 @@ func (in *intake) verdict(c *cdc.Change, r *rules.Rule, v rules.Verdict) {
 
 func (in *intake) match(c *cdc.Change, r *rules.Rule, state outbox.MatchState, reason string) {
 	t := in.open
-	known := t.set.known[r]
+	id, version := t.set.ids[r], outbox.Hash(r.Version())
 	m := outbox.NewMatch{
-		Ordinal: c.Ordinal, Rule: known.id, Version: known.version, Op: c.Op.String(), State: state, Reason: reason, Due: time.Now(),
+		Ordinal: c.Ordinal, Rule: id, Version: version, Op: c.Op.String(), State: state, Reason: reason, Due: time.Now(),
 		Priority: priority(r.Priority), HoldUncertain: r.HoldUncertain, Silent: in.silent,
 		Change: c.AppendRest(nil, nil),
 	}
 	if t.streamed {
-		t.expiring(known.id, r)
+		t.expiring(id, r)
 	} else {
 		m.Expires = r.Deadline(t.tx.Time, in.zone)
 	}
 	if len(r.Sensitive)+len(r.Reads) > 0 { // with which goes what the mails show
 		m.Blanked = c.AppendRest(nil, r.Hides)
 	}
-	in.text(known.version, r.Source())
+	in.text(version, r.Source)
 	if c.Table != nil {
 		m.Shape = in.shape(c.Table)
 	}
 	if state == outbox.MatchPending {
-		t.count(known.id, r, c.Ordinal)
+		t.count(id, r, c.Ordinal)
 	}
 	t.matches = append(t.matches, m)
 	t.bytes += len(m.Change) + len(m.Blanked)
 }
 
-// shape is how a table looks, in the words that are stored and by their hash. Writing it down takes longer than trying a rule,
-// and is done once.
-type shape struct {
-	hash outbox.Hash
-	text []byte
-}
-
 // text adds a text to those that go with the transaction, unless the store has it.
-func (in *intake) text(h outbox.Hash, text []byte) {
-	if in.brought[h] {
+func (in *intake) text(h outbox.Hash, text func() []byte) {
+	if _, there := in.open.texts[h]; there || in.brought[h] {
 		return
 	}
 	if in.open.texts == nil {
 		in.open.texts = make(map[outbox.Hash][]byte)
 	}
-	in.open.texts[h] = text
+	in.open.texts[h] = text()
 }
 
 // Commit closes the transaction and hands it to the batch that gathers.

@@ -118,7 +118,7 @@ func (e *examination) lintTemplate(r *rules.Rule, uses map[templates.Use]bool) {
 	}
 	for _, l := range r.Load {
 		if !shown[l.Name] {
-			e.warn(r, unshownLoad, l.SQL.Place, fmt.Sprintf("the template never shows .%s: the query is run for nothing", l.Name), "leave it out of load, or show it")
+			e.warn(r, unshownLoad, l.SQL.Place(), fmt.Sprintf("the template never shows .%s: the query is run for nothing", l.Name), "leave it out of load, or show it")
 		}
 	}
 }

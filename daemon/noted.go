@@ -7,8 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
+
+	"github.com/klauspost/compress/zstd"
 
 	"postman/cdc"
 	"postman/outbox"
@@ -18,7 +21,7 @@ import (
 
 // What the store keeps beside the journal for those who read it later: which rules are live, and which tables were published when.
 const (
-	rulesNote     = "rules"
+	rulesNote     = "rules.zst"
 	publishedNote = "published"
 )
 
@@ -41,9 +44,9 @@ type publishedOp struct {
 // noteForReplays notes the live rules, and what is published for them.
 func (d *Daemon) noteForReplays(ctx context.Context) error {
 	l := d.live.Load()
-	var list []liveRule
-	for _, r := range l.source.Rules {
-		list = append(list, liveRule{r.Name, string(r.Source())})
+	list, err := noteOf(l.source.Rules)
+	if err != nil {
+		return err
 	}
 	before, err := readPublished(ctx, d.store, d.source)
 	if err != nil {
@@ -53,19 +56,62 @@ func (d *Daemon) noteForReplays(ctx context.Context) error {
 	if d.batch != nil {
 		at = max(at, d.batch.durable())
 	}
-	err = d.note(ctx, rulesNote, list)
-	if err == nil {
-		err = d.note(ctx, publishedNote, publishing(before, l, spot{d.source.Epoch, at}))
+	if err = d.note(ctx, rulesNote, list); err != nil {
+		return err
 	}
-	return err
+	published, err := json.Marshal(publishing(before, l, spot{d.source.Epoch, at}))
+	if err != nil {
+		return fmt.Errorf("noting what is published: %w", err)
+	}
+	return d.note(ctx, publishedNote, published)
+}
+
+// noteOf is a list of rules as the store keeps it: a JSON object for each, all compressed, since ten thousand rules are some megabytes.
+func noteOf(list []*rules.Rule) ([]byte, error) {
+	var note bytes.Buffer
+	w, err := zstd.NewWriter(&note, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(64<<10))
+	if err != nil {
+		return nil, fmt.Errorf("noting the rules: %w", err)
+	}
+	lines := json.NewEncoder(w)
+	for r, source := range rules.Sources(list) {
+		if err := lines.Encode(liveRule{r.Name, string(source)}); err != nil {
+			return nil, fmt.Errorf("noting rule %q: %w", r.Name, err)
+		}
+	}
+	err = w.Close()
+	return note.Bytes(), err
+}
+
+// readRules reads the live rules that were noted; nil, where no daemon did so yet.
+func readRules(ctx context.Context, store outbox.Store, src outbox.Source) (list []liveRule, err error) {
+	note, err := store.Note(ctx, src.ID, rulesNote)
+	if errors.Is(err, outbox.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading which rules are live: %w", err)
+	}
+	r, err := zstd.NewReader(bytes.NewReader(note), zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return nil, fmt.Errorf("reading which rules are live: %w", err)
+	}
+	defer r.Close()
+	list = []liveRule{}
+	for lines := json.NewDecoder(r); ; {
+		var rule liveRule
+		switch err := lines.Decode(&rule); {
+		case errors.Is(err, io.EOF):
+			return list, nil
+		case err != nil:
+			return nil, fmt.Errorf("reading which rules are live: %w", err)
+		}
+		list = append(list, rule)
+	}
 }
 
 // note keeps what has changed.
-func (d *Daemon) note(ctx context.Context, name string, what any) error {
-	text, err := json.Marshal(what)
-	if err != nil {
-		return fmt.Errorf("noting %s: %w", name, err)
-	}
+func (d *Daemon) note(ctx context.Context, name string, text []byte) error {
 	if known, err := d.store.Note(ctx, d.source.ID, name); err == nil && bytes.Equal(known, text) {
 		return nil
 	}
@@ -114,23 +160,19 @@ func publishing(known []publishedOp, l *live, at spot) []publishedOp {
 	return known
 }
 
+// readPublished reads what was noted; nothing, where no daemon did so yet.
 func readPublished(ctx context.Context, store outbox.Store, src outbox.Source) (all []publishedOp, err error) {
-	return all, readNote(ctx, store, src, publishedNote, &all)
-}
-
-// readNote reads what was noted; nothing, where no daemon did so yet.
-func readNote(ctx context.Context, store outbox.Store, src outbox.Source, name string, into any) error {
-	text, err := store.Note(ctx, src.ID, name)
+	text, err := store.Note(ctx, src.ID, publishedNote)
 	if errors.Is(err, outbox.ErrNotFound) {
-		return nil
+		return nil, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(text, into)
+		err = json.Unmarshal(text, &all)
 	}
 	if err != nil {
-		return fmt.Errorf("reading the note %s: %w", name, err)
+		return nil, fmt.Errorf("reading what was published: %w", err)
 	}
-	return nil
+	return all, nil
 }
 
 // before says whether a place comes before another.

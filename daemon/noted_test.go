@@ -69,8 +69,8 @@ func TestPublishedIsNoted(t *testing.T) {
 	if r := plan.of("visit"); len(r.Unpublished) != 0 {
 		t.Errorf("of the old one it says %+v", r)
 	}
-	var live []liveRule
-	if err := readNote(t.Context(), d.store, d.source, rulesNote, &live); err != nil || len(live) != 2 || !strings.Contains(live[1].Source, "name: hired") {
+	live, err := readRules(t.Context(), d.store, d.source)
+	if err != nil || len(live) != 2 || !strings.Contains(live[1].Source, "name: hired") {
 		t.Errorf("the live rules are noted as %+v (%v)", live, err)
 	}
 	since := plan.of("hired").Unpublished

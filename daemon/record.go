@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"postman/cdc"
@@ -19,19 +20,24 @@ const (
 
 // record keeps a change for the journal, whether or not a rule is on its table: a rule may be mended later.
 func (in *intake) record(c *cdc.Change) {
-	in.open.section.Add(c, in.shape, in.blank(c))
+	t := in.open
+	if t.streamed && t.section.Changes() == 0 {
+		first := t.section.First()
+		t.section, in.spare = in.spare, cdc.Section{}
+		t.section.Reset(first)
+	}
+	t.section.Add(c, in.shape, in.blank(c))
 }
 
 // shape names a table's shape, and has its text go with the transaction.
 func (in *intake) shape(t *cdc.Table) [32]byte {
-	s, ok := in.shapes[t]
+	hash, ok := in.shapes[t]
 	if !ok {
-		s.text = t.Shape()
-		s.hash = outbox.HashOf(s.text)
-		in.shapes[t] = s
+		hash = outbox.HashOf(t.Shape())
+		in.shapes[t] = hash
 	}
-	in.text(s.hash, s.text)
-	return s.hash
+	in.text(hash, t.Shape)
+	return hash
 }
 
 // blank says which values of a change are sensitive; nil: none.
@@ -91,11 +97,11 @@ func (in *intake) spillAll(t *transaction) error {
 	s.key = *t.spilled
 	if n := t.section.Changes(); n > 0 {
 		s.Parts = []outbox.Part{{
-			Ordinal: t.section.First(), Changes: n, Data: cdc.AppendBlock(nil, cdc.Tx{XID: t.tx.XID}, "", &t.section),
+			Ordinal: t.section.First(), Changes: n, Data: cdc.AppendBlock(emptyBlock(), cdc.Tx{XID: t.tx.XID}, "", &t.section),
 		}}
 		first := t.section.First() + uint64(n)
-		if t.streamed { // there may be many of them
-			t.section = cdc.Section{}
+		if t.streamed { // there may be many of them: the next that has something to keep gets the memory
+			in.spare, t.section = t.section, cdc.Section{}
 		}
 		t.section.Reset(first)
 	}
@@ -118,7 +124,7 @@ func (g *gathering) recorded(tx cdc.Tx, muted string, s *cdc.Section) {
 	}
 	last := len(g.batch.Journal) - 1
 	if last < 0 || g.sealed || len(g.batch.Journal[last].Data) >= blockSize {
-		g.batch.Journal, last, g.sealed = append(g.batch.Journal, outbox.Block{First: tx.Commit, From: tx.Time}), last+1, false
+		g.batch.Journal, last, g.sealed = append(g.batch.Journal, outbox.Block{First: tx.Commit, From: tx.Time, Data: emptyBlock()}), last+1, false
 	}
 	b := &g.batch.Journal[last]
 	before := len(b.Data)
@@ -141,11 +147,19 @@ func (d *Daemon) prune(ctx context.Context, now time.Time) error {
 	}
 }
 
-// seal packs the journal of a batch.
-func seal(blocks []outbox.Block) {
-	for i := range blocks {
-		blocks[i].Data = cdc.SealBlock(blocks[i].Data)
+// packedBlocks are the memory of blocks that were packed: while the stream is behind, there are hundreds in a second.
+var packedBlocks = sync.Pool{New: func() any { return new([]byte) }}
+
+// emptyBlock is one to append to. seal takes its memory back.
+func emptyBlock() []byte { return (*packedBlocks.Get().(*[]byte))[:0] }
+
+// seal packs a block.
+func seal(block []byte) []byte {
+	sealed := cdc.SealBlock(block)
+	if cap(block) <= 2*blockSize { // else a change was very large
+		packedBlocks.Put(&block)
 	}
+	return sealed
 }
 
 // unspill carries out, one after the other, what was spilled.
@@ -154,7 +168,7 @@ func (c *committer) unspill(ctx context.Context, all []spilled) error {
 		s := &all[i]
 		if s.Provisional != nil {
 			for j := range s.Parts {
-				s.Parts[j].Data = cdc.SealBlock(s.Parts[j].Data)
+				s.Parts[j].Data = seal(s.Parts[j].Data)
 			}
 		}
 		if err := persist(ctx, c.trouble, func(ctx context.Context) error { return s.store(ctx, c.store) }); err != nil {

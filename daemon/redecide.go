@@ -160,7 +160,7 @@ type found struct {
 
 // matcher makes matches of verdicts, as the stream does. One goroutine at a time.
 type matcher struct {
-	known  map[*rules.Rule]known
+	ids    map[*rules.Rule]uint32 // as the store knows the rules
 	zone   *time.Location
 	silent bool // the delivery mode lets nothing out
 	now    time.Time
@@ -170,12 +170,12 @@ type matcher struct {
 // match makes the match of a rule that is true of a change, or could not be tried on it. What was committed too long ago enters as
 // expired. Nothing is held: who has it replayed has seen how many there are.
 func (m *matcher) match(tx *section, c *cdc.Change, r *rules.Rule, v rules.Verdict) found {
-	known := m.known[r]
+	id := m.ids[r]
 	f := found{
-		key: outbox.MatchKey{LSN: tx.Commit, Ordinal: c.Ordinal, Rule: known.id}, rule: r, table: c.Table,
+		key: outbox.MatchKey{LSN: tx.Commit, Ordinal: c.Ordinal, Rule: id}, rule: r, table: c.Table,
 		tx: outbox.Tx{LSN: tx.Commit, End: tx.End, XID: tx.XID, Time: tx.Time, Muted: tx.Muted},
 		match: outbox.NewMatch{
-			Ordinal: c.Ordinal, Rule: known.id, Version: known.version, Op: c.Op.String(), Due: m.now, Expires: r.Deadline(tx.Time, m.zone),
+			Ordinal: c.Ordinal, Rule: id, Version: outbox.Hash(r.Version()), Op: c.Op.String(), Due: m.now, Expires: r.Deadline(tx.Time, m.zone),
 			Priority: priority(r.Priority), HoldUncertain: r.HoldUncertain, Silent: m.silent, Change: c.AppendRest(nil, nil),
 		},
 	}

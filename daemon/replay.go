@@ -144,7 +144,7 @@ func (p *replayer) unchanged() error {
 func (p *replayer) versions() map[string]string {
 	all := make(map[string]string, len(p.set.Rules))
 	for _, r := range p.set.Rules {
-		all[r.Name] = shortHash(p.live.known[r].version)
+		all[r.Name] = shortHash(r.Version())
 	}
 	return all
 }
@@ -201,7 +201,7 @@ func (p *replayer) fate(f *found, k outbox.KnownMatch) fate {
 
 // scan decides on all of the stretches, and hands the matches that it finds on in groups, with how they stand.
 func (p *replayer) scan(ctx context.Context, phase string, see *seen, take func(epoch uint32, group []found, stand []outbox.KnownMatch) error) (*redecision, error) {
-	m := &matcher{known: p.live.known, zone: p.zone, silent: !p.config.Sends(), now: time.Now(), shapes: make(map[*cdc.Table]outbox.Hash)}
+	m := &matcher{ids: p.live.ids, zone: p.zone, silent: !p.config.Sends(), now: time.Now(), shapes: make(map[*cdc.Table]outbox.Hash)}
 	var group []found
 	var bytes int
 	var epoch uint32
@@ -400,7 +400,9 @@ func (p *replayer) keep(ctx context.Context, order int64, epoch uint32, group []
 		f := &group[i]
 		switch p.fate(f, stand[i]) {
 		case fateQueue, fateAgain, fateLate, fateFails:
-			b.Texts[f.match.Version] = f.rule.Source()
+			if b.Texts[f.match.Version] == nil {
+				b.Texts[f.match.Version] = f.rule.Source()
+			}
 			last := len(b.Transactions) - 1
 			if last < 0 || b.Transactions[last].LSN != f.tx.LSN {
 				b.Transactions = append(b.Transactions, outbox.Transaction{Tx: f.tx})

@@ -161,7 +161,7 @@ func (l *planning) moment(s spot, nearest commit) Moment {
 func (l *planning) tally(r *rules.Rule) *tallied {
 	t := l.tallies[r]
 	if t == nil {
-		t = &tallied{ReplayRule: ReplayRule{Rule: r.Name, Version: shortHash(l.live.known[r].version)}, hours: make(hours)}
+		t = &tallied{ReplayRule: ReplayRule{Rule: r.Name, Version: shortHash(r.Version())}, hours: make(hours)}
 		l.tallies[r] = t
 	}
 	return t

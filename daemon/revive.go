@@ -18,7 +18,7 @@ func (d *Daemon) ruleOf(ctx context.Context, m outbox.Match) (*rules.Rule, error
 	l := d.live.Load()
 	r, ok := l.byID[m.Rule]
 	switch {
-	case ok && l.known[r].version == m.Version:
+	case ok && outbox.Hash(r.Version()) == m.Version:
 		return r, nil
 	case ok || l.isBroken(m.RuleName):
 		return d.revived.get(m, func() (*rules.Rule, error) { return d.revive(ctx, m) })

@@ -28,7 +28,7 @@ type live struct {
 	fresh   []newRule
 	from    atomic.Uint64 // the LSN from which on it decides, commits there included; 0: it does not yet
 
-	known  map[*rules.Rule]known
+	ids    map[*rules.Rule]uint32 // by which the store knows them
 	byID   map[uint32]*rules.Rule
 	byName map[string]*rules.Rule
 }
@@ -75,7 +75,7 @@ func (l *live) has(before *live, name string) bool {
 	if old == nil && r.Was != "" {
 		old = before.named(r.Was)
 	}
-	return old != nil && before.known[old].version == l.known[r].version
+	return old != nil && old.Version() == r.Version()
 }
 
 // since is from where on a new rule decides; 0: that is not known yet.
@@ -85,12 +85,6 @@ func (l *live) since(n newRule) position.LSN {
 		return n.from
 	}
 	return max(from, n.published)
-}
-
-// known is what the store calls a rule.
-type known struct {
-	id      uint32
-	version outbox.Hash
 }
 
 // register has the store allot each rule's number. It does so in one commit, however many rules there are.
@@ -103,11 +97,11 @@ func (l *live) register(ctx context.Context, store outbox.Store) error {
 	if err != nil {
 		return fmt.Errorf("registering the rules: %w", err)
 	}
-	l.known = make(map[*rules.Rule]known, len(l.rules.Rules))
+	l.ids = make(map[*rules.Rule]uint32, len(l.rules.Rules))
 	l.byID = make(map[uint32]*rules.Rule, len(l.rules.Rules))
 	l.byName = make(map[string]*rules.Rule, len(l.rules.Rules))
 	for i, r := range l.rules.Rules {
-		l.known[r] = known{ids[i], outbox.HashOf(r.Source())}
+		l.ids[r] = ids[i]
 		l.byID[ids[i]], l.byName[r.Name] = r, r
 	}
 	return nil

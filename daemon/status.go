@@ -136,4 +136,4 @@ type GapStatus struct {
 	Replay int64     `json:"replay,omitempty"` // that made up for it
 }
 
-func shortHash(h outbox.Hash) string { return hex.EncodeToString(h[:6]) }
+func shortHash[H ~[32]byte](h H) string { return hex.EncodeToString(h[:6]) }

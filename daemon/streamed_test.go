@@ -74,7 +74,7 @@ func newReading(t *testing.T, dir string, set *live) *reading {
 		store: store, source: source, zone: time.UTC, live: &pointer, holds: newHolds(nil), batch: newGathering(source),
 		report: func(context.Context, error, string, string) {}, broken: newBreakages(), rebind: new(atomic.Bool), decides: func(*live, position.LSN) {},
 		mismatches: new(atomic.Int64), origins: new(Origins), tally: new(tally),
-		plans: make(map[*cdc.Table]bound), streams: make(map[uint32]*transaction), shapes: make(map[*cdc.Table]shape), hides: make(map[*cdc.Table]func(string) bool),
+		plans: make(map[*cdc.Table]bound), streams: make(map[uint32]*transaction), shapes: make(map[*cdc.Table]outbox.Hash), hides: make(map[*cdc.Table]func(string) bool),
 		brought: make(map[outbox.Hash]bool), names: make(map[uint32]cdc.TableName), strays: make(map[uint32][]string),
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -16,8 +16,9 @@ import (
 // bind makes a statement of a rule's query: each @name becomes a parameter of the column's own type. to is the recipient,
 // for queries that ask about one.
 func (d *draft) bind(what string, sql *rules.SQL, to value.Row) (statement, error) {
+	at := sql.Place()
 	s := statement{
-		what: fmt.Sprintf("%s (%s:%d)", what, sql.Place.File, sql.Place.Line), of: sql, sql: sql.Text,
+		what: fmt.Sprintf("%s (%s:%d)", what, at.File, at.Line), of: sql, sql: sql.Text,
 		oids: make([]uint32, len(sql.Params)), values: make([][]byte, len(sql.Params)),
 	}
 	for i, p := range sql.Params {

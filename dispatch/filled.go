@@ -44,7 +44,7 @@ type filling struct {
 }
 
 func (w *filling) query(of string, q *rules.SQL) Asked {
-	return Asked{of, q.Place.Line, strings.TrimSpace(q.With(w.literal))}
+	return Asked{of, q.Place().Line, strings.TrimSpace(q.With(w.literal))}
 }
 
 // hidden says whether a parameter's value is sensitive. Of a recipient's, the row says so.

@@ -22,7 +22,7 @@ func Origin(of []rules.Recipients, f *rules.Facts, address string) string {
 	for _, source := range of {
 		switch {
 		case source.Query != nil:
-			possible = append(possible, fmt.Sprintf("the query in line %d", source.Query.Place.Line))
+			possible = append(possible, fmt.Sprintf("the query in line %d", source.Query.Place().Line))
 		case source.Expr != nil:
 			if gave, err := gives(source.Expr, f, address); gave {
 				certain = append(certain, "the expression "+source.Expr.String())

@@ -106,7 +106,7 @@ func sources(list []rules.Recipients, f *rules.Facts, answers []answer) ([]recip
 			a := answers[0]
 			answers = answers[1:]
 			if !hasColumn(a, emailColumn) {
-				return nil, fmt.Errorf("the query of recipients at %s:%d has no column email", source.Query.Place.File, source.Query.Place.Line)
+				return nil, fmt.Errorf("the query of recipients at %s:%d has no column email", source.Query.Place().File, source.Query.Place().Line)
 			}
 			for i := range a.rows {
 				all = append(all, newRecipient(a.row(i)))

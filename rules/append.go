@@ -29,7 +29,7 @@ func Append(name string, content []byte, item func(indent int) string) ([]byte, 
 	}
 	same := len(after.Rules) == len(before.Rules)+1
 	for i := 0; same && i < len(before.Rules); i++ {
-		same = bytes.Equal(before.Rules[i].Source(), after.Rules[i].Source())
+		same = before.Rules[i].Version() == after.Rules[i].Version()
 	}
 	if !same {
 		return nil, errors.New("the file's list has no place for it")

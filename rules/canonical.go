@@ -24,16 +24,9 @@ func storedText(rule *yaml.Node) []byte {
 	}
 	list := &yaml.Node{Kind: yaml.SequenceNode, Content: []*yaml.Node{written}}
 	if text, ok := writePlain([]byte("rules:"), list, 1); ok {
-		return bytes.Clone(text) // which wastes less than growing does
+		return text
 	}
 	return section("rules", list)
-}
-
-// veil puts what is sensitive of the rule into its text.
-func (r *Rule) veil() {
-	if names := r.sensitiveEntries(); names != nil && r.source != nil {
-		r.source = append(section("sensitive", names), r.source...)
-	}
 }
 
 // section is a key of a text's top and its value.
@@ -44,7 +37,7 @@ func section(key string, value *yaml.Node) []byte {
 	if err := e.Encode(&yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{word(key), value}}); err != nil {
 		return nil // a rule with mistakes: it never comes to be stored
 	}
-	return bytes.Clone(b.Bytes()) // which wastes less than the buffer does
+	return b.Bytes()
 }
 
 // sensitiveEntries is the rule's part of the sensitive lists, in the order of the names; nil if there is none. What its queries read is

@@ -84,9 +84,9 @@ func (r *Rule) table(c *cdc.Catalog) (*cdc.Table, *Error) {
 		return t, nil
 	}
 	if why, ok := c.Unwatchable[r.On.Table]; ok {
-		return nil, r.Mistake("PM402", r.on.place(0), fmt.Sprintf("%s cannot be watched", r.On.Table), why)
+		return nil, r.Mistake("PM402", r.at(r.tableAt), fmt.Sprintf("%s cannot be watched", r.On.Table), why)
 	}
-	return nil, r.Mistake("PM401", r.on.place(0), fmt.Sprintf("the database has no table %s", r.On.Table), suggest(r.On.Table.String(), tableNames(c)))
+	return nil, r.Mistake("PM401", r.at(r.tableAt), fmt.Sprintf("the database has no table %s", r.On.Table), suggest(r.On.Table.String(), tableNames(c)))
 }
 
 func tableNames(c *cdc.Catalog) []string {
@@ -194,7 +194,7 @@ func (c *ruleCheck) identity(why string) {
 		return
 	}
 	c.blind = true
-	c.fail(c.rule.on.place(0), "PM403", fmt.Sprintf("updates, deletes and truncates of %s cannot be watched: the application's own would fail", t.TableName), why)
+	c.fail(c.rule.at(c.rule.tableAt), "PM403", fmt.Sprintf("updates, deletes and truncates of %s cannot be watched: the application's own would fail", t.TableName), why)
 }
 
 // sees says whether the rule is on one of the operations.

@@ -28,7 +28,8 @@ var warningID = regexp.MustCompile(`^PM\d+`)
 func (r *reader) ignores(root *yaml.Node) []ignore {
 	var found []ignore
 	var o *outline
-	for i, line := range r.file.lines {
+	for i := range r.file.ends {
+		line := r.file.line(i + 1)
 		if !strings.Contains(line, "postman:") {
 			continue
 		}

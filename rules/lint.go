@@ -44,8 +44,8 @@ func (l *linter) warn(id ID, at Place, message, hint string) {
 // Key is where a key of the rule stands; the rule itself, where it has no such key.
 func (r *Rule) Key(name string) Place {
 	for _, k := range r.keys {
-		if k.name == name {
-			return Place{r.Place.File, int(k.line), int(k.column)}
+		if ruleKeys[k.key].name == name {
+			return r.at(k.where)
 		}
 	}
 	return r.Place
@@ -191,14 +191,14 @@ func (s *Set) secrets(c *cdc.Catalog) Errors {
 	var found Errors
 	seen := make(map[string]bool)
 	for _, r := range s.Rules {
-		of, place := r.On.Table.String(), r.on.place
+		of, place := r.On.Table.String(), r.at(r.tableAt)
 		if r.On.Message != "" {
-			of, place = "message."+r.On.Message, func(int) Place { return r.Key("on") }
+			of, place = "message."+r.On.Message, r.Key("on")
 		}
 		for _, name := range r.names(c) {
 			if full := of + "." + name; secretName(name) && !r.Hides(name) && !seen[full] {
 				seen[full] = true
-				found = append(found, r.Mistake("PM212", place(0), full+" sounds like a secret, and is not called sensitive: it is kept as it is in journal, outbox and logs",
+				found = append(found, r.Mistake("PM212", place, full+" sounds like a secret, and is not called sensitive: it is kept as it is in journal, outbox and logs",
 					"add it at the top of the file: sensitive: ["+full+"]"))
 			}
 		}

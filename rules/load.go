@@ -82,7 +82,7 @@ func (r *reader) readRule(n *yaml.Node) *Rule {
 			r.unknownKey(f.key)
 			continue
 		}
-		rule.keys = append(rule.keys, keyPlace{ruleKeys[i].name, int32(f.key.Line), int32(f.key.Column)})
+		rule.keys = append(rule.keys, keyPlace{uint8(i), where{int32(f.key.Line), int32(f.key.Column)}})
 	}
 	for _, k := range ruleKeys {
 		if there[k.name] != nil {
@@ -200,7 +200,8 @@ func (r *reader) readTable(rule *Rule, table, ops *yaml.Node) {
 	name, ok := r.scalar(table, "a table's name")
 	if ok {
 		rule.On.Table = tableName(name)
-		rule.on = newText(r.file, table)
+		at := newText(r.file, table).place(0)
+		rule.tableAt = where{int32(at.Line), int32(at.Column)}
 	}
 	for _, n := range r.items(ops, "a list such as [insert, update]") {
 		op, ok := r.operation(n)

@@ -118,8 +118,8 @@ func TestRead(t *testing.T) {
 	if diff := cmp.Diff(tests, r.Tests, withoutPlaces); diff != "" {
 		t.Error(diff)
 	}
-	if r.Place != (Place{"rules.yaml", 4, 5}) || r.Load[0].SQL.Place != (Place{"rules.yaml", 12, 17}) {
-		t.Errorf("%v %v", r.Place, r.Load[0].SQL.Place)
+	if r.Place != (Place{"rules.yaml", 4, 5}) || r.Load[0].SQL.Place() != (Place{"rules.yaml", 12, 17}) {
+		t.Errorf("%v %v", r.Place, r.Load[0].SQL.Place())
 	}
 	if !r.Hides("note") || r.Hides("status") {
 		t.Error("hides the wrong columns")
@@ -231,7 +231,7 @@ func TestRevive(t *testing.T) {
 			t.Errorf("%s\nbecame\n%s", r.Source(), got.Source())
 		}
 		opts := []cmp.Option{
-			cmpopts.IgnoreUnexported(Rule{}, SQL{}), cmpopts.IgnoreFields(Rule{}, "Place", "Tests"), cmpopts.IgnoreFields(SQL{}, "Place"),
+			cmpopts.IgnoreUnexported(Rule{}, SQL{}), cmpopts.IgnoreFields(Rule{}, "Place", "Tests"),
 			cmp.Comparer(func(a, b *time.Location) bool { return a.String() == b.String() }), cmpopts.SortSlices(strings.Compare),
 			cmp.Comparer(func(a, b *Expr) bool { return (a == nil) == (b == nil) && (a == nil || a.String() == b.String()) }),
 		}
@@ -476,7 +476,7 @@ func FuzzRead(f *testing.F) {
 		s := new(Source)
 		errs := append(s.add("x.yaml", content), s.unite()...)
 		for _, e := range errs {
-			if e.Place.File != "x.yaml" || e.Message == "" || e.Place.Line > len(newFile("", content).lines) {
+			if e.Place.File != "x.yaml" || e.Message == "" || e.Place.Line > len(newFile("", content).ends) {
 				t.Errorf("%+v", e)
 			}
 			_ = e.Error()
@@ -486,11 +486,11 @@ func FuzzRead(f *testing.F) {
 			return
 		}
 		for _, e := range s.Silence(set.Lint(catalog()), func(ID) bool { return true }) {
-			if !e.ID.Warning() || e.Place.Line < 1 || e.Place.Line > len(newFile("", content).lines) {
+			if !e.ID.Warning() || e.Place.Line < 1 || e.Place.Line > len(newFile("", content).ends) {
 				t.Errorf("%+v", e)
 			}
 		}
-		tryTests(t, set, len(newFile("", content).lines))
+		tryTests(t, set, len(newFile("", content).ends))
 		draft := &Draft{Name: "added-by-a-test", Template: "x", Message: "m", To: "message.email"}
 		if grown, err := Append("x.yaml", content, draft.Rule); err == nil && len(grown) <= len(content) {
 			t.Errorf("nothing was added to\n%s", content)

@@ -111,13 +111,13 @@ func moveDown(n *yaml.Node, lines int) {
 // split takes a file apart before the hyphens of its list; nil: it cannot be done for sure. What it takes for a hyphen of the list may
 // stand inside of a text or brackets: then what stands before is no YAML by itself.
 func split(file *ruleFile, content []byte, size int) *parts {
-	at := slices.IndexFunc(file.lines, listKey.MatchString)
-	if at < 0 || !utf8.Valid(content) || bytes.Contains(content, []byte("postman:")) { // a comment that silences warnings may be about anything
+	at := file.find(listKey)
+	if at == 0 || !utf8.Valid(content) || bytes.Contains(content, []byte("postman:")) { // a comment that silences warnings may be about anything
 		return nil
 	}
 	ends := lineEnds(content)
 	p, indent, from := &parts{}, -1, 0
-	for i := at + 1; i < len(file.lines); i++ {
+	for i := at; i < len(ends); i++ {
 		line := content[ends[i-1]:ends[i]]
 		depth, first := firstOf(line)
 		switch {
@@ -140,7 +140,7 @@ func split(file *ruleFile, content []byte, size int) *parts {
 		}
 		last.items++
 	}
-	if indent < 0 || slices.ContainsFunc(file.lines, marker.MatchString) {
+	if indent < 0 || file.find(marker) > 0 {
 		return nil
 	}
 	p.rules[len(p.rules)-1].text = content[ends[from-1]:]

@@ -29,7 +29,10 @@ func inParts(t interface{ Errorf(string, ...any) }, content []byte) bool {
 	if diff := cmp.Diff(r.errs.inOrder(), errs.inOrder()); diff != "" {
 		t.Errorf("in parts there are other mistakes in\n%s\n%s", content, diff)
 	}
-	if diff := cmp.Diff(whole, parted, cmp.Exporter(func(reflect.Type) bool { return true }), cmp.Comparer(func(a, b *ruleFile) bool { return a == b })); diff != "" {
+	if diff := cmp.Diff(whole, parted, cmp.Exporter(func(reflect.Type) bool { return true }), cmp.Comparer(func(a, b *ruleFile) bool { return a == b }),
+		cmp.Comparer(func(a, b packed) bool {
+			return string((&Rule{packed: a}).Source()) == string((&Rule{packed: b}).Source())
+		})); diff != "" {
 		t.Errorf("in parts there are other rules in\n%s\n%s", content, diff)
 	}
 	return true

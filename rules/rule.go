@@ -42,23 +42,25 @@ type Rule struct {
 	Sensitive        []string      // the columns of this rule's table, or keys of its message, that the files call sensitive; see Hides
 	Reads            []TableColumn // the sensitive columns that its queries read, of whichever table, by the names in their text
 
-	source  []byte // see Source
+	version Version
+	packed  // its text, without what is sensitive
 	file    *ruleFile
 	keys    []keyPlace
 	unread  []text     // expressions that cannot be parsed
-	on      text       // the table's name
+	tableAt where      // of the table's name
 	against *cdc.Table // the table that it was checked against; nil of a message, and in a Source
 }
 
-// Source is the rule's own YAML, with what it takes from its file's top (sensitive): Revive reads it again. Its
-// hash is the rule's version.
-func (r *Rule) Source() []byte { return r.source }
-
 // keyPlace is where a key of a rule stands in its file.
 type keyPlace struct {
-	name         string
-	line, column int32
+	key uint8 // index into ruleKeys
+	where
 }
+
+// where is a [Place] in the rule's own file.
+type where struct{ line, column int32 }
+
+func (r *Rule) at(w where) Place { return Place{r.Place.File, int(w.line), int(w.column)} }
 
 // Place is where something stands in a rule file, for messages. Line and Column count from 1; columns are characters.
 type Place struct {
@@ -91,13 +93,25 @@ type Recipients struct {
 type SQL struct {
 	Text   string // with $1, $2 …, one for each distinct name
 	Params []Param
-	Place  Place
 
-	text       text
+	text text
+	*sqlSource
+}
+
+// sqlSource is what is known of a query's source. Queries that say the same share it.
+type sqlSource struct {
 	offsets    []int       // of the first place of each parameter
 	params     []sqlParam  // every place of a parameter, in their order
 	exclusions []exclusion // where a not in may find a NULL
 	notes      []problem   // what is allowed and mostly not meant
+}
+
+// Place is where the query begins; zero of one that no file has.
+func (q *SQL) Place() Place {
+	if q.text.file == nil {
+		return Place{}
+	}
+	return q.text.place(0)
 }
 
 // With is the query with texts in the places of its parameters.

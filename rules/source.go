@@ -136,11 +136,17 @@ func (r *reader) top(root *yaml.Node, s *Source) []*yaml.Node {
 
 // rules reads rules.
 func (r *reader) rules(list []*yaml.Node) (rules []*Rule) {
-	for _, n := range list {
-		if rule := r.readRule(n); rule != nil {
-			rule.source = storedText(n)
-			rules = append(rules, rule)
+	for some := range slices.Chunk(list, partSize) {
+		var texts []byte
+		var ends []int
+		first := len(rules)
+		for _, n := range some {
+			if rule := r.readRule(n); rule != nil {
+				texts = append(texts, storedText(n)...)
+				rules, ends = append(rules, rule), append(ends, len(texts))
+			}
 		}
+		pack(rules[first:], texts, ends)
 	}
 	return rules
 }
@@ -206,7 +212,7 @@ func (s *Source) unite() Errors {
 				r.Sensitive = append(r.Sensitive, e.name)
 			}
 		}
-		r.veil()
+		r.settleVersion()
 	}
 	for _, e := range s.sensitive {
 		if e.message != "" && !slices.Contains(messages, e.message) {

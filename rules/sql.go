@@ -24,7 +24,7 @@ type problem struct {
 // is no name: literals, quoted names, comments and operators, as Postgres' own scanner reads them ("Lexical Structure"
 // in the Postgres documentation).
 func parseSQL(t text) (*SQL, []problem) {
-	p := &sqlParser{src: t.value, sql: &SQL{Place: t.place(0), text: t}}
+	p := &sqlParser{src: t.value, sql: &SQL{text: t, sqlSource: new(sqlSource)}}
 	for start := -1; p.pos < len(p.src) && p.pos > start; { // a mistake from where on nothing can be read stops it
 		start = p.pos
 		p.token()

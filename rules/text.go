@@ -2,6 +2,7 @@ package rules
 
 import (
 	"bytes"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -12,16 +13,16 @@ import (
 
 // ruleFile is a file of rules, for messages.
 type ruleFile struct {
-	name  string
-	lines []string // without their ends
+	name string
+	text string
+	ends []uint32 // offsets behind the lines
 }
 
 func newFile(name string, content []byte) *ruleFile {
-	text, ends, start := string(content), lineEnds(content), 0
-	f := &ruleFile{name: name, lines: make([]string, len(ends))}
+	ends := lineEnds(content)
+	f := &ruleFile{name, string(content), make([]uint32, len(ends))}
 	for i, end := range ends {
-		f.lines[i] = strings.Trim(text[start:end], "\uFEFF\r\n\u0085\u2028\u2029")
-		start = end
+		f.ends[i] = uint32(end)
 	}
 	return f
 }
@@ -44,12 +45,26 @@ func lineEnds(content []byte) []int {
 	return append(ends, len(content))
 }
 
-// line is a source line, counted from 1.
+// line is a source line without its end, counted from 1.
 func (f *ruleFile) line(n int) string {
-	if n < 1 || n > len(f.lines) {
+	if n < 1 || n > len(f.ends) {
 		return ""
 	}
-	return f.lines[n-1]
+	var start uint32
+	if n > 1 {
+		start = f.ends[n-2]
+	}
+	return strings.Trim(f.text[start:f.ends[n-1]], "\uFEFF\r\n\u0085\u2028\u2029")
+}
+
+// find is the first line that a pattern fits, counted from 1; 0: there is none.
+func (f *ruleFile) find(pattern *regexp.Regexp) int {
+	for n := range f.ends {
+		if pattern.MatchString(f.line(n + 1)) {
+			return n + 1
+		}
+	}
+	return 0
 }
 
 // known is a scalar's value as a part of the file's own text, which is kept anyway, where it stands there as it is.
@@ -68,12 +83,12 @@ func (f *ruleFile) known(n *yaml.Node) string {
 type text struct {
 	file         *ruleFile
 	value        string
+	line, column int32 // where the scalar begins, its quote or | included
 	style        yaml.Style
-	line, column int // where the scalar begins, its quote or | included
 }
 
 func newText(f *ruleFile, n *yaml.Node) text {
-	return text{f, n.Value, n.Style, n.Line, n.Column}
+	return text{f, n.Value, int32(n.Line), int32(n.Column), n.Style}
 }
 
 // place is where the character at an offset, counted in characters, stands. Offsets behind the text are its end.
@@ -142,8 +157,8 @@ type cursor struct {
 
 // begin stands on the first character of the scalar's source.
 func (t text) begin() *cursor {
-	c := &cursor{file: t.file, style: t.style, pos: pos{t.line - 1, t.column - 1}}
-	c.row = []rune(t.file.line(t.line))
+	c := &cursor{file: t.file, style: t.style, pos: pos{int(t.line) - 1, int(t.column) - 1}}
+	c.row = []rune(t.file.line(int(t.line)))
 	switch {
 	case t.style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0:
 		c.pos.column = len(c.row)
@@ -160,7 +175,7 @@ func (c *cursor) peek() rune {
 	switch {
 	case c.pos.column < len(c.row):
 		return c.row[c.pos.column]
-	case c.pos.line < len(c.file.lines)-1:
+	case c.pos.line < len(c.file.ends)-1:
 		return '\n'
 	}
 	return eof

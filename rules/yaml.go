@@ -406,7 +406,7 @@ func (r *reader) sql(n *yaml.Node) *SQL {
 	t.value = r.known(r.file.known(n))
 	if known := r.queries[t.value]; known != nil {
 		sql := *known
-		sql.Place, sql.text = t.place(0), t
+		sql.text = t
 		return &sql
 	}
 	sql, problems := parseSQL(t)

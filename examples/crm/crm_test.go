@@ -333,7 +333,7 @@ func (w *world) query(t *testing.T, q *rules.SQL, change map[string]value.Row) (
 	for i, p := range q.Params {
 		f, ok := change[p.Scope].Field(p.Name)
 		if !ok {
-			t.Fatalf("%s: there is no @%s.%s", q.Place, p.Scope, p.Name)
+			t.Fatalf("%s: there is no @%s.%s", q.Place(), p.Scope, p.Name)
 		}
 		params[i] = f
 	}
