@@ -13,8 +13,10 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"postman/daemon"
+	"postman/outbox"
 )
 
 // client talks to the operators' interface: the running daemon's, or one that it serves itself from the store when none runs.
@@ -23,8 +25,26 @@ type client struct {
 	close func() error
 }
 
+// lockPatience is how long the store may be somebody's whom nobody can talk to: a daemon that starts has it before it listens, and so do
+// others' commands while none runs.
+const lockPatience = 3 * time.Second
+
 // connect finds the daemon that owns the store, or opens the store.
 func connect(ctx context.Context, c daemon.Config) (*client, error) {
+	for began := time.Now(); ; {
+		to, err := tryConnect(ctx, c)
+		if !errors.Is(err, outbox.ErrLocked) || time.Since(began) > lockPatience {
+			return to, err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+func tryConnect(ctx context.Context, c daemon.Config) (*client, error) {
 	conn, err := daemon.DialSocket(ctx, c.StorePath())
 	if err == nil {
 		conn.Close() // it lives; each request dials anew
