@@ -97,7 +97,7 @@ func checkExpr(source string, e env) (tree, []problem) {
 		return tree{uses: t.uses}, first(c.problems)
 	}
 	if _, err := checker.Check(&parser.Tree{Node: root, Source: file.NewSource(source)}, config.Config); err != nil {
-		return tree{}, []problem{parseProblem(source, nil, err)}
+		return tree{}, []problem{reading{source: []rune(source)}.problem(err)}
 	}
 	return t, nil
 }
@@ -185,7 +185,7 @@ func (c *check) part(n ast.Node) (node, typ) {
 	case *ast.PointerNode:
 		return c.pointer(n)
 	case *ast.ArrayNode:
-		return c.fail(n, "PM107", "a list stands only behind in, and in any, all, none, one and count", `to compare with some values write new.x in ["a", "b"]; to look into a list column, "a" in new.tags`)
+		return c.fail(n, "PM107", "a list stands only behind in, and in any, all, none, one and count", "to compare with each of some values, a value and in stand before the list")
 	}
 	return c.fail(n, "PM107", "this is not a part of rules", "docs/rules.md lists what is")
 }
@@ -237,7 +237,7 @@ func dollarHint(name string) string {
 	if amount := strings.TrimPrefix(name, "$"); amount != "" && digit(amount[0]) {
 		return "write the number alone: " + amount
 	}
-	return "write new.column here; @new.column is for queries"
+	return "leave it out: an expression has the row's columns by their names, and no variables"
 }
 
 func (c *check) suggestName(name string) string {
@@ -280,7 +280,7 @@ func (c *check) member(n *ast.MemberNode) (node, typ) {
 	name, isWord := n.Property.(*ast.StringNode)
 	if isName && c.env.table != nil && (row.Value == "new" || row.Value == "old") {
 		if !isWord {
-			return c.fail(n, "PM107", "which column is meant must be written out", `write new.column, or new["a column"]`)
+			return c.fail(n, "PM107", "which column is meant must be written out", `its name stands behind a dot, or in quotes and square brackets where it has spaces`)
 		}
 		return c.column(n, row.Value, name.Value)
 	}
@@ -292,10 +292,14 @@ func (c *check) member(n *ast.MemberNode) (node, typ) {
 	switch {
 	case t.kind == kindAny:
 		return &constant{}, typAny
+	case t.moment() && isWord:
+		return c.fail(n, "PM108", fmt.Sprintf("%s is %s and has no parts", show(n.Node), t.name), partHint(show(n.Node), t, name.Value))
 	case t.kind != kindJSON && isWord:
 		return c.fail(n, "PM108", fmt.Sprintf("%s is %s and has no parts", show(n.Node), t.name), "")
+	case t.kind == kindArray:
+		return c.fail(n, "PM107", fmt.Sprintf("%s is %s: its items cannot be picked by number", show(n.Node), t.name), "ask whether it has a value: the value, in, and "+show(n.Node))
 	case t.kind != kindJSON:
-		return c.fail(n, "PM107", fmt.Sprintf("%s is %s: its items cannot be picked by number", show(n.Node), t.name), `write any(list, # == "x") or "x" in list`)
+		return c.fail(n, "PM107", fmt.Sprintf("%s is %s: it has no items", show(n.Node), t.name), "")
 	case isWord:
 		return &member{of, name.Value}, typJSON
 	case isNumber:
@@ -356,8 +360,16 @@ func (c *check) unary(n *ast.UnaryNode) (node, typ) {
 // condition checks that a value can be true or false.
 func (c *check) condition(n ast.Node, t typ) {
 	if !t.condition() {
-		c.fail(n, "PM109", fmt.Sprintf("%s is %s, where a condition is expected", show(n), t.name), "compare it with something, as in "+show(n)+" != nil")
+		c.fail(n, "PM109", fmt.Sprintf("%s is %s, where a condition is expected", show(n), t.name), conditionHint(n))
 	}
+}
+
+// conditionHint is the way out of a value that stands where a condition is expected.
+func conditionHint(n ast.Node) string {
+	if isConstant(n) {
+		return "compare something with it: a column stands before it, and == between the two"
+	}
+	return "compare it with something, as in " + show(n) + " != nil"
 }
 
 func (c *check) choice(n *ast.ConditionalNode) (node, typ) {

@@ -3,6 +3,7 @@ package rules
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -155,7 +156,7 @@ func (r *Rule) check(t *cdc.Table, unidentified string, known configs) (*Rule, E
 	for _, t := range r.unread {
 		c.names(t)
 	}
-	checked.When = c.expr(r.When, typ.condition, "a condition", `compare it with something, as in new.status == "open"`)
+	checked.When = c.expr(r.When, typ.condition, "a condition", "")
 	for _, l := range r.Load {
 		c.sql(l.SQL, true)
 	}
@@ -228,6 +229,9 @@ func (c *ruleCheck) carries(p Place, name string) {
 		fmt.Sprintf("run: ALTER TABLE %s REPLICA IDENTITY FULL; (or USING INDEX, with a unique index that has the column and no NULL)", quoteTable(t.TableName)))
 }
 
+// columnName is an expression that is a column or a key alone.
+var columnName = regexp.MustCompile(`^\s*(?:new|old|message)(?:\.\w+)+\s*$`)
+
 func quoteTable(n cdc.TableName) string { return quoteName(n.Schema) + "." + quoteName(n.Name) }
 
 func quoteName(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
@@ -248,6 +252,11 @@ func (c *ruleCheck) expr(e *Expr, fits func(typ) bool, what, hint string) *Expr 
 	}
 	if len(problems) > 0 {
 		return e
+	}
+	if !fits(t.typ) && hint == "" { // a condition
+		if hint = "compare it with something"; columnName.MatchString(e.text.value) {
+			hint += ", as in " + strings.TrimSpace(e.text.value) + " != nil"
+		}
 	}
 	if !fits(t.typ) {
 		c.fail(e.text.place(0), "PM116", fmt.Sprintf("this is %s, and must be %s", t.typ.name, what), hint)

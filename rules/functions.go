@@ -19,7 +19,7 @@ func (c *check) call(n *ast.CallNode) (node, typ) {
 	case name.Value == "changed":
 		return c.changed(n)
 	}
-	return c.fail(n, "PM106", "there is no function "+name.Value, suggestFunction(name.Value))
+	return c.fail(n, "PM106", "there is no function "+name.Value, suggestFunction(name.Value, n.Arguments))
 }
 
 // operatorWords are operators by the names that other languages give them as methods.
@@ -47,7 +47,34 @@ func methodHint(n *ast.CallNode) string {
 	return "docs/rules.md lists the functions"
 }
 
-const changedHint = "write changed(new.column)"
+// changedHint is the way out of changed of what is no column of the new row.
+func (c *check) changedHint(given ast.Node) string {
+	name := ""
+	switch n := given.(type) {
+	case *ast.StringNode:
+		name = n.Value
+	case *ast.IdentifierNode:
+		name = n.Value
+	case *ast.MemberNode:
+		row, isRow := n.Node.(*ast.IdentifierNode)
+		if of, ok := n.Property.(*ast.StringNode); ok && isRow && row.Value == "old" {
+			name = of.Value
+		} else if ok && !isRow {
+			if inner, ok := n.Node.(*ast.MemberNode); ok && show(inner.Node) == "new" {
+				return fmt.Sprintf("write %s != %s", show(&ast.MemberNode{Node: asOld(inner), Property: n.Property}), show(n))
+			}
+		}
+	}
+	if c.env.table.Column(name) >= 0 {
+		return "write changed(" + exprColumn("new", name) + ")"
+	}
+	return "name a column of the new row, as it is written elsewhere in a condition"
+}
+
+// asOld is a column of the new row as that of the old one.
+func asOld(m *ast.MemberNode) ast.Node {
+	return &ast.MemberNode{Node: &ast.IdentifierNode{Value: "old"}, Property: m.Property}
+}
 
 // changed is a test of one column, old.c != new.c.
 func (c *check) changed(n *ast.CallNode) (node, typ) {
@@ -55,16 +82,16 @@ func (c *check) changed(n *ast.CallNode) (node, typ) {
 		return c.fail(n, "PM106", "the rule is on a message: no column changes", "")
 	}
 	if len(n.Arguments) != 1 {
-		return c.fail(n, "PM111", "changed takes one column", changedHint)
+		return c.fail(n, "PM111", "changed takes one column", c.changedHint(nil))
 	}
 	m, ok := n.Arguments[0].(*ast.MemberNode)
 	if !ok {
-		return c.fail(n, "PM111", "changed takes a column, and "+show(n.Arguments[0])+" is none", changedHint)
+		return c.fail(n, "PM111", "changed takes a column, and "+show(n.Arguments[0])+" is none", c.changedHint(n.Arguments[0]))
 	}
 	row, isRow := m.Node.(*ast.IdentifierNode)
 	name, isName := m.Property.(*ast.StringNode)
 	if !isRow || !isName || row.Value != "new" {
-		return c.fail(n, "PM111", "changed takes a column, and "+show(m)+" is none", changedHint+", or compare the parts: old.data.a != new.data.a")
+		return c.fail(n, "PM111", "changed takes a column, and "+show(m)+" is none", c.changedHint(m))
 	}
 	now, t := c.column(m, "new", name.Value)
 	if t.kind == kindAny {
@@ -84,7 +111,7 @@ func (c *check) builtin(n *ast.BuiltinNode) (node, typ) {
 	case "len", "lower", "upper", "trim", "abs":
 		return c.function(n)
 	}
-	return c.fail(n, "PM106", "the function "+n.Name+" is not a part of rules", suggestFunction(n.Name))
+	return c.fail(n, "PM106", "the function "+n.Name+" is not a part of rules", suggestFunction(n.Name, n.Arguments))
 }
 
 // unaries are the functions of one value.
@@ -99,7 +126,11 @@ var unaries = map[string]*function{
 // function is a function of one value. NULL yields NULL.
 func (c *check) function(n *ast.BuiltinNode) (node, typ) {
 	if len(n.Arguments) != 1 {
-		return c.fail(n, "PM111", n.Name+" takes one value", "")
+		hint := ""
+		if len(n.Arguments) > 1 {
+			hint = fmt.Sprintf("write %s(%s)", n.Name, show(n.Arguments[0]))
+		}
+		return c.fail(n, "PM111", n.Name+" takes one value", hint)
 	}
 	of, t := c.expr(n.Arguments[0])
 	var fits bool
@@ -146,12 +177,21 @@ func (c *check) constant(n *ast.BuiltinNode) (node, typ) {
 	return &constant{d}, t
 }
 
+// quantifierHint is the way out of any and others without their condition.
+func quantifierHint(n *ast.BuiltinNode) string {
+	hint := `a list comes first, and then a condition on its element #, such as # == "x"`
+	if n.Name == "count" && len(n.Arguments) == 1 {
+		hint += "; how many there are is told by len(" + show(n.Arguments[0]) + ")"
+	}
+	return hint
+}
+
 func (c *check) quantifier(n *ast.BuiltinNode) (node, typ) {
 	if c.predicate {
 		return c.fail(n, "PM107", n.Name+" stands inside of another predicate", "predicates do not nest, so that a rule always ends soon")
 	}
 	if len(n.Arguments) != 2 {
-		return c.fail(n, "PM111", n.Name+" takes a list and a condition on #", fmt.Sprintf("write %s(new.tags, # == \"x\"); the number of items is len(new.tags)", n.Name))
+		return c.fail(n, "PM111", n.Name+" takes a list and a condition on #", quantifierHint(n))
 	}
 	of, elem := c.collection(n.Arguments[0])
 	pred, ok := n.Arguments[1].(*ast.PredicateNode)

@@ -2,7 +2,9 @@ package rules
 
 import (
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/expr-lang/expr/ast"
@@ -274,6 +276,8 @@ func (w *whenLint) comparisons() {
 		case "==", "!=":
 			w.float(b, b.Right, b.Left)
 			w.wrongCase(b.Right, b.Left)
+			w.instant(b, b.Left, b.Right)
+			w.instant(b, b.Right, b.Left)
 			fallthrough
 		case "in":
 			w.float(b, b.Left, b.Right)
@@ -301,8 +305,47 @@ func (w *whenLint) float(at *ast.BinaryNode, of, other ast.Node) {
 	if slices.ContainsFunc(columnsOf(other, w.check), func(c *column) bool { return c.name == col.name }) {
 		return // old.rate != new.rate
 	}
-	w.warn("PM205", w.at(at), fmt.Sprintf("%s is %s, which is rarely equal to anything: sums of it are not exact", show(of), t.name),
-		fmt.Sprintf("compare with a range: %[1]s > 0.09 and %[1]s < 0.11", show(of)))
+	w.warn("PM205", w.at(at), fmt.Sprintf("%s is %s, which is rarely equal to anything: sums of it are not exact", show(of), t.name), nearHint(at.Operator, of, other))
+}
+
+// nearHint is how a number is compared with one that is near to it: within the first digit that is not written.
+func nearHint(operator string, of, other ast.Node) string {
+	f, ok := other.(*ast.FloatNode)
+	switch {
+	case !ok && operator == "in":
+		return "write a range for each, joined with or"
+	case !ok && operator == "==":
+		return fmt.Sprintf("write abs(%s - %s) < 0.001, or as near as is meant", show(of), show(other))
+	case !ok:
+		return fmt.Sprintf("write abs(%s - %s) > 0.001, or as near as is meant", show(of), show(other))
+	}
+	_, digits, _ := strings.Cut(strconv.FormatFloat(f.Value, 'f', -1, 64), ".")
+	places := len(digits) + 1
+	least, most := strconv.FormatFloat(f.Value-math.Pow10(-places), 'f', places, 64), strconv.FormatFloat(f.Value+math.Pow10(-places), 'f', places, 64)
+	if operator == "!=" {
+		return fmt.Sprintf("compare with a range: write (%[1]s < %[2]s or %[1]s > %[3]s)", show(of), least, most)
+	}
+	return fmt.Sprintf("compare with a range: write %[1]s > %[2]s and %[1]s < %[3]s", show(of), least, most)
+}
+
+// instant reports a moment that is to be just that of the commit, which has microseconds.
+func (w *whenLint) instant(at *ast.BinaryNode, of, other ast.Node) {
+	if !mentions(of, "commit_time") || !w.moment(of) || !w.moment(other) || mentions(other, "commit_time") && of == at.Right {
+		return
+	}
+	word, hint := "never", recentHint(show(other))
+	if _, plain := of.(*ast.IdentifierNode); !plain {
+		hint = "compare with < or >=, or with both for a stretch of time"
+	}
+	if at.Operator == "!=" {
+		word, hint = "always", "leave it out, or compare with < or >="
+	}
+	w.warn("PM215", w.at(at), fmt.Sprintf("practically, this is %s true: commit_time has microseconds, and what is written in a row is another moment", word), hint)
+}
+
+func (w *whenLint) moment(n ast.Node) bool {
+	_, t := w.check.expr(n)
+	return t.kind != kindAny && t.moment()
 }
 
 func (w *whenLint) wrongCase(of, other ast.Node) {

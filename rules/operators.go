@@ -13,13 +13,16 @@ import (
 )
 
 func (c *check) binary(n *ast.BinaryNode) (node, typ) {
+	if made, t := c.slip(n); made != nil {
+		return made, t
+	}
 	switch n.Operator {
 	case "in":
 		return c.in(n)
 	case "matches":
 		return c.matches(n)
 	case "..":
-		return c.fail(n, "PM107", "a range stands only behind in", "write new.x in 1..10")
+		return c.fail(n, "PM107", "a range stands only behind in", "a value, and in, stand before it")
 	case "**", "^":
 		return c.fail(n, "PM107", n.Operator+" is not a part of rules", "multiply")
 	}
@@ -69,16 +72,20 @@ func (c *check) mismatchHint(at ast.Node, a, b operand) string {
 		return boolHint(a.ast, operator, fmt.Sprint(written))
 	case !isText && a.typ.kind == kindText:
 		return fmt.Sprintf("a text stands in quotes: %q", fmt.Sprint(written))
+	case !isText && (a.typ.moment() && (operator == "+" || operator == "-") || a.typ.kind == kindSpan):
+		return c.spanHint(a.typ, written)
 	case !isText:
 		return ""
 	case text == "" && same:
 		return fmt.Sprintf("what is not there is NULL: write %s %s nil", show(a.ast), operator)
+	case a.typ.moment() && (operator == "+" || operator == "-"):
+		return c.spanHint(a.typ, text)
 	case a.typ.moment():
 		return c.momentHint(a.typ, text)
 	case a.typ.numeric():
 		return numberHint(a.ast, text)
 	case a.typ.kind == kindSpan:
-		return `write duration("1h")`
+		return c.spanHint(a.typ, text)
 	}
 	return ""
 }
@@ -113,28 +120,41 @@ func boolHint(of ast.Node, operator, word string) string {
 	return "it is a condition by itself: write not " + show(of)
 }
 
-var separators = strings.NewReplacer(",", "", "_", "", " ", "", "'", "")
+var (
+	separators   = strings.NewReplacer("_", "", " ", "", "'", "")
+	thousands    = regexp.MustCompile(`^\d{1,3}(?:,\d{3})+(?:\.\d+)?$`)
+	decimalComma = regexp.MustCompile(`^\d+,\d+$`)
+)
+
+// plainNumber is a number that a person wrote, as an expression has it; empty: it is none.
+func plainNumber(text string) string {
+	plain := separators.Replace(text)
+	switch {
+	case thousands.MatchString(plain):
+		plain = strings.ReplaceAll(plain, ",", "")
+	case decimalComma.MatchString(plain):
+		plain = strings.ReplaceAll(plain, ",", ".")
+	}
+	if trimmed := strings.TrimLeft(plain, "0"); trimmed != "" && digit(trimmed[0]) {
+		plain = trimmed
+	}
+	if d, err := value.ParseDecimal(plain); err != nil || d.Form != 0 {
+		return ""
+	}
+	return plain
+}
 
 // numberHint is the way out of a number in quotes.
 func numberHint(of ast.Node, text string) string {
-	plain := separators.Replace(text)
-	_, err := value.ParseDecimal(plain)
-	if _, named := of.(*ast.MemberNode); err != nil && !named {
-		return ""
+	plain := plainNumber(text)
+	_, named := of.(*ast.MemberNode)
+	switch {
+	case plain != "":
+		return "write the number without quotes: " + plain
+	case named:
+		return show(of) + " holds numbers: compare it with one"
 	}
-	if err != nil {
-		return show(of) + " holds numbers: compare it with one, such as 1000"
-	}
-	return "write the number without quotes: " + plain
-}
-
-// momentHint is the way out of a moment in quotes, in the form that goes with the other side.
-func (c *check) momentHint(of typ, text string) string {
-	switch word := strings.ToLower(text); word {
-	case "now", "today", "yesterday", "tomorrow":
-		return timeHint
-	}
-	return dateHint(text, of.kind == kindInstant && c.env.zone == nil)
+	return ""
 }
 
 func (c *check) equality(n *ast.BinaryNode, a, b operand) node {
@@ -305,7 +325,7 @@ func (c *check) matches(n *ast.BinaryNode) (node, typ) {
 	a := c.operand(n.Left)
 	pattern, ok := n.Right.(*ast.StringNode)
 	if !ok {
-		return c.fail(n.Right, "PM115", "a regular expression must be written out", `write new.x matches "^[0-9]+$", or use contains, startsWith or endsWith`)
+		return c.fail(n.Right, "PM115", "a regular expression must be written out", fmt.Sprintf("write it in quotes; a text that another column has is found with contains: write %s contains %s", show(n.Left), show(n.Right)))
 	}
 	re, err := regexp.Compile(pattern.Value)
 	if err != nil {
@@ -327,7 +347,7 @@ func (c *check) in(n *ast.BinaryNode) (node, typ) {
 			return c.inRange(n, x, right), typBool
 		}
 	case *ast.MapNode:
-		return c.fail(n, "PM107", "a mapping is not a part of rules", `write a list: new.x in ["a", "b"]`)
+		return c.fail(n, "PM107", "a mapping is not a part of rules", "a list stands in square brackets")
 	}
 	of := c.operand(n.Right)
 	switch {
@@ -337,7 +357,7 @@ func (c *check) in(n *ast.BinaryNode) (node, typ) {
 	case of.typ.textual() && of.typ.kind != kindJSON:
 		return c.fail(n, "PM117", fmt.Sprintf("%s is %s, not a list", show(n.Right), of.typ.name), inTextHint(n))
 	case !of.typ.is(kindArray, kindJSON):
-		return c.fail(n, "PM117", fmt.Sprintf("%s is %s, not a list", show(n.Right), of.typ.name), `write a list: new.x in ["a", "b"]`)
+		return c.fail(n, "PM117", fmt.Sprintf("%s is %s, not a list", show(n.Right), of.typ.name), fmt.Sprintf("a list stands in square brackets: write %s in [%s]", show(n.Left), show(n.Right)))
 	}
 	return &within{x.node, of.node}, typBool
 }
@@ -374,7 +394,7 @@ func (c *check) inRange(n *ast.BinaryNode, x operand, bounds *ast.BinaryNode) no
 	from, to := c.operand(bounds.Left), c.operand(bounds.Right)
 	for _, o := range []operand{x, from, to} {
 		if !o.typ.is(kindWhole) {
-			c.fail(n, "PM117", fmt.Sprintf("%s is %s, and a range is of whole numbers", show(o.ast), o.typ.name), "write x >= 1 and x <= 10")
+			c.fail(n, "PM117", fmt.Sprintf("%s is %s, and a range is of whole numbers", show(o.ast), o.typ.name), rangeWritten(x, from, to))
 			return &constant{}
 		}
 	}
@@ -382,6 +402,11 @@ func (c *check) inRange(n *ast.BinaryNode, x operand, bounds *ast.BinaryNode) no
 		a: &apply{orderings[">="], x.node, from.node},
 		b: &apply{orderings["<="], x.node, to.node},
 	}
+}
+
+// rangeWritten is the way out of a range of what is not whole numbers.
+func rangeWritten(x, from, to operand) string {
+	return fmt.Sprintf("write %[1]s >= %[2]s and %[1]s <= %[3]s", show(x.ast), show(from.ast), show(to.ast))
 }
 
 // arithmetic is + - * / % on numbers, and + and - on texts, moments and durations.

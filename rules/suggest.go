@@ -2,8 +2,11 @@ package rules
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+
+	"github.com/expr-lang/expr/ast"
 
 	"postman/cdc"
 )
@@ -81,28 +84,46 @@ func nearest(name string, known []string) string {
 	return best
 }
 
-// replacements are what to write for the functions that people know from SQL.
+// replacements are what to write for the functions that people know from SQL: of %s are the values that they take.
 var replacements = map[string]string{
-	"coalesce": "write a ?? b", "ifnull": "write a ?? b", "nvl": "write a ?? b",
-	"length": "write len(new.x)", "char_length": "write len(new.x)",
-	"substring": textHint, "substr": textHint, "left": textHint, "right": textHint, "position": textHint, "strpos": textHint, "starts_with": textHint,
-	"date_trunc": momentHint, "date_part": momentHint, "extract": momentHint, "to_char": momentHint, "to_date": momentHint,
-	"cast": "an expression knows the types of columns: leave the cast out", "replace": computedHint,
-	"round": computedHint, "concat": "join texts with +", "sum": computedHint, "avg": computedHint, "min": computedHint, "max": computedHint, "exists": "what needs another table belongs into the query of to",
+	"coalesce": "write (%s ?? %s)", "ifnull": "write (%s ?? %s)", "nvl": "write (%s ?? %s)",
+	"length": "write len(%s)", "char_length": "write len(%s)", "size": "write len(%s)",
+	"lowercase": "write lower(%s)", "uppercase": "write upper(%s)", "lcase": "write lower(%s)", "ucase": "write upper(%s)", "strip": "write trim(%s)", "btrim": "write trim(%s)",
+	"to_number": castHint, "to_char": momentHint, "date_trunc": momentHint, "date_part": momentHint, "extract": momentHint, "to_date": momentHint,
+	"substring": textHint, "substr": textHint, "left": textHint, "right": textHint, "position": textHint, "strpos": textHint,
+	"cast": castHint, "replace": computedHint, "concat": "join texts with +",
+	"round": computedHint, "sum": computedHint, "avg": computedHint, "min": computedHint, "max": computedHint, "exists": queryHint,
+	"isnull": "write %s == nil", "nullif": computedHint, "has": "write in between the value and the list", "array_length": "write len(%s)", "cardinality": "write len(%s)",
 }
 
 const (
+	castHint     = "an expression knows the types of columns: leave the function out, and its brackets"
 	computedHint = "what is computed belongs into a query: where that of to gives no row, there is no mail"
-	textHint     = `write new.x startsWith "a", endsWith, contains, or matches with a regular expression`
-	momentHint   = `compare with a date: new.x >= date("2026-01-31") and new.x < date("2026-02-01")`
+	textHint     = "parts of a text are looked at by startsWith, endsWith, contains, and matches with a regular expression, which stand between two texts"
+	momentHint   = "a moment is compared as it is, with where the stretch begins and where it ends; what needs more belongs into the query of to"
 )
 
-// suggestFunction is the way out of a function that rules do not have.
-func suggestFunction(name string) string {
-	if hint := replacements[strings.ToLower(name)]; hint != "" {
-		return hint
+// suggestFunction is the way out of a function that rules do not have, with the values that it was given.
+func suggestFunction(name string, given []ast.Node) string {
+	word := strings.ToLower(name)
+	if replacements[word] == "" && nearest(name, functions) == "" { // lenght
+		word = nearest(word, slices.Sorted(maps.Keys(replacements)))
 	}
-	return suggest(name, functions)
+	hint := replacements[word]
+	switch takes := strings.Count(hint, "%s"); {
+	case hint == "":
+		return suggest(name, functions)
+	case takes == 0:
+		return hint
+	case len(given) < takes:
+		return suggest("", functions)
+	default:
+		values := make([]any, takes)
+		for i := range values {
+			values[i] = show(given[i])
+		}
+		return fmt.Sprintf(hint, values...)
+	}
 }
 
 // list writes a, b and c.
