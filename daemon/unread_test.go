@@ -138,6 +138,49 @@ func TestIgnoredOrigins(t *testing.T) {
 	}
 }
 
+// A transaction of an ignored origin that the server sends while it is in progress tells of its origin as one that comes whole does: what was
+// spilled of it goes, and nothing of it is in the journal.
+func TestIgnoredOriginInProgress(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Mode = "dry-run"
+	w.config.DatabaseURL = Secret(w.url + "&logical_decoding_work_mem=64kB")
+	w.config.IgnoreOrigins.Names = []string{w.config.Slot + "restore"}
+	w.rules(strings.Replace(worldRules, "template: visit", "template: visit\n    hold_over: {transaction: 5000, minute: 100000}", 1))
+	d := w.start()
+	const n = 300
+	rows := fmt.Sprintf(`insert into visits (kind, staff_id, note) select 'visit', 99, repeat('x', 1000) from generate_series(1, %d);`, n)
+	conn := pgtest.Connect(t, w.url)
+	streamed := func() (times int) {
+		t.Helper()
+		w.eventually("the server's word", func() bool {
+			w.sql(`insert into visits (kind) values ('other')`) // it tells of its statistics when it is done with something
+			return conn.QueryRow(t.Context(), "select stream_txns from pg_stat_replication_slots where slot_name = $1", w.config.Slot).Scan(&times) == nil
+		})
+		return times
+	}
+	w.from("restore", `begin; `+rows+` savepoint s; `+rows+` rollback to s; `+rows+` commit`)
+	w.from("peer", `begin; `+rows+` commit`)
+	w.matches(d, n, outbox.MatchNobody)
+	w.eventually("both were streamed in progress", func() bool { return streamed() >= 2 })
+	if got := len(w.matches(d, n, outbox.MatchNobody)); got != n {
+		t.Errorf("%d matches; want the %d of the other origin", got, n)
+	}
+	if diff := cmp.Diff(map[string]int64{w.config.Slot + "restore": 1}, d.Status().Stream.Ignored); diff != "" {
+		t.Error(diff)
+	}
+	lines, _ := w.journal(d, 0, 0)
+	visits := 0
+	for _, line := range lines {
+		if !strings.Contains(line, "other") {
+			visits++
+		}
+	}
+	if visits != n {
+		t.Errorf("the journal has %d of them; want %d", visits, n)
+	}
+}
+
 // from runs statements as what a replication origin has sent.
 func (w *world) from(origin string, statements ...string) {
 	w.t.Helper()
