@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -235,9 +236,27 @@ func StoreStatus(ctx context.Context, store outbox.Store) Status {
 		s.Sources = append(s.Sources, SourceStatus{src.Database, src.SystemID, src.Slot, src.Epoch, src.Checkpoint.String(), src.Armed, viewJournal(span)})
 	}
 	for i := range gaps {
-		s.Gaps = append(s.Gaps, viewGap(&gaps[i]))
+		span, err := store.JournalSpan(ctx, gaps[i].Source, gaps[i].Epoch)
+		if err != nil {
+			s.Trouble = append(s.Trouble, "reading the store: "+err.Error())
+		}
+		v := viewGap(&gaps[i])
+		v.outlived(&gaps[i], span)
+		s.Gaps = append(s.Gaps, v)
 	}
 	return s
+}
+
+// outlived notes that the journal does not reach back to a gap any more: a command that begins there would be refused.
+func (v *GapStatus) outlived(g *outbox.Gap, span outbox.JournalSpan) {
+	since := cmp.Or(span.Since, span.Oldest)
+	if v.Mend == "" || since <= g.From {
+		return
+	}
+	v.JournalFrom, v.Lost, v.Mend = since.String(), true, ""
+	if g.Rule != "" && (g.To == 0 || g.To >= since) { // of the rest
+		v.Mend = replayCommand(g.Rule, since, g.To)
+	}
 }
 
 func viewGap(g *outbox.Gap) GapStatus {

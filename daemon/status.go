@@ -134,6 +134,8 @@ type GapStatus struct {
 	Mend   string    `json:"mend,omitempty"`
 	Since  time.Time `json:"since"`
 	Replay int64     `json:"replay,omitempty"` // that made up for it
+	// JournalFrom is where the journal begins by now, if that is behind From: what the gap has before is lost, and Mend is of the rest.
+	JournalFrom string `json:"journal_from,omitempty"`
 }
 
 func shortHash[H ~[32]byte](h H) string { return hex.EncodeToString(h[:6]) }

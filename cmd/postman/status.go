@@ -229,6 +229,10 @@ func printGaps(w *strings.Builder, gaps []daemon.GapStatus) {
 		switch {
 		case g.Replay != 0:
 			fmt.Fprintf(w, "     made up for by replay %d\n", g.Replay)
+		case g.JournalFrom != "" && g.Mend != "":
+			fmt.Fprintf(w, "     ! the journal begins at %s by now: what lies before is lost\n     → of the rest: %s\n", g.JournalFrom, g.Mend)
+		case g.JournalFrom != "":
+			fmt.Fprintf(w, "     ! the journal begins at %s by now: this is lost\n", g.JournalFrom)
 		case g.Mend != "":
 			fmt.Fprintf(w, "     → %s\n", g.Mend)
 		}
