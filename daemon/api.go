@@ -133,6 +133,9 @@ func (a *api) handler() http.Handler {
 	return mux
 }
 
+// ErrLocked: the store is somebody else's.
+var ErrLocked = outbox.ErrLocked
+
 // OpenAPI opens a store that no daemon owns, and serves the operators' interface from it until it is closed.
 func OpenAPI(ctx context.Context, c Config) (h http.Handler, closeStore func() error, err error) {
 	store, err := sqlite.Open(c.StorePath(), sqlite.Options{}) //nolint:contextcheck // its writer outlives the call

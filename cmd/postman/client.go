@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"postman/daemon"
-	"postman/outbox"
 )
 
 // client talks to the operators' interface: the running daemon's, or one that it serves itself from the store when none runs.
@@ -33,7 +32,7 @@ const lockPatience = 3 * time.Second
 func connect(ctx context.Context, c daemon.Config) (*client, error) {
 	for began := time.Now(); ; {
 		to, err := tryConnect(ctx, c)
-		if !errors.Is(err, outbox.ErrLocked) || time.Since(began) > lockPatience {
+		if !errors.Is(err, daemon.ErrLocked) || time.Since(began) > lockPatience {
 			return to, err
 		}
 		select {
