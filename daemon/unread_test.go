@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -71,6 +72,46 @@ func TestUnreadChange(t *testing.T) {
 		m, err := d.store.Matches(t.Context(), outbox.Filter{Matches: []int64{failed[0].ID}})
 		return err == nil && m[0].State == outbox.MatchFailed && strings.Contains(m[0].Reason, "still cannot")
 	})
+}
+
+// T12 of the acceptance list: a rule cannot be tried on one row, since a value of it does not parse. That is a failed match of that rule; the
+// rule's other rows and the other rules' mails go out, and the slot moves on.
+func TestRuleFailsOnARow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.rules(worldRules + "  - {name: dear, on: {table: visits, ops: [insert]}, when: new.price > 5, to: {address: dear@example.com}, template: plain}\n")
+	w.template("plain.html", plainTemplate)
+	w.unsound(func(b []byte) {
+		for at := bytes.Index(b, []byte("t\x00\x00\x00\x0513.13")); at >= 0; at = bytes.Index(b, []byte("t\x00\x00\x00\x0513.13")) {
+			b[at+5] = 'x'
+		}
+	})
+	d := w.start()
+	_, before := w.retained()
+	w.sql(`insert into visits (kind, staff_id, price) values ('visit', 1, 12.12), ('visit', 1, 13.13), ('visit', 1, 14.14)`, `insert into visits (kind, staff_id, price) values ('visit', 2, 15.15)`)
+	w.messages(d, 6) // of visit, which prints the price, all but one; of dear likewise
+	if diff := cmp.Diff([]string{"dear@example.com", "dear@example.com", "dear@example.com", "kim@example.com", "kim@example.com", "lee@example.com"}, w.recipients()); diff != "" {
+		t.Error(diff)
+	}
+	var failed []string
+	for _, m := range w.matches(d, 2, outbox.MatchFailed) { // visit's when its mail was to be made
+		failed = append(failed, fmt.Sprintf("%s %d", m.RuleName, m.Position.Ordinal))
+		if !strings.Contains(m.Reason, "price: a value of 5 bytes is no numeric") {
+			t.Errorf("it failed for %q", m.Reason)
+		}
+	}
+	slices.Sort(failed)
+	if diff := cmp.Diff([]string{"dear 1", "visit 1"}, failed); diff != "" {
+		t.Error(diff)
+	}
+	w.covered(d)
+	w.eventually("the slot moves", func() bool {
+		_, now := w.retained()
+		return now > before
+	})
+	if s := d.Status(); !s.Stream.Connected || s.Stream.Unread != 0 {
+		t.Errorf("%+v", s.Stream)
+	}
 }
 
 // A message of which nobody knows what it is puts the rest of its transaction aside, and is a gap of all rules.
