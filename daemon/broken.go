@@ -177,9 +177,13 @@ func (b *breakage) gap(source outbox.Source) outbox.Gap {
 	return g
 }
 
-// replayCommand makes up for what a rule missed; to 0: up to now.
+// replayCommand makes up for what a rule missed, or all of them where none is named; to 0: up to now.
 func replayCommand(rule string, from, to position.LSN) string {
-	command := fmt.Sprintf("postman replay --rule %s --from %s", rule, from)
+	command := "postman replay"
+	if rule != "" {
+		command += " --rule " + rule
+	}
+	command += " --from " + from.String()
 	if to != 0 {
 		command += " --to " + to.String()
 	}

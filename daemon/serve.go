@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"postman/dispatch"
@@ -271,6 +272,9 @@ func viewGap(g *outbox.Gap) GapStatus {
 		view.Mend = "" // it was lost when the gap was open already; or it is made up for
 	case !g.Closed.IsZero() && g.Rule != "":
 		view.Mend = replayCommand(g.Rule, g.From, g.To) // what was broken is mended
+	case g.To != 0 && g.Mend != "": // it may have taken more in since that was written
+		first, _, _ := strings.Cut(g.Mend, "postman replay")
+		view.Mend = first + replayCommand(g.Rule, g.From, g.To)
 	}
 	return view
 }

@@ -331,6 +331,12 @@ func TestStreamedByAnOlderSet(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	other := pgtest.Connect(t, w.url) // in another that is in progress
+	for _, sql := range []string{"begin", "insert into visits (kind, note) select 'other', repeat('x', 1000) from generate_series(1, 400)"} {
+		if _, err := other.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
 	do(`begin; insert into visits (kind, staff_id, note) select 'visit', 99, repeat('x', 1000) from generate_series(1, 200)`)
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) { // until parts of it are here
 		var sent int64
@@ -367,6 +373,17 @@ func TestStreamedByAnOlderSet(t *testing.T) {
 	}
 	w.sql("insert into visits (kind, staff_id) values ('call', 1)")
 	w.eventually("the new rule's match", func() bool { return w.matchesOf(d, "call") == 1 })
+	if _, err := other.Exec(t.Context(), "commit"); err != nil {
+		t.Fatal(err)
+	}
+	// What lies between the two was decided by the new rule, and is not part of what it missed.
+	w.eventually("the other transaction's gaps", func() bool {
+		gaps, err := d.store.Gaps(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(gaps) == 4 && !slices.ContainsFunc(gaps, func(g outbox.Gap) bool { return g.From != g.To })
+	})
 }
 
 // TestStreamedWithCommitTime: a rule that asks when the transaction commits has it read again, whole, once it has.

@@ -262,7 +262,8 @@ func (in *intake) unfits(t *transaction, table *cdc.Table, b bound) {
 	}
 }
 
-// overtaken are gaps of the rules that were not, or not alike, in the set that decided on the transaction.
+// overtaken are gaps of the rules that were not, or not alike, in the set that decided on the transaction. Each transaction has its own: what
+// lies between two of them was decided as it should be, perhaps by a version that thought otherwise.
 func (in *intake) overtaken(t *transaction) (gaps []outbox.Gap) {
 	if t.set == in.current {
 		return nil
@@ -272,7 +273,7 @@ func (in *intake) overtaken(t *transaction) (gaps []outbox.Gap) {
 		if t.concerns(r) && !in.current.has(t.set, r.Name) {
 			gaps = append(gaps, outbox.Gap{
 				Rule: r.Name, From: at, To: at, Mend: replayCommand(r.Name, at, at),
-				Reason: "the rule came while a transaction was in progress that the rules from before decide on",
+				Reason: fmt.Sprintf("the rule came while transaction %d was in progress, and the rules from before decide on that", t.tx.XID),
 			})
 		}
 	}

@@ -41,6 +41,6 @@ func (t *transaction) unreadGap(commit position.LSN) []outbox.Gap {
 	return []outbox.Gap{{
 		From: commit, To: commit, Count: t.unplaced,
 		Reason: "changes that could not be read, of which it is not known what they are",
-		Mend:   "once a version can read them: postman replay --from " + commit.String() + " --to " + commit.String(),
+		Mend:   "once a version can read them: " + replayCommand("", commit, commit),
 	}}
 }
