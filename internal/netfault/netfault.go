@@ -1,5 +1,5 @@
 // Package netfault stands between a client and a server, and does to their connections what networks do: it goes silent without a
-// word to either end, breaks off, changes bytes. It is for tests.
+// word to either end, for a while or for good, breaks off with or without a good-bye, changes bytes. It is for tests.
 package netfault
 
 import (
@@ -23,6 +23,8 @@ type Proxy struct {
 
 	mu     sync.Mutex
 	frozen chan struct{} // closed: the connections made so far carry nothing any more
+	held   chan struct{} // closed: what comes is carried; else it waits for that
+	closed bool
 	conns  []net.Conn
 }
 
@@ -36,7 +38,8 @@ func Start(target string, tamper func([]byte)) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening: %w", err)
 	}
-	p := &Proxy{to: u.Host, listen: listen, tamper: tamper, frozen: make(chan struct{})}
+	p := &Proxy{to: u.Host, listen: listen, tamper: tamper, frozen: make(chan struct{}), held: make(chan struct{})}
+	close(p.held)
 	u.Host = listen.Addr().String()
 	p.URL = u.String()
 	p.all.Go(p.accept)
@@ -54,11 +57,59 @@ func (p *Proxy) Freeze() {
 	p.frozen = make(chan struct{})
 }
 
+// Hold keeps back, until Release, whatever comes on any connection, new ones included: these are accepted, and get no answer. Nothing
+// of it is lost, as where a network is away for a while and TCP sends again what did not arrive.
+func (p *Proxy) Hold() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed && isClosed(p.held) {
+		p.held = make(chan struct{})
+	}
+}
+
+// Release ends Hold.
+func (p *Proxy) Release() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !isClosed(p.held) {
+		close(p.held)
+	}
+}
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// passes waits while everything is held.
+func (p *Proxy) passes() {
+	p.mu.Lock()
+	held := p.held
+	p.mu.Unlock()
+	<-held
+}
+
 // Cut closes the connections there are, at both ends. New ones work.
-func (p *Proxy) Cut() {
+func (p *Proxy) Cut() { p.end(func(net.Conn) {}) }
+
+// Reset is as [Proxy.Cut], but with a RST instead of a FIN: what was under way is thrown away at both ends.
+func (p *Proxy) Reset() {
+	p.end(func(c net.Conn) {
+		if tcp, ok := c.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0) // fails on a closed connection, which has ended otherwise
+		}
+	})
+}
+
+func (p *Proxy) end(prepare func(net.Conn)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.conns {
+		prepare(c)
 		_ = c.Close() // it may be closed already
 	}
 	p.conns = nil
@@ -66,7 +117,11 @@ func (p *Proxy) Cut() {
 
 // Close ends it all, and waits until nothing is carried any more.
 func (p *Proxy) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
 	_ = p.listen.Close()
+	p.Release()
 	p.Cut()
 	p.all.Wait()
 }
@@ -87,16 +142,17 @@ func (p *Proxy) accept() {
 		frozen := p.frozen
 		p.conns = append(p.conns, client, server)
 		p.mu.Unlock()
-		p.all.Go(func() { carry(client, server, frozen, func([]byte) { p.sent.Add(1) }) })
-		p.all.Go(func() { carry(server, client, frozen, p.tamper) })
+		p.all.Go(func() { p.carry(client, server, frozen, func([]byte) { p.sent.Add(1) }) })
+		p.all.Go(func() { p.carry(server, client, frozen, p.tamper) })
 	}
 }
 
 // carry copies until an end closes, which it passes on; once frozen it swallows everything.
-func carry(from, to net.Conn, frozen chan struct{}, tamper func([]byte)) {
+func (p *Proxy) carry(from, to net.Conn, frozen chan struct{}, tamper func([]byte)) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
+		p.passes()
 		select {
 		case <-frozen:
 			if err != nil {
