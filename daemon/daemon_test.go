@@ -415,6 +415,30 @@ func TestRulesAndTemplatesAreWatched(t *testing.T) {
 	}
 }
 
+// A reload that met a database which could not be asked is done once it can: nobody saves the files again for that.
+func TestReloadIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	network := w.unsound(nil)
+	d := w.start()
+	network.Hold()
+	w.rules(strings.Replace(worldRules, `"visit"`, `"besuch"`, 1))
+	w.eventually("a reload that fails", func() bool {
+		network.Cut() // whatever was connected by now, and waits for an answer
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.trouble["reload"] != ""
+	})
+	network.Release()
+	w.eventually("the reload", func() bool { return reloaded(d) })
+}
+
+func reloaded(d *Daemon) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.trouble["reload"] == "" && strings.Contains(string(d.live.Load().rules.Rules[0].Source()), "besuch")
+}
+
 // Mails come from allowed domains only, whatever a change says, and replies go where the rule says, or else the configuration.
 func TestSenders(t *testing.T) {
 	t.Parallel()

@@ -125,6 +125,12 @@ func (d *Daemon) watch(ctx context.Context) {
 	const settle = 200 * time.Millisecond // an editor's save is several events
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
+	again := false // the last reload failed for what passes, and is tried again
+	reload := func() {
+		if again = d.reloadNow(ctx, again); again {
+			timer.Reset(reloadAgainAfter)
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -137,12 +143,16 @@ func (d *Daemon) watch(ctx context.Context) {
 			d.log.Warn("watching rules and templates", "error", err)
 			timer.Reset(settle)
 		case <-d.reload:
-			d.reloadNow(ctx)
+			reload()
 		case <-timer.C:
-			d.reloadNow(ctx)
+			reload()
 		}
 	}
 }
+
+// reloadAgainAfter is the pause after a reload that failed because the database could not be asked: nobody would save the files again for
+// that.
+const reloadAgainAfter = 5 * time.Second
 
 // RequestReload has rules and templates read again soon. What is wrong with them is reported.
 func (d *Daemon) RequestReload() {
@@ -152,12 +162,15 @@ func (d *Daemon) RequestReload() {
 	}
 }
 
-func (d *Daemon) reloadNow(ctx context.Context) {
+// reloadNow reloads, and says whether it failed for what passes by itself. That is told of once, and not when it is tried again.
+func (d *Daemon) reloadNow(ctx context.Context, again bool) (passing bool) {
 	// A folder that was replaced as a whole is another one by now; watching one again that is watched changes nothing.
 	err := errors.Join(d.addFolders(d.watcher), d.Reload(ctx))
-	if err != nil && ctx.Err() == nil {
+	passing = cdc.Passing(err)
+	if err != nil && ctx.Err() == nil && (!again || !passing) {
 		d.report.report(ctx, err, "", "reload")
 	}
+	return passing
 }
 
 func (d *Daemon) addFolders(watcher *fsnotify.Watcher) error {
