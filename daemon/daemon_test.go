@@ -439,6 +439,31 @@ func reloaded(d *Daemon) bool {
 	return d.trouble["reload"] == "" && strings.Contains(string(d.live.Load().rules.Rules[0].Source()), "besuch")
 }
 
+// A look at the database on a connection that has died without a word is given up soon: a reload waits for it.
+func TestLookIntoABlackHole(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	network := w.unsound(nil)
+	d := w.start()
+	d.glance()
+	w.eventually("a look", func() bool {
+		d.reloading.Lock()
+		defer d.reloading.Unlock()
+		return d.outlook.conn != nil
+	})
+	network.Freeze()
+	d.glance()
+	w.eventually("another look", func() bool {
+		if !d.reloading.TryLock() {
+			return true
+		}
+		d.reloading.Unlock()
+		return false
+	})
+	w.rules(strings.Replace(worldRules, `"visit"`, `"besuch"`, 1))
+	w.eventually("the reload", func() bool { return reloaded(d) })
+}
+
 // Mails come from allowed domains only, whatever a change says, and replies go where the rule says, or else the configuration.
 func TestSenders(t *testing.T) {
 	t.Parallel()

@@ -23,6 +23,9 @@ import (
 // does not tell how far the log has come.
 const lookEvery = 10 * time.Second
 
+// answerPatience is how long the server may take to say where its log ends, before the connection is taken for dead.
+const answerPatience = 5 * time.Second
+
 // outlook is what the daemon knows of the database from outside of the stream. But for end, it is guarded by reloading.
 type outlook struct {
 	conn     *pgx.Conn    // kept between looks; nil: not there
@@ -76,7 +79,10 @@ func (d *Daemon) hangUp(ctx context.Context) {
 }
 
 func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
-	flushed, inserted, err := cdc.WALEnd(ctx, conn) // before the catalog is read: what is found to fit has fitted up to here
+	// Before the catalog is read: what is found to fit has fitted up to here. It is answered at once, or the connection has died without a word.
+	answer, cancel := context.WithTimeout(ctx, answerPatience)
+	flushed, inserted, err := cdc.WALEnd(answer, conn)
+	cancel()
 	if err != nil {
 		return err
 	}
