@@ -4,48 +4,26 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"postman/daemon"
+	"postman/position"
 )
-
-const rulesFile = `rules:
-  - name: booked
-    about: A colleague booked a meeting with your customer.
-    on: {table: schedules, ops: [insert, update]}
-    when: new.kind == "meeting"
-    load:
-      customer: select name, phone from customers where id = @new.customer_id
-    to: {query: "select email, name from staff where id = @new.staff_id"}
-    template: booked
-    hold_over: {transaction: 1000000, minute: 1000000}
-  - name: pinged
-    about: Somebody asked for a sign of life.
-    on: {message: ping}
-    to: message.email
-    template: pinged
-    hold_over: {transaction: 1000000, minute: 1000000}
-`
-
-const bookedTemplate = `{{define "subject"}}change {{.new.change}}{{end}}
-{{define "body"}}<p>Dear {{.to.name}},</p><p>{{.customer.name}} ({{.customer.phone}}): {{.new.note}}</p>{{end}}
-`
-
-const pingedTemplate = `{{define "subject"}}change {{.message.change}}{{end}}
-{{define "body"}}<p>Here we are.</p>{{end}}
-`
 
 const lanes = 4
 
-// The retries are short so that a test need not wait for them; all else is default.
+// Retries and time limits are short so that a test need not wait for them; all else is default.
 const configFile = `http: ''
 smtp: {lanes: 4}
+lookup: {timeout: 2s}
 retry: {first: 200ms, max: 1s, give_up: 1h}
 log: {format: text, level: info}
 `
@@ -56,8 +34,16 @@ type postman struct {
 	env         []string
 	log         *os.File // what its processes say
 
-	process *process // the daemon; nil while none is meant to run
-	kills   []time.Time
+	process  *process // the daemon; nil while none is meant to run
+	kills    []time.Time
+	runs     []run
+	editions []saved
+}
+
+// run is what is known of a run of the daemon.
+type run struct {
+	checkpoint position.LSN // with which it began
+	begin, end int64        // of what it logged
 }
 
 // build builds the command as a user would, and lays its files out.
@@ -75,21 +61,33 @@ func build(t *testing.T, database, relay string) *postman {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building postman: %v\n%s", err, out)
 	}
-	for name, text := range map[string]string{
-		"postman.yaml": configFile, "rules.yaml": rulesFile,
-		"templates/booked.html": bookedTemplate, "templates/pinged.html": pingedTemplate,
-	} {
-		path := filepath.Join(dir, filepath.FromSlash(name))
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
-			t.Fatal(err)
-		}
+	err := errors.Join(os.Mkdir(filepath.Join(dir, "templates"), 0o755), p.write("postman.yaml", configFile))
+	for name, text := range templates {
+		err = errors.Join(err, p.write("templates/"+name+".html", text))
 	}
-	var err error
+	if err != nil {
+		t.Fatal(err)
+	}
 	if p.log, err = os.Create(filepath.Join(dir, "stderr")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.cleanUp(t) })
 	return p
+}
+
+// write replaces a file at once, as editors do.
+func (p *postman) write(name, text string) error {
+	path := filepath.Join(p.dir, filepath.FromSlash(name))
+	if err := os.WriteFile(path+".new", []byte(text), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// save saves an edition of the rules.
+func (p *postman) save(e edition) error {
+	p.editions = append(p.editions, saved{e, time.Now()})
+	return p.write("rules.yaml", e.text())
 }
 
 func (p *postman) cleanUp(t *testing.T) {
@@ -114,6 +112,21 @@ type process struct {
 // start runs the daemon. Pdeathsig fires when the thread that started the child ends, so the thread is kept as long as
 // the child lives: a test that is killed leaves nobody behind.
 func (p *postman) start() error {
+	r := run{end: -1}
+	if len(p.runs) > 0 {
+		var err error
+		if r.checkpoint, err = p.checkpoint(); err != nil {
+			return err
+		}
+	}
+	var err error
+	if r.begin, err = p.log.Seek(0, io.SeekEnd); err != nil {
+		return err
+	}
+	if last := len(p.runs) - 1; last >= 0 {
+		p.runs[last].end = r.begin
+	}
+	p.runs = append(p.runs, r)
 	cmd := exec.Command(p.binary, "run")
 	cmd.Dir, cmd.Env, cmd.Stderr, cmd.Stdout, cmd.SysProcAttr = p.dir, p.env, p.log, p.log, attributes()
 	started, run := make(chan error), &process{cmd, time.Now(), make(chan struct{})}
@@ -169,6 +182,48 @@ func (p *postman) stop() error {
 	}
 	if !run.cmd.ProcessState.Success() {
 		return fmt.Errorf("after SIGTERM postman ended with %s", run.cmd.ProcessState)
+	}
+	return nil
+}
+
+// history is which rules decided when, of runs that are over.
+func (p *postman) history() (*history, error) {
+	h := &history{editions: p.editions}
+	end, err := p.log.Seek(0, io.SeekEnd)
+	for _, r := range p.runs {
+		if r.end < 0 {
+			r.end = end
+		}
+		err = errors.Join(err, h.read(p.log, r))
+	}
+	return h, err
+}
+
+// checkpoint is where the next run begins, while none is.
+func (p *postman) checkpoint() (position.LSN, error) {
+	s, err := p.status()
+	if err != nil {
+		return 0, err
+	}
+	if len(s.Sources) == 0 { // it has not come so far as to make one
+		return 0, nil
+	}
+	if len(s.Sources) != 1 {
+		return 0, fmt.Errorf("the store knows %d sources, not one", len(s.Sources))
+	}
+	return position.ParseLSN(s.Sources[0].Checkpoint)
+}
+
+// mend runs the command that a gap names.
+func (p *postman) mend(command string) error {
+	_, command, ok := strings.Cut(command, "postman replay ")
+	if !ok {
+		return fmt.Errorf("no command mends the gap: %s", command)
+	}
+	cmd := exec.Command(p.binary, append([]string{"replay", "--yes"}, strings.Fields(command)...)...)
+	cmd.Dir, cmd.Env = p.dir, p.env
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("postman replay %s: %w: %s", command, err, out)
 	}
 	return nil
 }

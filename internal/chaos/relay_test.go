@@ -4,17 +4,20 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/emersion/go-smtp"
+
 	"postman/internal/smtptest"
 )
 
-// relay is a real SMTP server behind a line that can be cut: all of it, as in an outage, or one connection right after
-// a final dot, so that the server has the mail and the client never learns it.
+// relay is a real SMTP server that has its moods, behind a line that can be cut: all of it, as in an outage; one connection right after
+// a final dot, so that the server has the mail and the client never learns it; or one in the middle of a mail.
 type relay struct {
 	server *smtptest.Server
 	addr   string
@@ -25,19 +28,82 @@ type relay struct {
 	open     map[net.Conn]bool
 	dropped  []time.Time // replies to a final dot that were cut off
 	outages  []time.Time // when they began
+	counts   map[string]int
 	serving  sync.WaitGroup
 }
 
-// oneInDots is how rarely a reply to a final dot is cut off.
-const oneInDots = 150
+// mood is something that a relay does now and then.
+type mood struct {
+	name  string
+	oneIn int // how rarely, of the occasions that there are
+	stage smtptest.Stage
+	reply *smtp.SMTPError // nil: it takes its time, and goes on
+}
+
+// The replies are those of RFC 5321, section 4.2.2, and RFC 3463.
+var moods = []mood{
+	{"421 at MAIL", 2000, smtptest.From, &smtp.SMTPError{Code: 421, EnhancedCode: smtp.EnhancedCode{4, 3, 2}, Message: "closing"}},
+	{"451 at MAIL", 200, smtptest.From, &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "not now"}},
+	{"450 at RCPT", 150, smtptest.To, &smtp.SMTPError{Code: 450, EnhancedCode: smtp.EnhancedCode{4, 2, 1}, Message: "mailbox busy"}},
+	{"452 after the dot", 150, smtptest.Dot, &smtp.SMTPError{Code: 452, EnhancedCode: smtp.EnhancedCode{4, 3, 1}, Message: "no room"}},
+	{"slow to answer RCPT", 300, smtptest.To, nil},
+	{"slow to answer the dot", 300, smtptest.Dot, nil},
+}
+
+// How rarely a line is cut, or a connection refused with 421.
+const (
+	oneInDots    = 150
+	oneInData    = 200
+	oneInGreeted = 400
+)
+
+const (
+	dotDropped = "relay: reply to the final dot cut off"
+	dataCut    = "relay: connection cut in the middle of a mail"
+	turnedAway = "relay: 421 on connect"
+)
+
+// hook has a mood now and then.
+func (r *relay) hook(e smtptest.Event) error {
+	for _, m := range moods {
+		if m.stage != e.Stage || !r.now("relay: "+m.name, m.oneIn) {
+			continue
+		}
+		if m.reply != nil {
+			return m.reply
+		}
+		time.Sleep(slow)
+	}
+	return nil
+}
+
+const slow = 700 * time.Millisecond
+
+// now says whether something happens that does so rarely, and counts it.
+func (r *relay) now(what string, oneIn int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dice.IntN(oneIn) > 0 {
+		return false
+	}
+	r.counts[what]++
+	return true
+}
+
+func (r *relay) counted() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.counts)
+}
 
 func startRelay(t *testing.T, seed uint64) *relay {
 	t.Helper()
-	server, err := smtptest.Start(smtptest.Options{})
+	r := &relay{addr: "127.0.0.1:0", dice: rand.New(rand.NewPCG(seed, 1_000)), open: make(map[net.Conn]bool), counts: make(map[string]int)}
+	server, err := smtptest.Start(smtptest.Options{Hook: r.hook})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &relay{server: server, addr: "127.0.0.1:0", dice: rand.New(rand.NewPCG(seed, 1_000)), open: make(map[net.Conn]bool)}
+	r.server = server
 	if err := r.comeBack(); err != nil {
 		t.Fatal(err)
 	}
@@ -92,6 +158,11 @@ func (r *relay) hangUp() {
 
 // connect joins a client to the server until one of them, or an outage, ends it.
 func (r *relay) connect(client net.Conn) {
+	if r.now(turnedAway, oneInGreeted) {
+		_, _ = io.WriteString(client, "421 4.3.2 try later\r\n") // it may have gone
+		client.Close()
+		return
+	}
 	server, err := net.Dial("tcp", r.server.Addr())
 	if err != nil || !r.hold(client, server) {
 		client.Close()
@@ -99,7 +170,7 @@ func (r *relay) connect(client net.Conn) {
 	}
 	var both sync.WaitGroup
 	both.Go(func() {
-		_, _ = io.Copy(server, client)         // it ends as the connection does, however that is
+		r.mails(server, client)
 		_ = server.(*net.TCPConn).CloseWrite() // likewise
 	})
 	both.Go(func() {
@@ -125,7 +196,26 @@ func (r *relay) hold(client, server net.Conn) bool {
 	return true
 }
 
-// replies passes on what the server says, and now and then not that it took a mail.
+// mails passes on what the client says, and now and then only the beginning of a mail.
+func (r *relay) mails(server io.Writer, client net.Conn) {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := client.Read(buf)
+		if err != nil {
+			return
+		}
+		if at := bytes.Index(buf[:n], []byte("\r\nSubject: ")); at >= 0 && r.now(dataCut, oneInData) {
+			_, _ = server.Write(buf[:at]) // it is cut off anyway
+			client.Close()
+			return
+		}
+		if _, err := server.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// replies passes on what the server says, and now and then not that it took a mail. After 421 it closes (RFC 5321, section 3.8).
 func (r *relay) replies(client io.Writer, server io.Reader) {
 	buf := make([]byte, 4096)
 	for {
@@ -133,18 +223,18 @@ func (r *relay) replies(client io.Writer, server io.Reader) {
 		if err != nil || bytes.Contains(buf[:n], []byte("queued")) && r.drops() {
 			return
 		}
-		if _, err := client.Write(buf[:n]); err != nil {
+		if _, err := client.Write(buf[:n]); err != nil || bytes.Contains(buf[:n], []byte("421 4.3.2 closing")) {
 			return
 		}
 	}
 }
 
 func (r *relay) drops() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.dice.IntN(oneInDots) > 0 {
+	if !r.now(dotDropped, oneInDots) {
 		return false
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.dropped = append(r.dropped, time.Now())
 	return true
 }
