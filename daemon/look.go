@@ -256,13 +256,22 @@ func (d *Daemon) compare(ctx context.Context, conn *pgx.Conn, c comparison) erro
 			return err
 		}
 	}
+	var now position.LSN
 	for name, e := range o.unsound {
 		r := c.live.named(name)
 		if r == nil {
 			continue // it was broken at load
 		}
 		lost := r.On.Message == "" && !published(c.db, d.config.Slot, r.On) && c.catalog.Tables[r.On.Table] != nil
-		if err := d.breaks(ctx, breakage{rule: name, from: c.before, why: e.Message, mistake: e, by: byCatalog, lost: lost}); err != nil {
+		from := c.before
+		if !lost && c.streamTells(e) {
+			var err error
+			if now, err = endOnce(ctx, conn, now); err != nil {
+				return err
+			}
+			from = now
+		}
+		if err := d.breaks(ctx, breakage{rule: name, from: from, why: e.Message, mistake: e, by: byCatalog, lost: lost}); err != nil {
 			return err
 		}
 	}
@@ -273,6 +282,29 @@ func (d *Daemon) compare(ctx context.Context, conn *pgx.Conn, c comparison) erro
 		}
 	}
 	return d.heal(ctx, conn, c.db)
+}
+
+// streamTells says whether a mistake is one of a table's shape: the stream tells of that by itself, with the first change that the rule does not
+// fit, and exactly. What comes before that was decided, and does not fit the rule that will have been mended: a gap that had it
+// in it could not be made up for by a replay.
+func (c *comparison) streamTells(e *rules.Error) bool {
+	r := c.live.named(e.Rule)
+	t := c.catalog.Tables[r.On.Table]
+	if t == nil || r.On.Message != "" {
+		return false
+	}
+	_, err := c.live.rules.Bind(t)
+	errs, _ := errors.AsType[rules.Errors](err)
+	return slices.ContainsFunc(errs, func(b *rules.Error) bool { return b.Rule == e.Rule && b.Message == e.Message })
+}
+
+// endOnce is where the log ends, or ended when that was asked before.
+func endOnce(ctx context.Context, conn *pgx.Conn, known position.LSN) (position.LSN, error) {
+	if known != 0 {
+		return known, nil
+	}
+	_, end, err := cdc.WALEnd(ctx, conn)
+	return end, err
 }
 
 // byRule is the first mistake of each rule.
