@@ -214,18 +214,19 @@ func (p *postman) checkpoint() (position.LSN, error) {
 	return position.ParseLSN(s.Sources[0].Checkpoint)
 }
 
-// mend runs the command that a gap names.
-func (p *postman) mend(command string) error {
+// mend runs the command that a gap names, and returns what it said.
+func (p *postman) mend(command string) (said string, err error) {
 	_, command, ok := strings.Cut(command, "postman replay ")
 	if !ok {
-		return fmt.Errorf("no command mends the gap: %s", command)
+		return "", fmt.Errorf("no command mends the gap: %s", command)
 	}
 	cmd := exec.Command(p.binary, append([]string{"replay", "--yes"}, strings.Fields(command)...)...)
 	cmd.Dir, cmd.Env = p.dir, p.env
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("postman replay %s: %w: %s", command, err, out)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("postman replay %s: %w: %s", command, err, out)
 	}
-	return nil
+	return string(out), err
 }
 
 // status asks as an operator would, the daemon or, when none runs, the store.

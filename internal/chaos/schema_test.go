@@ -165,15 +165,19 @@ func (w *world) mend() {
 		}
 		return true, ""
 	})
+	said := make(map[int64]string)
 	for _, g := range w.status().Gaps {
 		if !unmended(g) {
 			continue
 		}
-		w.must(w.postman.mend(g.Mend))
+		w.t.Logf("gap %d of %s, %s to %s: %s", g.ID, g.Rule, g.From, g.To, g.Mend)
+		text, err := w.postman.mend(g.Mend)
+		w.must(err)
+		said[g.ID] = text
 	}
-	for _, g := range w.status().Gaps {
-		if unmended(g) {
-			w.t.Errorf("a gap is there still, although its command was run: %+v", g)
+	for _, g := range w.status().Gaps { // there may be others by now
+		if text, run := said[g.ID]; run && unmended(g) {
+			w.t.Errorf("a gap is there still, although its command was run: %+v; it said:\n%s", g, text)
 		}
 	}
 }
