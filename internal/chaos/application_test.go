@@ -31,7 +31,7 @@ insert into customers select g, 'Customer ' || g, '010-0000-' || g from generate
 insert into staff select g, 'staff' || g || '@example.com', 'Colleague ' || g from generate_series(0, 9) g`
 
 const (
-	perSecond = 300 // changes, of all workers together
+	perSecond = 200 // changes, of all workers together
 	workers   = 3   // whose transactions overlap
 )
 

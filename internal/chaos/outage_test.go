@@ -167,7 +167,7 @@ func (w *world) disturb(do func()) {
 func (w *world) recovers(broken time.Time) {
 	w.t.Helper()
 	before := w.lsn(confirmedNow)
-	w.await(w.size.patience, "the daemon to come back after a fault of the network", func() (bool, string) {
+	w.await(2*time.Minute, "the daemon to come back after a fault of the network", func() (bool, string) {
 		at := w.lsn(confirmedNow)
 		return at > before, fmt.Sprintf("%s is confirmed", at)
 	})

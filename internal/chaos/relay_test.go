@@ -54,7 +54,7 @@ var moods = []mood{
 const (
 	oneInDots    = 150
 	oneInData    = 200
-	oneInGreeted = 400
+	oneInGreeted = 1500
 )
 
 const (
@@ -77,7 +77,7 @@ func (r *relay) hook(e smtptest.Event) error {
 	return nil
 }
 
-const slow = 700 * time.Millisecond
+const slow = 400 * time.Millisecond
 
 // now says whether something happens that does so rarely, and counts it.
 func (r *relay) now(what string, oneIn int) bool {
