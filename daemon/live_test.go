@@ -222,6 +222,7 @@ func (r *schemaRun) run() {
 	r.after = r.walEnd()
 	if r.touch == "" {
 		r.look()
+		r.after = r.walEnd() // no change came that does not fit: the stream would have it begin earlier
 	}
 	r.sql(r.use...)
 	seen := r.judge()

@@ -261,7 +261,8 @@ func TestSetupRecordsWhatWasMissed(t *testing.T) {
 }
 
 // A look by a role that may not alter the publications says what a DBA has to run, and notices all the same what else is new. What is
-// missed until that is run has a gap from the last look on at which all was well, and nothing else is lost.
+// missed until that is run has a gap from the last look on at which all was well, and nothing else is lost. No change came of the table that lost
+// a column: what its rule misses begins with the look, or else with the first change that does not fit.
 func TestALookThatMayNotAlter(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -287,6 +288,7 @@ func TestALookThatMayNotAlter(t *testing.T) {
 	away := w.walEnd()
 	for range 2 {
 		err := d.look(t.Context())
+		looked := w.walEnd()
 		want := fmt.Sprintf(`ALTER PUBLICATION "%s_ins" ADD TABLE ONLY "public"."visits";`, w.config.Slot)
 		if run := w.asked(err); !slices.Equal(run, []string{want}) {
 			t.Errorf("it asks for %q", run)
@@ -295,7 +297,7 @@ func TestALookThatMayNotAlter(t *testing.T) {
 		if visit == nil || !visit.Lost || lsn(t, visit.From) > well {
 			t.Fatalf("the rule that is not published: %+v; all was well at %s", visit, well)
 		}
-		if call == nil || call.Lost || !strings.Contains(call.Reason, "no column kind") || lsn(t, call.From) > away {
+		if call == nil || call.Lost || !strings.Contains(call.Reason, "no column kind") || lsn(t, call.From) > looked {
 			t.Fatalf("the rule that the catalog does not bear: %+v", call)
 		}
 		for _, rule := range []string{"visit", "call"} {
