@@ -177,13 +177,13 @@ func (c *checker) describe(ctx context.Context, r *rules.Rule, q *rules.SQL, row
 		c.tried.unprepared.Add(1)
 		return nil, nil, nil
 	}
-	c.tried.prepared.Add(1)
 	switch d, err := c.description(ctx, q, row, to); {
 	case err != nil:
 		return nil, nil, fmt.Errorf("checking the queries of rule %q: %w", r.Name, err)
 	case d.refused != nil:
 		return nil, c.refusal(r, q, d.refused), nil
 	default:
+		c.tried.prepared.Add(1)
 		return d.columns, nil, nil
 	}
 }

@@ -64,7 +64,7 @@ func (in *intake) renameTable(t *cdc.Table, was cdc.TableName) {
 	delete(in.strays, t.OID)
 	for _, r := range in.current.rules.Rules {
 		if r.On.Message == "" && r.On.Table == was {
-			in.breaks(r.Mistake("PM401", r.Place, fmt.Sprintf("the table %s is called %s now", was, t.TableName), "name it so in the rule, or rename it back"))
+			in.breaks(r.Mistake("PM401", r.Key("on"), fmt.Sprintf("the table %s is called %s now", was, t.TableName), "name it so in the rule, or rename it back"))
 			in.strays[t.OID] = append(in.strays[t.OID], r.Name)
 		}
 	}

@@ -154,6 +154,9 @@ func (c *checker) missing(r *rules.Rule) *rules.Error {
 // template tries a rule's template, in all of its languages; unknown says that what some of its queries give is not known.
 func (c *checker) template(ctx context.Context, v view, unknown bool) (rules.Errors, error) {
 	r := v.rule
+	if r.Template == "" { // which is told where the rule is read
+		return nil, nil
+	}
 	if !c.mails.Has(r.Template) {
 		return rules.Errors{c.missing(r)}, nil
 	}

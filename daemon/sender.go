@@ -29,7 +29,7 @@ func checkSenders(all []*rules.Rule, c *Config) error {
 			continue
 		}
 		if err := domains.Allow(r.From.Address); err != nil {
-			mistakes = append(mistakes, r.Mistake("PM018", r.Place, "from: "+err.Error(),
+			mistakes = append(mistakes, r.Mistake("PM018", r.Key("from"), "from: "+err.Error(),
 				"take an address on one of these ("+strings.Join(domains, ", ")+"), or add the domain to from_domains in postman.yaml"))
 		}
 	}

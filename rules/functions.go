@@ -167,7 +167,11 @@ func (c *check) constant(n *ast.BuiltinNode) (node, typ) {
 	}
 	d, err := parseDuration(text.Value)
 	if err != nil {
-		return c.fail(text, "PM119", err.Error(), "")
+		hint := ""
+		if meant, ok := readInterval(text.Value); ok {
+			hint = "write " + meant.written(c.env.zone != nil)
+		}
+		return c.fail(text, "PM119", err.Error(), hint)
 	}
 	t := typSpan
 	t.days = d.Days > 0

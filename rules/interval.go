@@ -50,8 +50,11 @@ func readInterval(text string) (d Duration, ok bool) {
 	return d, d != (Duration{}) && d.elapsed() <= longest
 }
 
-// written is the duration as duration("…") takes it: in days where a day has a length there, and else in hours.
-func (d Duration) written(days bool) string {
+// written is the duration as an expression has it.
+func (d Duration) written(days bool) string { return fmt.Sprintf("duration(%q)", d.text(days)) }
+
+// text is the duration as rules write it: in days where a day has a length there, and else in hours.
+func (d Duration) text(days bool) string {
 	whole := 0
 	if days {
 		d.Days, d.Time = d.Days+int(d.Time/day), d.Time%day
@@ -68,5 +71,5 @@ func (d Duration) written(days bool) string {
 			b.WriteString(strconv.Itoa(unit.n) + unit.name)
 		}
 	}
-	return fmt.Sprintf("duration(%q)", b.String())
+	return b.String()
 }

@@ -75,8 +75,13 @@ func (r *reader) readRule(n *yaml.Node) *Rule {
 		return nil
 	}
 	there := make(map[string]*yaml.Node)
-	for _, f := range r.fields(n, "") {
-		there[f.key.Value] = f.value
+	fields := r.fields(n, "")
+	stray := r.strays(fields)
+	for _, f := range fields {
+		if there[f.key.Value] = f.value; stray[f.key] {
+			r.trapped[f.value] = true
+			continue
+		}
 		i := slices.IndexFunc(ruleKeys, func(k ruleKey) bool { return k.name == f.key.Value })
 		if i < 0 {
 			r.unknownKey(f.key)
@@ -85,7 +90,7 @@ func (r *reader) readRule(n *yaml.Node) *Rule {
 		rule.keys = append(rule.keys, keyPlace{uint8(i), where{int32(f.key.Line), int32(f.key.Column)}})
 	}
 	for _, k := range ruleKeys {
-		if there[k.name] != nil {
+		if there[k.name] != nil && !r.trapped[there[k.name]] {
 			k.read(r, rule, there[k.name])
 		}
 	}
@@ -125,7 +130,17 @@ func (r *reader) unknownKey(key *yaml.Node) {
 	for _, k := range ruleKeys {
 		known = append(known, k.name)
 	}
-	r.fail(key, "PM005", "a rule has no key "+key.Value, suggest(key.Value, known))
+	if m := colonGlued.FindStringSubmatch(key.Value); m != nil && isKey(m[1]) {
+		r.fail(key, "PM005", "a rule has no key "+key.Value, spaceHint(m))
+		return
+	}
+	hint := suggest(key.Value, known)
+	for _, owner := range slices.Sorted(maps.Keys(nestedKeys)) {
+		if slices.Contains(nestedKeys[owner], key.Value) && (owner == "on" || owner == "to" || owner == "hold_over") {
+			hint = "it belongs under " + owner + ":"
+		}
+	}
+	r.fail(key, "PM005", "a rule has no key "+key.Value, hint)
 }
 
 var goodName = regexp.MustCompile(`^[\p{L}\p{N}][\p{L}\p{M}\p{N}._-]{0,99}$`)
@@ -167,15 +182,18 @@ var mailFile = regexp.MustCompile(`^(?:.*/)?([^/.]*)(?:\.[A-Za-z-]+)?\.html$`)
 func (r *reader) readTemplate(rule *Rule, n *yaml.Node) {
 	name, ok := r.word(n, "a template's name")
 	if m := mailFile.FindStringSubmatch(name); ok && m != nil {
-		r.fail(n, "PM009", "a template is named without its folder, language and ending", "write "+m[1])
-		return
+		hint := "write " + m[1]
+		if m[1] == "" {
+			hint = "write the name of a file among the templates"
+		}
+		r.fail(n, "PM009", "a template is named without its folder, language and ending", hint)
+		name = m[1] // what is said of that one is true as well
 	}
 	rule.Template = name
 }
 
 func (r *reader) readOn(rule *Rule, n *yaml.Node) {
-	const what = "{table: …, ops: […]} or {message: …}"
-	parts, whole := r.mapping(n, what, "table", "ops", "message")
+	parts, whole := r.mapping(n, onForms, "table", "ops", "message")
 	if !whole {
 		return
 	}
@@ -184,7 +202,7 @@ func (r *reader) readOn(rule *Rule, n *yaml.Node) {
 	ops, hasOps := parts["ops"]
 	switch {
 	case hasTable == hasMessage:
-		r.fail(n, "PM013", "on names either a table or a message", "write "+what)
+		r.fail(n, "PM013", "on names either a table or a message", "write "+onForms)
 	case hasMessage && hasOps:
 		r.fail(ops, "PM013", "a message has no ops", "leave ops out")
 	case hasTable && !hasOps:
@@ -280,7 +298,7 @@ var (
 )
 
 func (r *reader) readLoad(rule *Rule, n *yaml.Node) {
-	for _, f := range r.fields(n, "a mapping of names to queries") {
+	for _, f := range r.fields(n, loadForms) {
 		name, all := strings.CutSuffix(f.key.Value, "[]")
 		switch {
 		case !goodLoad.MatchString(name):
@@ -325,9 +343,11 @@ func (r *reader) readZone(rule *Rule, n *yaml.Node) {
 }
 
 func (r *reader) readClass(rule *Rule, n *yaml.Node) {
-	if rule.Class = oneOf(r, n, Notice, Transactional, Ad); rule.Class == Ad {
+	if n.Kind == yaml.ScalarNode && n.Value == string(Ad) {
 		r.fail(n, "PM006", "class: ad needs a topic, which this version of postman does not have yet", laterHint)
+		return
 	}
+	rule.Class = oneOf(r, n, Notice, Transactional)
 }
 
 func (r *reader) readExpires(rule *Rule, n *yaml.Node) {
@@ -340,7 +360,11 @@ func (r *reader) readExpires(rule *Rule, n *yaml.Node) {
 		err = fmt.Errorf("a mail that expires at once is never sent")
 	}
 	if err != nil {
-		r.fail(n, "PM009", s+": "+err.Error(), "")
+		hint := ""
+		if meant, ok := readInterval(s); ok {
+			hint = "write " + meant.text(true)
+		}
+		r.fail(n, "PM009", s+": "+err.Error(), hint)
 		return
 	}
 	rule.Expires = d
@@ -364,7 +388,11 @@ func (r *reader) mapping(n *yaml.Node, what string, known ...string) (parts map[
 	parts, whole = make(map[string]*yaml.Node), true
 	for _, f := range r.fields(n, what) {
 		if !slices.Contains(known, f.key.Value) {
-			r.fail(f.key, "PM005", "unknown key "+f.key.Value, suggest(f.key.Value, known))
+			hint := suggest(f.key.Value, known)
+			if m := colonGlued.FindStringSubmatch(f.key.Value); m != nil && slices.Contains(known, m[1]) {
+				hint = spaceHint(m)
+			}
+			r.fail(f.key, "PM005", "unknown key "+f.key.Value, hint)
 			whole = false
 			continue
 		}

@@ -131,7 +131,7 @@ func (r *reader) top(root *yaml.Node, s *Source) []*yaml.Node {
 		r.fail(root, "PM007", "the file has no rules", "write rules: and a list of them")
 		return nil
 	}
-	return r.items(list, "a list of rules")
+	return r.items(list, ruleList)
 }
 
 // rules reads rules.

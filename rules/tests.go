@@ -92,7 +92,7 @@ var (
 const stepForm = "a test such as {insert: {…}, match: true}"
 
 func (r *reader) readTests(rule *Rule, n *yaml.Node) {
-	for _, item := range r.items(n, "a list of tests") {
+	for _, item := range r.items(n, testList) {
 		before := len(r.errs)
 		if test := r.readTest(rule, item); len(r.errs) == before {
 			rule.Tests = append(rule.Tests, test)

@@ -117,41 +117,6 @@ func failure(content []byte) string {
 	}
 }
 
-// These are values that YAML reads in its own way, behind a key or a hyphen.
-var (
-	tabIndented = regexp.MustCompile(`^ *\t`)
-	quotedStart = regexp.MustCompile(`^[\s-]*[\w.\[\]]+: *(?:"[^"]*"|'[^']*')\s*[^\s#]`)
-	quoteOpen   = regexp.MustCompile(`^[\s-]*[\w.\[\]]+: *(?:"[^"]*|'[^']*)$`)
-	markedName  = regexp.MustCompile(`([\w]+: *)\{ *address: *@((?:new|old|message)\.\w+)|: *@((?:new|old|message)\.\w+)`)
-	markedStart = regexp.MustCompile("^[\\s-]*[\\w.\\[\\]]+: *[!&*@`%|>]")
-)
-
-// syntaxHint is the way out of the usual ways to break YAML with an expression or a query: in the broken construct's
-// first line, or in the line where it broke.
-func (r *reader) syntaxHint(start, line int, problem string) string {
-	first, source := r.file.line(start), r.file.line(line)
-	switch {
-	case tabIndented.MatchString(source) || tabIndented.MatchString(r.file.line(line+1)):
-		return "indent with spaces: YAML takes no tabs there"
-	case markedName.MatchString(source):
-		m := markedName.FindStringSubmatch(source)
-		return "the @ belongs to queries: write " + m[1] + m[2] + m[3]
-	case strings.Contains(problem, "expected ',' or"):
-		return "a bracket or a brace is not closed, or a comma is missing; a query between braces stands in quotes, or under query: |"
-	case quoteOpen.MatchString(first):
-		return fmt.Sprintf("the quote on line %d is not closed", start)
-	case strings.Contains(r.file.line(line-1), " #"):
-		return "a # behind a space begins a comment and ended the value on the line above: write the value under a | line"
-	case quotedStart.MatchString(first):
-		return "a value that begins with a quote ends at the next one: write it under a | line"
-	case markedStart.MatchString(first):
-		return "YAML has its own meaning for what begins with one of ! & * @ ` % | > : write the value under a | line, or in quotes"
-	case strings.Contains(problem, "mapping values"):
-		return "a colon before a space makes a key: write the value under a | line, or in quotes"
-	}
-	return "check the indentation, the quotes and the brackets here and in the line above"
-}
-
 // traps reports what YAML would do behind the writer's back: tags, anchors, aliases, merged and repeated keys.
 func (r *reader) traps(n *yaml.Node) {
 	switch {
@@ -275,22 +240,10 @@ func (r *reader) is(n *yaml.Node, kind yaml.Kind, what string) bool {
 		return false
 	}
 	if n.Kind != kind || null(n) {
-		r.fail(n, "PM008", fmt.Sprintf("this must be %s, and is %s", what, kindName(n)), formHint(n, kind))
+		r.fail(n, "PM008", fmt.Sprintf("this must be %s, and is %s", what, kindName(n)), formHint(n, kind, what))
 		return false
 	}
 	return true
-}
-
-// formHint is the way out of a list for a single value, and the reverse.
-func formHint(n *yaml.Node, wanted yaml.Kind) string {
-	single := n.Kind == yaml.SequenceNode && len(n.Content) == 1 && n.Content[0].Kind == yaml.ScalarNode
-	switch {
-	case wanted == yaml.ScalarNode && single:
-		return "leave the list's brackets or hyphen out: " + n.Content[0].Value
-	case wanted == yaml.SequenceNode && n.Kind == yaml.ScalarNode && !null(n) && len(n.Value) < 40:
-		return "a list stands in square brackets: [" + n.Value + "]"
-	}
-	return ""
 }
 
 func kindName(n *yaml.Node) string {
@@ -448,7 +401,11 @@ func (r *reader) count(n *yaml.Node) (int, bool) {
 	}
 	number, err := strconv.Atoi(got)
 	if err != nil || number < 1 || number > 1_000_000_000 {
-		r.fail(n, "PM009", got+" is not a whole number from 1 to 1000000000", "")
+		hint := ""
+		if plain := plainNumber(got); plain != "" && !strings.Contains(plain, ".") && plain != got {
+			hint = "write " + plain
+		}
+		r.fail(n, "PM009", got+" is not a whole number from 1 to 1000000000", hint)
 		return 0, false
 	}
 	return number, true
