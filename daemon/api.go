@@ -133,7 +133,7 @@ func (a *api) handler() http.Handler {
 	return mux
 }
 
-// ErrLocked: the store is somebody else's.
+// ErrLocked says that the store is somebody else's.
 var ErrLocked = outbox.ErrLocked
 
 // OpenAPI opens a store that no daemon owns, and serves the operators' interface from it until it is closed.
