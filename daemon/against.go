@@ -76,6 +76,7 @@ type against struct {
 	src    outbox.Source
 	holds  *holds
 	report *AgainstReport
+	naming *naming
 
 	tx       cdc.Tx
 	epoch    uint32
@@ -189,6 +190,10 @@ func (a *against) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	a.naming = &naming{catalog: a.checker.catalog}
+	if a.naming.known, err = readPublished(ctx, a.store, a.src); err != nil {
+		return err
+	}
 	var see seen
 	r := a.both(&see, &matcher{zone: zone, now: time.Now(), shapes: make(map[*cdc.Table]outbox.Hash)})
 	for _, part := range reach.stretches(first, last) {
@@ -225,8 +230,8 @@ func (a *against) both(see *seen, m *matcher) *redecision {
 			return nil
 		}
 	}
-	old := newRedecision(&before, sees{verdict: into(&a.old)})
-	return newRedecision(&after, sees{
+	old := newRedecision(&before, a.naming, sees{verdict: into(&a.old)})
+	return newRedecision(&after, a.naming, sees{
 		transaction: func(s *section) error {
 			a.settle()
 			if s.Commit != a.tx.Commit {
@@ -239,7 +244,7 @@ func (a *against) both(see *seen, m *matcher) *redecision {
 		change: func(c *cdc.Change) {
 			a.settle()
 			see.changes++
-			old.decide(c) //nolint:errcheck // a table that cannot be bound is the other's error as well
+			old.decide(c, spot{a.epoch, a.tx.Commit}) //nolint:errcheck // a table that cannot be bound is the other's error as well
 		},
 		verdict: into(&a.new),
 	})
@@ -247,17 +252,10 @@ func (a *against) both(see *seen, m *matcher) *redecision {
 
 // tell fills in what the report says of each rule.
 func (a *against) tell(ctx context.Context, r *redecision, first, last spot) error {
-	published, err := readPublished(ctx, a.store, a.src)
-	if err != nil {
-		return err
-	}
-	misfits := r.misfits()
 	for _, c := range a.pairs {
 		if c.after != nil {
-			if f, ok := misfits[c.Rule]; ok {
-				c.Unfit, c.Misfit = f.changes, f.why.Message
-			}
-			c.Unpublished = notInJournal(published, c.after.On, first, last)
+			c.Unfit, c.Misfit = r.unfit[c.Rule].changes, r.unfit[c.Rule].why
+			c.Unpublished = notInJournal(a.naming.known, c.after.On, first, last)
 		}
 		if err := a.ask(ctx, c); err != nil {
 			return err

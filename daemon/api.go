@@ -128,6 +128,7 @@ func (a *api) handler() http.Handler {
 	mux.HandleFunc("POST /v1/outbox/{action}", a.act)
 	mux.HandleFunc("POST /v1/replay/plan", a.planReplay)
 	mux.HandleFunc("POST /v1/replay", a.replay)
+	mux.HandleFunc("POST /v1/gaps/accept", a.acceptGaps)
 	mux.HandleFunc("GET /v1/explain/messages/{id}", a.explainMessage)
 	mux.HandleFunc("GET /v1/explain/matches/{id}", a.explainMatch)
 	return mux

@@ -57,11 +57,12 @@ type Daemon struct {
 	broken   *breakages
 	addr     net.Addr
 
-	slot       atomic.Pointer[SlotStatus] // as it was last seen; nil: not yet
-	tally      tally                      // of what no rule was tried on
-	mismatches atomic.Int64               // of the rules' index with what trying every rule says
-	rebind     atomic.Bool                // the stream is to resolve the rules of its tables anew
-	outlook    outlook                    // but for its end, guarded by reloading
+	slot       atomic.Pointer[SlotStatus]  // as it was last seen; nil: not yet
+	tally      tally                       // of what no rule was tried on
+	mismatches atomic.Int64                // of the rules' index with what trying every rule says
+	rebind     atomic.Bool                 // the stream is to resolve the rules of its tables anew
+	outlook    outlook                     // but for its end, guarded by reloading
+	catalog    atomic.Pointer[cdc.Catalog] // that of outlook, for any goroutine
 
 	replaying sync.Mutex    // one replay is carried out at a time
 	ends      chan struct{} // closed when Stop begins: replays end
@@ -110,6 +111,7 @@ func New(o Options) (*Daemon, error) {
 func (d *Daemon) goLive(l *live) {
 	d.live.Store(l)
 	d.outlook.compared, d.outlook.catalog, d.outlook.unsound = l, l.catalog, nil
+	d.catalog.Store(l.catalog)
 	d.log.Info("rules are live", "rules", len(l.rules.Rules), "broken", len(l.broken), "templates", len(l.templates.Names()))
 }
 
@@ -305,7 +307,7 @@ func (d *Daemon) setTrouble(part string, err error) {
 	switch text {
 	case before:
 	case "":
-		d.log.Info("recovered", "part", part, "from", before)
+		d.log.Info("recovered", "part", part, "from", firstLine(before)) // and not what was to be done about it
 	default:
 		d.log.Error("trouble", "part", part, "error", text)
 	}

@@ -121,3 +121,9 @@ func level(name string) (slog.Level, error) {
 	}
 	return l, nil
 }
+
+// firstLine is what is wrong, without what is to be done about it.
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
+}

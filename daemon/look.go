@@ -36,6 +36,7 @@ type outlook struct {
 	catalog  *cdc.Catalog // which one that was
 	unsound  map[string]*rules.Error
 	refused  *live     // what the last reload would have made live, had a DBA published what it needs; nil: it was not refused for that
+	asked    *live     // what a DBA was last asked to publish for: not too much, whatever became of that reload; nil: it is live
 	tried    time.Time // when rules that were broken at load were last checked again
 	waiting  bool      // for the stream to pass a position: soon
 	every    time.Duration
@@ -129,13 +130,9 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 	return errors.Join(unfit, d.compare(ctx, conn, comparison{live: l, catalog: catalog, db: db, before: before}))
 }
 
-// trim takes out of the publications what neither the live rules need nor those that wait for a DBA.
+// trim takes out of the publications what neither the live rules need nor those that a DBA was asked to publish for.
 func (d *Daemon) trim(ctx context.Context, p *preparation, db *cdc.Database) error {
-	var waiting []cdc.Need
-	if d.outlook.refused != nil {
-		waiting = d.outlook.refused.needs
-	}
-	err := p.trim(ctx, db, waiting...)
+	err := p.trim(ctx, db, d.outlook.asked)
 	d.setSurplus(p.surplus)
 	return err
 }
@@ -252,6 +249,7 @@ func (d *Daemon) compare(ctx context.Context, conn *pgx.Conn, c comparison) erro
 		_, err = rules.Compile(c.live.source, full)
 		done()
 		o.compared, o.catalog, o.unsound = c.live, c.catalog, byRule(err)
+		d.catalog.Store(c.catalog)
 		if err := d.noteWatched(ctx); err != nil {
 			return err
 		}

@@ -35,6 +35,7 @@ type liveRule struct {
 type publishedOp struct {
 	Table   cdc.TableName `json:"table"`
 	Op      cdc.Op        `json:"op"`
+	OID     uint32        `json:"oid,omitempty"` // of the table, which another one of the same name has not; 0: not known
 	Epoch   uint32        `json:"epoch"`
 	From    position.LSN  `json:"from"`
 	ToEpoch uint32        `json:"to_epoch,omitempty"`
@@ -59,7 +60,7 @@ func (d *Daemon) noteForReplays(ctx context.Context) error {
 	if err = d.note(ctx, rulesNote, list); err != nil {
 		return err
 	}
-	published, err := json.Marshal(publishing(before, l, spot{d.source.Epoch, at}))
+	published, err := json.Marshal(publishing(before, l, d.oids(l), spot{d.source.Epoch, at}))
 	if err != nil {
 		return fmt.Errorf("noting what is published: %w", err)
 	}
@@ -118,9 +119,20 @@ func (d *Daemon) note(ctx context.Context, name string, text []byte) error {
 	return d.store.SaveNote(ctx, d.source.ID, name, text)
 }
 
+// oids tells which tables have which names, as far as the database was looked at last.
+func (d *Daemon) oids(l *live) func(cdc.TableName) uint32 {
+	catalog := cmp.Or(d.catalog.Load(), l.catalog) // setup never goes live
+	return func(name cdc.TableName) uint32 {
+		if catalog != nil && catalog.Tables[name] != nil {
+			return catalog.Tables[name].OID
+		}
+		return 0
+	}
+}
+
 // publishing brings what is known to be published up to date with what rules need. What is new is published from where the set says
-// that it is or else from at on, which may be somewhat later than the truth.
-func publishing(known []publishedOp, l *live, at spot) []publishedOp {
+// that it is or else from at on, which may be somewhat later than the truth; a table that only has another name, from where on it was.
+func publishing(known []publishedOp, l *live, oids func(cdc.TableName) uint32, at spot) []publishedOp {
 	type key struct {
 		table cdc.TableName
 		op    cdc.Op
@@ -141,18 +153,30 @@ func publishing(known []publishedOp, l *live, at spot) []publishedOp {
 		}
 	}
 	known = slices.Clone(known)
+	published := make(map[publishedOp]publishedOp) // by OID and operation alone
 	for i := range known {
 		p := &known[i]
 		if p.ToEpoch != 0 {
 			continue
 		}
-		if _, still := since[key{p.Table, p.Op}]; !still {
-			p.ToEpoch, p.To = at.epoch, at.lsn
+		if p.OID != 0 {
+			published[publishedOp{OID: p.OID, Op: p.Op}] = *p
 		}
+		oid := oids(p.Table)
+		_, still := since[key{p.Table, p.Op}]
+		if !still || oid != 0 && p.OID != 0 && oid != p.OID {
+			p.ToEpoch, p.To = at.epoch, at.lsn
+			continue
+		}
+		p.OID = cmp.Or(p.OID, oid)
 		delete(since, key{p.Table, p.Op})
 	}
 	for k, from := range since {
-		known = append(known, publishedOp{Table: k.table, Op: k.op, Epoch: at.epoch, From: cmp.Or(from, at.lsn)})
+		p := publishedOp{Table: k.table, Op: k.op, OID: oids(k.table), Epoch: at.epoch, From: cmp.Or(from, at.lsn)}
+		if before, ok := published[publishedOp{OID: p.OID, Op: p.Op}]; ok {
+			p.Epoch, p.From = before.Epoch, before.From
+		}
+		known = append(known, p)
 	}
 	slices.SortStableFunc(known, func(a, b publishedOp) int {
 		return cmp.Or(cmp.Compare(a.Table.String(), b.Table.String()), cmp.Compare(a.Op, b.Op), cmp.Compare(a.Epoch, b.Epoch), cmp.Compare(a.From, b.From))

@@ -1,10 +1,13 @@
 package daemon
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
 	"postman/cdc"
+	"postman/outbox"
+	"postman/outbox/sqlite"
 	"postman/position"
 	"postman/rules"
 )
@@ -81,6 +84,39 @@ func TestPublishedIsNoted(t *testing.T) {
 	}
 }
 
+func save(t *testing.T, store outbox.Store, source outbox.Source) error {
+	_, err := store.SaveSource(t.Context(), source)
+	return err
+}
+
+// TestPublishingFollowsRenames: a table is published from where on it was, whatever it is called; another one of its name is not.
+func TestPublishingFollowsRenames(t *testing.T) {
+	t.Parallel()
+	name := func(name string) cdc.TableName { return cdc.TableName{Schema: "public", Name: name} }
+	on := func(table string) *live {
+		return &live{source: &rules.Source{Rules: []*rules.Rule{{On: rules.On{Table: name(table), Ops: []cdc.Op{cdc.Insert}}}}}}
+	}
+	are := func(known map[string]uint32) func(cdc.TableName) uint32 {
+		return func(n cdc.TableName) uint32 { return known[n.Name] }
+	}
+	known := publishing(nil, on("visits"), are(map[string]uint32{"visits": 5}), spot{1, 100})
+	known = publishing(known, on("visits"), are(nil), spot{1, 150}) // renamed, and the rule has not followed
+	known = publishing(known, on("calls"), are(map[string]uint32{"calls": 5}), spot{1, 200})
+	known = publishing(known, on("visits"), are(map[string]uint32{"visits": 5}), spot{1, 300})
+	insert := []cdc.Op{cdc.Insert}
+	if told := notInJournal(known, rules.On{Table: name("visits"), Ops: insert}, spot{1, 100}, spot{1, 400}); told != nil {
+		t.Errorf("of a table that was renamed and renamed back it says %q", told)
+	}
+	known = publishing(known, on("visits"), are(map[string]uint32{"visits": 6}), spot{1, 500})
+	n := &naming{known: known}
+	if got := n.now(&cdc.Table{TableName: name("calls"), OID: 5}); got != (cdc.TableName{}) || n.oid(name("visits")) != 6 {
+		t.Errorf("the table that was replaced is called %v now, and visits is %d", got, n.oid(name("visits")))
+	}
+	if lost := n.lost(&rules.Set{Rules: on("visits").source.Rules}, &cdc.Table{TableName: name("calls"), OID: 5}); len(lost) == 0 {
+		t.Error("nobody misses the changes of the table that was replaced")
+	}
+}
+
 // TestWhyAt: of any LSN it is told what was committed there, what a rule says of it, and what stood in its way.
 func TestWhyAt(t *testing.T) {
 	t.Parallel()
@@ -123,7 +159,23 @@ func TestWhyAt(t *testing.T) {
 	if v := at(commits[0]); !strings.Contains(v.Changes[0].Condition.Excluded, "update") {
 		t.Errorf("of a rule on updates it says %+v", v.Changes[0].Condition)
 	}
-	for lsn, want := range map[string]string{"0/1": "before the journal", "FFFFFFFF/1": "ahead of all", "x": "not an LSN"} {
+	// What lies between two epochs lies in the gap that was accepted, and not before the journal.
+	between := d.batch.durable() + 0x1000
+	source := d.source
+	source.Epoch, source.Checkpoint = 2, between+0x1000
+	w.stop(d)
+	store, err := sqlite.Open(w.config.StorePath(), sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gap := outbox.Gap{Source: source.ID, Epoch: 1, From: between - 1, To: between + 1, Lost: true, Reason: "the slot is gone"}
+	if err := errors.Join(store.SaveGap(t.Context(), gap), save(t, store, source), store.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if lost := strings.Join(at(between).Reasons, "\n"); !strings.Contains(lost, "it lies in gap 1") || !strings.Contains(lost, "is lost") {
+		t.Errorf("in a gap between epochs it says %q", lost)
+	}
+	for lsn, want := range map[string]string{"0/1": "can be served: --lsn", (between - 2).String(): "between what is stored of two epochs", "FFFFFFFF/1": "ahead of all", "x": "not an LSN"} {
 		if _, err := WhyAt(t.Context(), &w.config, WhyAtOptions{Rule: "visit", LSN: lsn}); err == nil || !Misconfigured(err) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s gave %v", lsn, err)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -131,13 +132,13 @@ func (p *preparation) fit(ctx context.Context, db *cdc.Database, a adoption) err
 	if err := p.publish(ctx, db, a); err != nil {
 		return err
 	}
-	return p.trim(ctx, db)
+	return p.trim(ctx, db, nil)
 }
 
 // publish has published what the rules need and is missing, or says what a DBA has to run.
 func (p *preparation) publish(ctx context.Context, db *cdc.Database, a adoption) error {
 	p.before = db
-	plan, err := p.plan(db, p.needs)
+	plan, err := p.plan(db, p.needs, p.catalog)
 	if err != nil || len(plan.Missing) == 0 {
 		return err
 	}
@@ -157,8 +158,20 @@ func (p *preparation) publish(ctx context.Context, db *cdc.Database, a adoption)
 	return err
 }
 
-func (p *preparation) plan(db *cdc.Database, needs []cdc.Need) (cdc.PublicationPlan, error) {
-	plan, err := cdc.PlanPublications(db, p.config.Slot, needs, p.catalog)
+// together is a catalog with the tables of another one that it has not.
+func together(c, other *cdc.Catalog) *cdc.Catalog {
+	all := *c
+	all.Tables, all.Unidentified = maps.Clone(other.Tables), maps.Clone(other.Unidentified)
+	for name, t := range c.Tables {
+		all.Tables[name] = t
+		delete(all.Unidentified, name)
+	}
+	maps.Copy(all.Unidentified, c.Unidentified)
+	return &all
+}
+
+func (p *preparation) plan(db *cdc.Database, needs []cdc.Need, catalog *cdc.Catalog) (cdc.PublicationPlan, error) {
+	plan, err := cdc.PlanPublications(db, p.config.Slot, needs, catalog)
 	if _, setup := errors.AsType[*cdc.SetupError](err); p.lenient && !setup {
 		err = nil
 	}
@@ -184,10 +197,14 @@ func (s *surplus) String() string {
 const trimPatience = "SET LOCAL lock_timeout = '3s';"
 
 // trim takes out of the publications what nobody needs. That the role may not, or somebody is in the way, is noted and no error: no
-// change is lost by it. Also names who else needs what the rules do not.
-func (p *preparation) trim(ctx context.Context, db *cdc.Database, also ...cdc.Need) error {
+// change is lost by it. Also are rules that are to be live: what they need is not too much; nil: there are none.
+func (p *preparation) trim(ctx context.Context, db *cdc.Database, also *live) error {
 	p.surplus = nil
-	plan, err := p.plan(db, slices.Concat(p.needs, also))
+	needs, catalog := p.needs, p.catalog
+	if also != nil {
+		needs, catalog = slices.Concat(needs, also.needs), together(catalog, also.catalog)
+	}
+	plan, err := p.plan(db, needs, catalog)
 	if err != nil || len(plan.Surplus) == 0 {
 		return err
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,14 +11,17 @@ import (
 	"postman/cdc"
 	"postman/outbox"
 	"postman/rules"
+	"postman/value"
 )
 
 // redecision has rules decide on what the journal has, as the stream has them decide on what it brings. Rules are resolved against
 // each table as it was then. One goroutine at a time.
 type redecision struct {
-	set   *rules.Set
-	sees  sees
-	bound map[*cdc.Table]*boundThen
+	set    *rules.Set
+	naming *naming
+	sees   sees
+	bound  map[*cdc.Table]*boundThen
+	unfit  map[string]misfit // by the rule's name
 
 	// What is being read, for the closure that the plans are given, which is made once.
 	tx     *section
@@ -31,17 +35,38 @@ type sees struct {
 	transaction func(*section) error // before its changes; again for each part of a large one
 	change      func(*cdc.Change)    // nil: of no interest
 	verdict     func(*section, *cdc.Change, *rules.Rule, rules.Verdict) error
+	// unfit is told of a change that may concern a rule, and of which that cannot be known; nil: of no interest.
+	unfit func(s *section, rule, why string)
 }
 
-// boundThen is the rules of a table as it was.
+// boundThen is a table as it was, with the rules that are on it.
 type boundThen struct {
-	plan    *rules.Plan // nil: no rule is on it, or none fits it
-	unfit   rules.Errors
-	changes int64 // that came with such a table
+	by []binding
+	// lost are the rules of which the table had the name once, when another one has it now: in its changes under yet another name,
+	// nobody knows what they would have been to these rules.
+	lost []lostName
 }
 
-func newRedecision(set *rules.Set, s sees) *redecision {
-	r := &redecision{set: set, sees: s, bound: make(map[*cdc.Table]*boundThen)}
+// binding is the rules of a table under one name, that which it had or that which it has now.
+type binding struct {
+	table  *cdc.Table
+	plan   *rules.Plan // nil: no rule is on it, or none fits it
+	unfit  [cdc.Emit][]unfit
+	labels []labelled
+	row    []value.Datum
+}
+
+// unfit is a rule that does not fit a table as it was, and why.
+type unfit struct{ rule, why string }
+
+// misfit is how many changes came in a shape that a rule does not fit, and why the first did not.
+type misfit struct {
+	changes int64
+	why     string
+}
+
+func newRedecision(set *rules.Set, n *naming, s sees) *redecision {
+	r := &redecision{set: set, naming: n, sees: s, bound: make(map[*cdc.Table]*boundThen), unfit: make(map[string]misfit)}
 	r.yield = func(rule *rules.Rule, v rules.Verdict) {
 		if r.failed == nil {
 			r.failed = s.verdict(r.tx, r.change, rule, v)
@@ -65,7 +90,7 @@ func (r *redecision) run(ctx context.Context, h *history, s stretch) error {
 			if err != nil {
 				return fmt.Errorf("reading the journal of %s: %w", tx.Commit, err)
 			}
-			if err := r.decide(c); err != nil {
+			if err := r.decide(c, spot{s.epoch, tx.Commit}); err != nil {
 				return err
 			}
 		}
@@ -73,7 +98,7 @@ func (r *redecision) run(ctx context.Context, h *history, s stretch) error {
 	return nil
 }
 
-func (r *redecision) decide(c *cdc.Change) error {
+func (r *redecision) decide(c *cdc.Change, at spot) error {
 	r.change = c
 	if r.sees.change != nil {
 		r.sees.change(c)
@@ -92,11 +117,49 @@ func (r *redecision) decide(c *cdc.Change) error {
 	if err != nil {
 		return err
 	}
-	b.changes++
+	was := c.Table
+	for i := range b.by {
+		c.Table = b.by[i].table
+		r.decideAs(&b.by[i], c)
+	}
+	c.Table = was
+	for i := range b.lost {
+		if l := &b.lost[i]; slices.Contains(l.ops, c.Op) && !l.until.before(at) {
+			r.misses(l.rule, l.why)
+		}
+	}
+	return r.failed
+}
+
+// decideAs decides on a change of a table under one of its names.
+func (r *redecision) decideAs(b *binding, c *cdc.Change) {
+	for _, u := range b.unfit[c.Op] {
+		r.misses(u.rule, u.why)
+	}
+	for i := range b.labels {
+		l := &b.labels[i]
+		if len(l.rules[c.Op]) == 0 {
+			continue
+		}
+		if why := b.strange(l, c); why != "" {
+			for _, rule := range l.rules[c.Op] {
+				r.misses(rule, why)
+			}
+		}
+	}
 	if b.plan != nil {
 		b.plan.Match(r.tx.Tx, c, r.yield)
 	}
-	return r.failed
+}
+
+// misses notes that a rule cannot be known to have decided on a change.
+func (r *redecision) misses(rule, why string) {
+	m := r.unfit[rule]
+	m.changes, m.why = m.changes+1, cmp.Or(m.why, why)
+	r.unfit[rule] = m
+	if r.sees.unfit != nil {
+		r.sees.unfit(r.tx, rule, why)
+	}
 }
 
 // unread has the rules fail that would have been tried on a change which cannot be read, as the stream does.
@@ -104,49 +167,54 @@ func (r *redecision) unread(c *cdc.Change) {
 	if c.Table == nil {
 		return
 	}
+	now := r.naming.now(c.Table)
 	for _, rule := range r.set.Rules {
-		if rule.On.Message == "" && rule.On.Table == c.Table.TableName && slices.Contains(rule.On.Ops, c.Op) {
+		if rule.On.Message == "" && (rule.On.Table == c.Table.TableName || rule.On.Table == now) && slices.Contains(rule.On.Ops, c.Op) {
 			r.yield(rule, rules.Verdict{Truth: rules.Undetermined, Err: fmt.Errorf("the change could not be read: %w", c.Err)})
 		}
 	}
 }
 
+// bind resolves the rules of a table: those on the name that it had, and those on the one that it has now.
 func (r *redecision) bind(t *cdc.Table) (*boundThen, error) {
 	if b, ok := r.bound[t]; ok {
 		return b, nil
 	}
-	plan, err := r.set.Bind(t)
-	b := &boundThen{plan: plan}
-	if unfit, ok := errors.AsType[rules.Errors](err); ok {
-		b.unfit = unfit
-	} else if err != nil {
-		return nil, err
+	b := &boundThen{lost: r.naming.lost(r.set, t)}
+	tables := []*cdc.Table{t}
+	if now := r.naming.now(t); now != (cdc.TableName{}) && now != t.TableName {
+		renamed := *t
+		renamed.TableName = now
+		tables = append(tables, &renamed)
+	}
+	for _, table := range tables {
+		plan, err := r.set.Bind(table)
+		mistakes, ok := errors.AsType[rules.Errors](err)
+		if err != nil && !ok {
+			return nil, err
+		}
+		if plan != nil || ok {
+			by := binding{table: table, plan: plan, labels: r.naming.labels(r.set, table)}
+			by.misfits(r.set, mistakes)
+			b.by = append(b.by, by)
+		}
 	}
 	r.bound[t] = b
 	return b, nil
 }
 
-// misfits tells of each rule how many changes came in a shape that it does not fit, and why.
-func (r *redecision) misfits() map[string]misfit {
-	all := make(map[string]misfit)
-	for _, b := range r.bound {
-		told := make(map[string]bool)
-		for _, e := range b.unfit {
-			if b.changes == 0 || told[e.Rule] {
-				continue
-			}
-			told[e.Rule] = true
-			m := all[e.Rule]
-			m.changes, m.why = m.changes+b.changes, e
-			all[e.Rule] = m
+// misfits sorts the first mistake of each rule by the operations that the rule is on.
+func (b *binding) misfits(set *rules.Set, mistakes rules.Errors) {
+	first := byRule(mistakes)
+	for _, rule := range set.Rules {
+		e := first[rule.Name]
+		if e == nil || rule.On.Table != b.table.TableName {
+			continue
+		}
+		for _, op := range rule.On.Ops {
+			b.unfit[op] = append(b.unfit[op], unfit{rule.Name, e.Message})
 		}
 	}
-	return all
-}
-
-type misfit struct {
-	changes int64
-	why     *rules.Error
 }
 
 // found is a match that a redecision came upon.

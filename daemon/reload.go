@@ -57,18 +57,19 @@ func (d *Daemon) reloadWith(ctx context.Context, conn *pgx.Conn) error {
 	p := &preparation{config: d.config, conn: conn, store: d.store, needs: set.needs, catalog: set.catalog, then: "it is reloaded by itself, some seconds later"}
 	if err := p.publish(ctx, db, adoption{step: stepResume}); err != nil {
 		if _, sql := errors.AsType[*SQLError](err); sql {
-			d.outlook.refused = set
+			d.outlook.refused, d.outlook.asked = set, set
 		}
 		return fmt.Errorf("the rules were not reloaded, those from %s stay live: what they need is not published: %w", before.loaded.Format(time.TimeOnly), err)
 	}
 	if err := set.register(ctx, d.store); err != nil {
 		return err
 	}
+	d.outlook.asked = nil
 	set.fresh = newRules(before, set, p.since)
 	d.goLive(set)
 	d.dispatch.Wake()
 	d.glance()
-	if err := p.trim(ctx, db); err != nil {
+	if err := p.trim(ctx, db, nil); err != nil {
 		d.log.Warn("taking out of the publications what is not needed any more", "error", err) // the next look tries again
 	}
 	d.setSurplus(p.surplus)

@@ -33,12 +33,13 @@ type ReplayRequest struct {
 
 // ReplayDone is what a replay did.
 type ReplayDone struct {
-	Replay int64    `json:"replay"` // its number; 0: there was nothing to do
-	Added  int      `json:"added"`
-	Again  int      `json:"again"`
-	Resent int      `json:"resent"`
-	Mended []int64  `json:"mended,omitempty"` // gaps that it made up for
-	Notes  []string `json:"notes,omitempty"`
+	Replay int64        `json:"replay"` // its number; 0: there was nothing to do
+	Added  int          `json:"added"`
+	Again  int          `json:"again"`
+	Resent int          `json:"resent"`
+	Mended []int64      `json:"mended,omitempty"` // gaps that it made up for
+	Stays  []StayingGap `json:"stays,omitempty"`  // that it covers, and did not
+	Notes  []string     `json:"notes,omitempty"`
 }
 
 // Progress says how far a replay, or its plan, has come.
@@ -51,22 +52,25 @@ type Progress struct {
 
 // replayer carries replays out: of a daemon that runs, or of a command that has the store to itself.
 type replayer struct {
-	store  outbox.Store
-	source outbox.Source
-	live   *live
-	zone   *time.Location
-	config *Config
-	lookup dispatch.Asker // nil: recipients are not asked for
-	wake   func()         // has dispatch look at the store
-	tell   func(Progress)
-	busy   *sync.Mutex // held while one is carried out
-	step   int         // how many matches are stored at once; 0: flushAt
+	store   outbox.Store
+	source  outbox.Source
+	live    *live
+	zone    *time.Location
+	config  *Config
+	catalog *cdc.Catalog   // as the database is now
+	lookup  dispatch.Asker // nil: recipients are not asked for
+	wake    func()         // has dispatch look at the store
+	tell    func(Progress)
+	busy    *sync.Mutex // held while one is carried out
+	step    int         // how many matches are stored at once; 0: flushAt
 
 	// Of the one that is being planned, or carried out.
 	request  ReplayRequest
 	reach    *reach
 	parts    []stretch
 	set      *rules.Set // of those that decide
+	naming   *naming
+	covered  []coveredGap
 	excluded map[string]string
 	told     time.Time
 }
@@ -95,7 +99,14 @@ func (p *replayer) begin(ctx context.Context, q ReplayRequest) (first, last spot
 		return first, last, err
 	}
 	p.parts = p.reach.stretches(first, last)
-	return first, last, p.choose()
+	p.naming = &naming{catalog: p.catalog}
+	if p.naming.known, err = readPublished(ctx, p.store, p.source); err != nil {
+		return first, last, err
+	}
+	if err := p.choose(); err != nil {
+		return first, last, err
+	}
+	return first, last, p.covering(ctx)
 }
 
 // choose picks the rules that decide, and says why others do not.
@@ -220,7 +231,7 @@ func (p *replayer) scan(ctx context.Context, phase string, see *seen, take func(
 		group, bytes = group[:0], 0
 		return err
 	}
-	r := newRedecision(p.set, sees{
+	r := newRedecision(p.set, p.naming, sees{
 		transaction: func(s *section) error {
 			see.transaction(s, epoch)
 			p.progress(phase, see, spot{epoch, s.Commit})
@@ -230,8 +241,10 @@ func (p *replayer) scan(ctx context.Context, phase string, see *seen, take func(
 			see.changes++
 			if c.Err != nil && c.Table == nil {
 				see.unread++
+				p.unread(epoch, see.last.lsn)
 			}
 		},
+		unfit: func(s *section, rule, why string) { p.unfit(epoch, s.Commit, rule, why) },
 		verdict: func(s *section, c *cdc.Change, r *rules.Rule, v rules.Verdict) error {
 			if v.Err == nil && v.Truth == rules.Undetermined {
 				see.undetermined(r, v.Missing, s.Commit)
@@ -343,13 +356,13 @@ func (p *replayer) replay(ctx context.Context, q ReplayRequest) (*ReplayDone, er
 	}
 	var see seen
 	done := &ReplayDone{Replay: order.ID}
-	r, err := p.scan(ctx, "replay", &see, func(epoch uint32, group []found, stand []outbox.KnownMatch) error {
+	_, err = p.scan(ctx, "replay", &see, func(epoch uint32, group []found, stand []outbox.KnownMatch) error {
 		return p.keep(ctx, order.ID, epoch, group, stand, done)
 	})
 	if err != nil {
 		return nil, err
 	}
-	if err := p.mend(ctx, order.ID, r, &see, done); err != nil {
+	if err := p.mend(ctx, order.ID, &see, done); err != nil {
 		return nil, err
 	}
 	order.Ended = time.Now()

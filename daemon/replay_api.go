@@ -124,7 +124,7 @@ func (d *Daemon) replayer(context.Context) (*replayer, func(), error) {
 		return nil, nil, fmt.Errorf("postman is starting (%s)\n  → try again when postman status says that it runs", *d.step.Load())
 	}
 	return &replayer{
-		store: d.store, source: d.source, live: d.live.Load(), zone: d.zone, config: &d.config, lookup: d.lookup, wake: d.wake, busy: &d.replaying,
+		store: d.store, source: d.source, live: d.live.Load(), catalog: d.catalog.Load(), zone: d.zone, config: &d.config, lookup: d.lookup, wake: d.wake, busy: &d.replaying,
 	}, func() {}, nil
 }
 
@@ -165,7 +165,7 @@ func openReplayer(ctx context.Context, c *Config, store outbox.Store) (_ *replay
 		done()
 		return nil, nil, err
 	}
-	return &replayer{store: store, source: source, live: set, zone: zone, config: c, lookup: lookup, busy: new(sync.Mutex)}, done, nil
+	return &replayer{store: store, source: source, live: set, catalog: set.catalog, zone: zone, config: c, lookup: lookup, busy: new(sync.Mutex)}, done, nil
 }
 
 // sourceOf is what a store calls the database of a connection.

@@ -27,6 +27,7 @@ type ReplayPlan struct {
 	Recipients   *ReplayRecipients `json:"recipients,omitempty"`
 	Gaps         []GapStatus       `json:"gaps,omitempty"` // in the stretch
 	Mends        []int64           `json:"mends,omitempty"`
+	Stays        []StayingGap      `json:"stays,omitempty"` // gaps that it covers, and would not make up for
 	Notes        []string          `json:"notes,omitempty"`
 	GoesOn       int64             `json:"goes_on,omitempty"` // the replay that was broken off, and would go on
 	Versions     map[string]string `json:"versions"`          // of the rules that decide
@@ -142,11 +143,7 @@ func (p *replayer) makePlan(ctx context.Context, q ReplayRequest) (*ReplayPlan, 
 	if err := l.ask(ctx); err != nil {
 		return nil, err
 	}
-	published, err := readPublished(ctx, l.store, l.source)
-	if err != nil {
-		return nil, err
-	}
-	l.tell(r, func(on rules.On) []string { return notInJournal(published, on, first, last) })
+	l.tell(r, func(on rules.On) []string { return notInJournal(l.naming.known, on, first, last) })
 	if err := l.notes(ctx, first, last); err != nil {
 		return nil, err
 	}
@@ -261,9 +258,9 @@ func (l *planning) tell(r *redecision, unpublished func(rules.On) []string) {
 			l.tally(rule).Undetermined += u.n
 		}
 	}
-	for name, m := range r.misfits() {
+	for name, m := range r.unfit {
 		t := l.tally(l.live.named(name))
-		t.Unfit, t.Misfit = m.changes, m.why.Message
+		t.Unfit, t.Misfit = m.changes, m.why
 	}
 	for _, rule := range l.set.Rules {
 		if at := unpublished(rule.On); len(at) > 0 {
@@ -293,10 +290,14 @@ func (l *planning) notes(ctx context.Context, first, last spot) error {
 	if err != nil {
 		return fmt.Errorf("reading the gaps: %w", err)
 	}
-	for i := range gaps {
-		if l.mends(&gaps[i]) {
-			l.plan.Mends = append(l.plan.Mends, gaps[i].ID)
+	for i := range l.covered {
+		if s, stays := l.staying(&l.covered[i]); stays {
+			l.plan.Stays = append(l.plan.Stays, s)
+		} else {
+			l.plan.Mends = append(l.plan.Mends, l.covered[i].ID)
 		}
+	}
+	for i := range gaps {
 		if l.touches(&gaps[i]) {
 			l.plan.Gaps = append(l.plan.Gaps, viewGap(&gaps[i]))
 		}

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"postman/dispatch"
@@ -246,35 +244,4 @@ func StoreStatus(ctx context.Context, store outbox.Store) Status {
 		s.Gaps = append(s.Gaps, v)
 	}
 	return s
-}
-
-// outlived notes that the journal does not reach back to a gap any more: a command that begins there would be refused.
-func (v *GapStatus) outlived(g *outbox.Gap, span outbox.JournalSpan) {
-	since := cmp.Or(span.Since, span.Oldest)
-	if v.Mend == "" || since <= g.From {
-		return
-	}
-	v.JournalFrom, v.Lost, v.Mend = since.String(), true, ""
-	if g.Rule != "" && (g.To == 0 || g.To >= since) { // of the rest
-		v.Mend = replayCommand(g.Rule, since, g.To)
-	}
-}
-
-func viewGap(g *outbox.Gap) GapStatus {
-	view := GapStatus{
-		ID: g.ID, Rule: g.Rule, From: g.From.String(), Count: g.Count, Lost: g.Lost, Reason: g.Reason, Mend: g.Mend, Since: g.Created, Replay: g.Replay,
-	}
-	if g.To != 0 {
-		view.To = g.To.String()
-	}
-	switch {
-	case g.Lost, g.Replay != 0:
-		view.Mend = "" // it was lost when the gap was open already; or it is made up for
-	case !g.Closed.IsZero() && g.Rule != "":
-		view.Mend = replayCommand(g.Rule, g.From, g.To) // what was broken is mended
-	case g.To != 0 && g.Mend != "": // it may have taken more in since that was written
-		first, _, _ := strings.Cut(g.Mend, "postman replay")
-		view.Mend = first + replayCommand(g.Rule, g.From, g.To)
-	}
-	return view
 }

@@ -122,20 +122,4 @@ func viewJournal(s outbox.JournalSpan) JournalStatus {
 	return v
 }
 
-// GapStatus is a stretch that was not covered.
-type GapStatus struct {
-	ID     int64     `json:"id"`
-	Rule   string    `json:"rule,omitempty"`
-	From   string    `json:"from"`
-	To     string    `json:"to,omitempty"`
-	Count  int64     `json:"count"`
-	Lost   bool      `json:"lost"`
-	Reason string    `json:"reason"`
-	Mend   string    `json:"mend,omitempty"`
-	Since  time.Time `json:"since"`
-	Replay int64     `json:"replay,omitempty"` // that made up for it
-	// JournalFrom is where the journal begins by now, if that is behind From: what the gap has before is lost, and Mend is of the rest.
-	JournalFrom string `json:"journal_from,omitempty"`
-}
-
 func shortHash[H ~[32]byte](h H) string { return hex.EncodeToString(h[:6]) }

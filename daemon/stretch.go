@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"postman/outbox"
@@ -27,6 +29,7 @@ type reach struct {
 	source outbox.Source // as it is stored now
 	zone   *time.Location
 	now    time.Time
+	flag   string                        // by which the caller names a place; empty: --from
 	spans  map[uint32]outbox.JournalSpan // of the epochs that have one
 }
 
@@ -79,7 +82,7 @@ func (r *reach) oldest() (spot, outbox.JournalSpan) {
 func (r *reach) before(what string) error {
 	first, span := r.oldest()
 	return badRequest{fmt.Sprintf("%s lies before the journal, which begins at %s (%s); what is older is kept no longer, or never was in it"+
-		"\n  → the oldest that can be served: --from %s", what, first.lsn, r.clock(span.SinceTime), first.lsn)}
+		"\n  → the oldest that can be served: %s %s", what, first.lsn, r.clock(span.SinceTime), cmp.Or(r.flag, "--from"), first.lsn)}
 }
 
 // clock is a time as operators read it: in the configured zone.
@@ -205,7 +208,21 @@ func (r *reach) find(lsn position.LSN) (spot, error) {
 	if lsn > end {
 		return spot{}, badRequest{fmt.Sprintf("%s lies ahead of all that is stored, which ends at %s", lsn, end)}
 	}
+	if first, _ := r.oldest(); lsn > first.lsn {
+		return spot{}, badRequest{fmt.Sprintf("%s is not in the journal: it lies between what is stored of two epochs\n  → the journal has %s", lsn, r.has())}
+	}
 	return spot{}, r.before(lsn.String())
+}
+
+// has tells what the journal has of each epoch.
+func (r *reach) has() string {
+	var parts []string
+	for e := uint32(1); e <= r.source.Epoch; e++ {
+		if span, ok := r.spans[e]; ok {
+			parts = append(parts, fmt.Sprintf("%s to %s (epoch %d)", span.Since, r.end(e), e))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // stretches are what lies between two places, epoch by epoch.

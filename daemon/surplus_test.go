@@ -117,6 +117,51 @@ func TestARefusedReloadIsTriedAgain(t *testing.T) {
 	}
 }
 
+// What a DBA was asked to publish is not too much, while the rest is being waited for, nor after a mistake in the rules since.
+func TestWhatADBAWasAskedForIsNotTooMuch(t *testing.T) {
+	t.Parallel()
+	w := meekWorld(t)
+	w.blind = true
+	w.sql("create table agents (id int primary key)")
+	_, err := w.tryStart()
+	w.sql(w.asked(err)...)
+	d := w.start()
+	both := worldRules + callRule + strings.NewReplacer("call,", "agent,", "calls", "agents").Replace(callRule)
+	reload := func(rules, want string) {
+		t.Helper()
+		before := d.Status().Rules.ReloadFail
+		w.rules(rules)
+		w.eventually("the file is noticed", func() bool { return d.Status().Rules.ReloadFail != before })
+		if err := d.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the reload says: %v; want %s", err, want)
+		}
+	}
+	look := func(when string) {
+		t.Helper()
+		if err := d.look(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if s := d.Status(); len(s.Warnings) > 0 || s.Rules.Rules != 1 {
+			t.Errorf("%s: %q, with %d rules", when, s.Warnings, s.Rules.Rules)
+		}
+	}
+	reload(both, `"agents"`)
+	w.sql(w.dba("ADD", "agents"))
+	look("with half of it done")
+	reload(both+"  - nonsense\n", "nonsense")
+	look("with a mistake since")
+	w.rules(both)
+	w.sql(w.dba("ADD", "calls"))
+	w.eventually("the file is noticed", func() bool { return d.Reload(t.Context()) == nil })
+	if s := d.Status(); len(s.Warnings) > 0 || s.Rules.Rules != 3 {
+		t.Errorf("at last: %+v", s)
+	}
+	w.rules(worldRules)
+	if err := d.Reload(t.Context()); err != nil || len(d.Status().Warnings) != 1 {
+		t.Errorf("once they are not needed any more: %v, %q", err, d.Status().Warnings)
+	}
+}
+
 func TestSetupBesideADaemon(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -33,6 +33,9 @@ func (in *intake) unread(c *cdc.Change) error {
 	return in.spill()
 }
 
+// unreadReason is the reason of the gaps of changes that could not be read.
+const unreadReason = "changes that could not be read, of which it is not known what they are"
+
 // unreadGap is the record of changes of which nobody can say which rules they concern.
 func (t *transaction) unreadGap(commit position.LSN) []outbox.Gap {
 	if t.unplaced == 0 {
@@ -40,7 +43,7 @@ func (t *transaction) unreadGap(commit position.LSN) []outbox.Gap {
 	}
 	return []outbox.Gap{{
 		From: commit, To: commit, Count: t.unplaced,
-		Reason: "changes that could not be read, of which it is not known what they are",
+		Reason: unreadReason,
 		Mend:   "once a version can read them: " + replayCommand("", commit, commit),
 	}}
 }

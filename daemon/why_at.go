@@ -112,18 +112,60 @@ func WhyAt(ctx context.Context, c *Config, o WhyAtOptions) (_ *WhyAtView, err er
 	if err != nil {
 		return nil, usage(err.Error())
 	}
+	reach.flag = "--lsn"
 	at, err := reach.find(lsn)
 	if err != nil {
-		return nil, usage(err.Error())
+		return notStored(ctx, reach, rule, lsn, err)
 	}
-	w := &whyAt{reach: reach, rule: rule, at: at, others: make(map[WhyOthers]int), mask: Mask, view: &WhyAtView{Rule: ViewRule(rule), LSN: lsn.String(), Changes: []WhyChange{}}}
+	w := &whyAt{reach: reach, rule: rule, at: at, naming: new(naming), others: make(map[WhyOthers]int), mask: Mask, view: &WhyAtView{Rule: ViewRule(rule), LSN: lsn.String(), Changes: []WhyChange{}}}
 	if o.Unmask {
 		w.mask = func(text string) string { return text }
+	}
+	if w.naming.known, err = readPublished(ctx, store, source); err != nil {
+		return nil, err
 	}
 	if err := w.look(ctx); err != nil {
 		return nil, err
 	}
 	return w.view, w.reasons(ctx, c)
+}
+
+// notStored tells of an LSN that the journal has not: the gap that it lies in, or else the error.
+func notStored(ctx context.Context, r *reach, rule *rules.Rule, lsn position.LSN, missing error) (*WhyAtView, error) {
+	v := &WhyAtView{Rule: ViewRule(rule), LSN: lsn.String(), Changes: []WhyChange{}}
+	gaps, err := r.store.Gaps(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range gaps {
+		g := &gaps[i]
+		if g.Source == r.source.ID && (g.Rule == "" || g.Rule == rule.Name) && g.From <= lsn && lsn <= g.To {
+			v.Reasons = append(v.Reasons, "nothing is in the journal there; "+inGap(g))
+		}
+	}
+	if len(v.Reasons) == 0 {
+		return nil, usage(missing.Error())
+	}
+	return v, nil
+}
+
+// inGap says that something lies in a gap, and what is to be known of that.
+func inGap(g *outbox.Gap) string {
+	view := viewGap(g)
+	text := fmt.Sprintf("it lies in gap %d (%s to %s): %s", g.ID, view.From, cmp.Or(view.To, "…"), g.Reason)
+	switch {
+	case view.Accepted != nil:
+		text += fmt.Sprintf("; accepted by %s: %s", view.Accepted.By, view.Accepted.Why)
+	case view.Replay != 0:
+		text += fmt.Sprintf("; made up for by replay %d", view.Replay)
+	case view.Lost:
+		text += "; what was committed there is lost"
+	case view.Stays != "":
+		text += "; a replay could not make up for it: " + view.Stays
+	case view.Mend != "":
+		text += " → " + view.Mend
+	}
+	return text
 }
 
 // ruleFromFile reads one rule. Mistakes of others are in nobody's way.
@@ -151,7 +193,9 @@ type whyAt struct {
 	mask   func(string) string
 	view   *WhyAtView
 	others map[WhyOthers]int
-	last   position.LSN // the end of the last transaction before
+	naming *naming
+	was    cdc.TableName // what the rule's table was called in the transaction, if that is not what it is called now
+	last   position.LSN  // the end of the last transaction before
 }
 
 // longestCommit is how long a commit record is at most, as far as one is looked for in which an LSN lies.
@@ -202,7 +246,14 @@ func (w *whyAt) concerns(c *cdc.Change) bool {
 	if c.Op == cdc.Emit {
 		return w.rule.On.Message != "" && c.Prefix == "postman."+w.rule.On.Message
 	}
-	return w.rule.On.Message == "" && c.Table != nil && c.Table.TableName == w.rule.On.Table
+	if w.rule.On.Message != "" || c.Table == nil {
+		return false
+	}
+	if c.Table.TableName != w.rule.On.Table && w.naming.now(c.Table) == w.rule.On.Table {
+		w.was = c.Table.TableName
+		return true
+	}
+	return c.Table.TableName == w.rule.On.Table
 }
 
 func (w *whyAt) change(tx *section, c *cdc.Change) error {
@@ -282,6 +333,9 @@ func (w *whyAt) reasons(ctx context.Context, c *Config) error {
 	if v.Transaction != nil && v.Transaction.Muted != "" {
 		say("the transaction is muted (%s): its matches send nothing; postman replay --muted sends them", v.Transaction.Muted)
 	}
+	if w.was != (cdc.TableName{}) {
+		say("the table %s was called %s then", w.rule.On.Table, w.was)
+	}
 	gaps, err := w.reach.store.Gaps(ctx)
 	if err != nil {
 		return err
@@ -289,16 +343,11 @@ func (w *whyAt) reasons(ctx context.Context, c *Config) error {
 	for i := range gaps {
 		g := &gaps[i]
 		if g.Source == w.reach.source.ID && g.Epoch == at.epoch && (g.Rule == "" || g.Rule == w.rule.Name) && g.From <= at.lsn && (g.To == 0 || g.To >= at.lsn) {
-			view := viewGap(g)
-			say("it lies in gap %d (%s to %s): %s%s", g.ID, view.From, cmp.Or(view.To, "…"), g.Reason, map[bool]string{true: " → " + view.Mend}[view.Mend != ""])
+			say("%s", inGap(g))
 		}
 	}
 	if len(v.Changes) == 0 {
-		published, err := readPublished(ctx, w.reach.store, w.reach.source)
-		if err != nil {
-			return err
-		}
-		for _, why := range notInJournal(published, w.rule.On, at, at) {
+		for _, why := range notInJournal(w.naming.known, w.rule.On, at, at) {
 			say("%s", why)
 		}
 		if len(v.Others) > 0 {

@@ -288,4 +288,12 @@ type Gap struct {
 	Created  time.Time
 	Closed   time.Time
 	Replay   int64 // that made up for it; 0: none
+	// Left is why the last replay that covered it could not make up for it; empty: none could not.
+	Left string
+	// Accepted is when an operator took it as it is, By whom that was and Why; zero: nobody did.
+	Accepted time.Time
+	By, Why  string
 }
+
+// Settled says whether there is nothing more to do about a gap: it was made up for, or accepted.
+func (g *Gap) Settled() bool { return g.Replay != 0 || !g.Accepted.IsZero() }

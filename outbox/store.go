@@ -89,6 +89,11 @@ type Store interface {
 	Replay(ctx context.Context, b ReplayBatch) (Replayed, error)
 	// MendGap notes that a replay made up for a gap that ended and is not lost. ErrState: it is none, or has taken more in since.
 	MendGap(ctx context.Context, g Gap, replay int64) error
+	// LeaveGap notes why a replay could not make up for a gap; it stays as it is else. ErrState: it is settled.
+	LeaveGap(ctx context.Context, g Gap, why string) error
+	// AcceptGap notes that an operator takes a gap as it is, at g.Accepted, by whom and why. ErrState: it goes on, is settled, or has taken
+	// more in since.
+	AcceptGap(ctx context.Context, g Gap) error
 
 	// Blank puts Blanked in the place of Change for matches whose expiry has made dead, failed and uncertain messages
 	// final for good, and drops what these show; it returns how many. Other final matches are blanked when they become final.

@@ -40,6 +40,7 @@ type cli struct {
 	Preview previewCmd `cmd:"" help:"Show the mail that a rule would send for a real row. Sends nothing."`
 	Explain explainCmd `cmd:"" help:"Tell why a mail came, or why a rule does not match."`
 	Replay  replayCmd  `cmd:"" help:"Decide again on what was committed, and send what was missed."`
+	Gaps    gapsCmd    `cmd:"" help:"End gaps that nothing can make up for, with the reason."`
 	Demo    demoCmd    `cmd:"" help:"Show it all on a throwaway database, with an inbox in the browser."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }

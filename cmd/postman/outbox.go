@@ -239,16 +239,8 @@ func (a *actFlags) act(p *program, action, done string) error {
 		_, err = p.stdout.Write(text)
 		return err
 	}
-	_, err = fmt.Fprintf(p.stdout, "%s %s and %s\n", done, many(moved.Messages, "message", "messages"), many(moved.Matches, "match", "matches"))
+	_, err = fmt.Fprintf(p.stdout, "%s %s and %s\n", done, number(moved.Messages, "message", "messages"), number(moved.Matches, "match", "matches"))
 	return err
-}
-
-// many is a number of things.
-func many(n int, one, more string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, more)
 }
 
 type (

@@ -69,7 +69,7 @@ func (r *replayCmd) with(ctx context.Context, p *program, to *client) error {
 			return err
 		}
 	}
-	todo := v.Queue+v.Resend+expected(v) > 0 || len(v.Mends) > 0
+	todo := v.Queue+v.Resend+expected(v) > 0 || len(v.Mends)+len(v.Stays) > 0
 	switch {
 	case r.DryRun || !todo:
 		return r.print(p, replayed{Plan: v})
@@ -126,6 +126,9 @@ func question(v *daemon.ReplayPlan) string {
 	}
 	if v.Resend > 0 {
 		parts = append(parts, "send "+number(v.Resend, "message", "messages")+" once more")
+	}
+	if len(v.Mends) > 0 {
+		parts = append(parts, "note that "+gapNumbers(v.Mends)+" is made up for")
 	}
 	if len(parts) == 0 {
 		parts = append(parts, "note that")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -156,22 +157,12 @@ func (w *printer) replayNotes(v *daemon.ReplayPlan) {
 	}
 	w.title("to be known")
 	for i := range v.Gaps {
-		g := &v.Gaps[i]
-		rule, to, kind := g.Rule, g.To, "mendable"
-		if rule == "" {
-			rule = "all rules"
-		}
-		if to == "" {
-			to = "…"
-		}
-		if g.Lost {
-			kind = "lost"
-		}
-		w.printf("  gap %d lies in the stretch (%s): %s, %s to %s: %s\n", g.ID, kind, rule, g.From, to, firstLine(g.Reason))
+		w.printf("  gap %d lies in the stretch: %s\n", v.Gaps[i].ID, gapText(&v.Gaps[i]))
 	}
 	for _, id := range v.Mends {
 		w.printf("  this makes up for gap %d\n", id)
 	}
+	w.stays(v.Stays)
 	for _, n := range v.Notes {
 		w.WriteString("  " + n + "\n")
 	}
@@ -217,8 +208,24 @@ func doneText(in paint, d *daemon.ReplayDone) string {
 	for _, id := range d.Mended {
 		w.printf("gap %d is made up for\n", id)
 	}
+	w.stays(d.Stays)
 	for _, n := range d.Notes {
 		w.WriteString(n + "\n")
 	}
 	return w.String()
+}
+
+// stays tells which gaps stay, and the way out.
+func (w *printer) stays(list []daemon.StayingGap) {
+	for _, s := range list {
+		w.printf("  gap %d stays: %s\n    → see to it by other means, then %s\n", s.Gap, firstLine(s.Why), s.Accept)
+	}
+}
+
+func gapNumbers(ids []int64) string {
+	numbers := make([]string, len(ids))
+	for i, id := range ids {
+		numbers[i] = strconv.FormatInt(id, 10)
+	}
+	return "gap " + strings.Join(numbers, " and ")
 }

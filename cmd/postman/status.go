@@ -13,10 +13,11 @@ import (
 )
 
 type statusCmd struct {
+	All  bool `help:"Show gaps that were made up for or accepted, too."`
 	JSON bool `name:"json" help:"Print JSON (docs/cli.md)."`
 }
 
-// Run prints the state of the daemon, or of the store when none runs. It exits 1 when a running daemon is not healthy.
+// Run prints the state of the daemon, or of the store when none runs. It exits 1 when a running daemon is not healthy, or none could stream.
 func (s statusCmd) Run(p *program) error {
 	c, err := p.flags.resolve()
 	if err != nil {
@@ -34,22 +35,27 @@ func (s statusCmd) Run(p *program) error {
 	}
 	if !s.JSON {
 		var w strings.Builder
-		printStatus(&w, &status)
+		printStatus(&w, &status, s.All)
 		text = []byte(w.String())
 	}
 	_, err = p.stdout.Write(text)
 	if err == nil && status.Running && !status.Healthy {
 		return fmt.Errorf("postman is not healthy: %s", strings.Join(status.Trouble, "; "))
 	}
+	if i := slices.IndexFunc(status.Gaps, func(g daemon.GapStatus) bool { return g.Endless() }); err == nil && i >= 0 {
+		return fmt.Errorf("nothing is streamed: gap %d waits for a decision\n  → %s", status.Gaps[i].ID, daemon.AcceptGapAdvice)
+	}
 	return err
 }
 
-func printStatus(w *strings.Builder, s *daemon.Status) {
+func printStatus(w *strings.Builder, s *daemon.Status, all bool) {
 	switch {
 	case !s.Running:
 		fmt.Fprintf(w, "postman %s   not running; this is what the store tells\n", s.Version)
 	case s.Starting:
 		fmt.Fprintf(w, "postman %s   STARTING, mode %s, for %s\n", s.Version, mode(s.Mode), since(s.Started))
+	case s.Healthy && len(s.Trouble) > 0:
+		fmt.Fprintf(w, "postman %s   WITH TROUBLE, mode %s, up %s\n", s.Version, mode(s.Mode), since(s.Started))
 	case s.Healthy:
 		fmt.Fprintf(w, "postman %s   healthy, mode %s, up %s\n", s.Version, mode(s.Mode), since(s.Started))
 	default:
@@ -72,7 +78,7 @@ func printStatus(w *strings.Builder, s *daemon.Status) {
 		}
 	}
 	printCounts(w, s)
-	printGaps(w, s.Gaps)
+	printGaps(w, s.Gaps, all)
 }
 
 func mode(m string) string {
@@ -139,10 +145,10 @@ func printSlot(w *strings.Builder, s *daemon.SlotStatus) {
 // printAside tells what the stream brought and no rule was tried on.
 func printAside(w *strings.Builder, t *daemon.StreamStatus) {
 	for _, origin := range slices.Sorted(maps.Keys(t.Ignored)) {
-		fmt.Fprintf(w, "  - %s of the replication origin %s ignored\n", many(int(t.Ignored[origin]), "transaction", "transactions"), origin)
+		fmt.Fprintf(w, "  - %s of the replication origin %s ignored\n", number(int(t.Ignored[origin]), "transaction", "transactions"), origin)
 	}
 	if t.Unread > 0 {
-		fmt.Fprintf(w, "  ! %s could not be read and put aside: please report it\n", many(int(t.Unread), "change", "changes"))
+		fmt.Fprintf(w, "  ! %s could not be read and put aside: please report it\n", number(int(t.Unread), "change", "changes"))
 	}
 }
 
@@ -151,7 +157,7 @@ func printRules(w *strings.Builder, r *daemon.RulesStatus) {
 	if r.From != "" {
 		from = "decide from " + r.From
 	}
-	fmt.Fprintf(w, "rules      %d live since %s, %s; %s\n", r.Rules, r.Loaded.Local().Format(time.DateTime), from, many(r.Templates, "template", "templates"))
+	fmt.Fprintf(w, "rules      %d live since %s, %s; %s\n", r.Rules, r.Loaded.Local().Format(time.DateTime), from, number(r.Templates, "template", "templates"))
 	const most = 10
 	for i, n := range r.New {
 		if i == most {
@@ -209,32 +215,4 @@ func counts[S interface {
 		return "none"
 	}
 	return strings.Join(parts, ", ")
-}
-
-func printGaps(w *strings.Builder, gaps []daemon.GapStatus) {
-	if len(gaps) == 0 {
-		return
-	}
-	fmt.Fprintf(w, "\ngaps\n")
-	for _, g := range gaps {
-		rule := g.Rule
-		if rule == "" {
-			rule = "all rules"
-		}
-		to := g.To
-		if to == "" {
-			to = "…"
-		}
-		fmt.Fprintf(w, "  %d  %s  %s to %s, %d times: %s\n", g.ID, rule, g.From, to, g.Count, g.Reason)
-		switch {
-		case g.Replay != 0:
-			fmt.Fprintf(w, "     made up for by replay %d\n", g.Replay)
-		case g.JournalFrom != "" && g.Mend != "":
-			fmt.Fprintf(w, "     ! the journal begins at %s by now: what lies before is lost\n     → of the rest: %s\n", g.JournalFrom, g.Mend)
-		case g.JournalFrom != "":
-			fmt.Fprintf(w, "     ! the journal begins at %s by now: this is lost\n", g.JournalFrom)
-		case g.Mend != "":
-			fmt.Fprintf(w, "     → %s\n", g.Mend)
-		}
-	}
 }

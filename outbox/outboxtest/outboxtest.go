@@ -54,6 +54,7 @@ func Run(t *testing.T, open Open) {
 		"resend of the erased":  testResendErased,
 		"known matches":         testKnownMatches,
 		"mend gap":              testMendGap,
+		"accept gap":            testAcceptGap,
 		"claim order":           testClaimOrder,
 		"claims are exclusive":  testClaimsAreExclusive,
 		"next due":              testNextDue,

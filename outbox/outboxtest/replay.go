@@ -223,6 +223,47 @@ func testMendGap(r *rig) {
 	}
 }
 
+func testAcceptGap(r *rig) {
+	gap := outbox.Gap{Source: r.source.ID, Epoch: 1, Rule: "notify", From: 100, Reason: "undetermined"}
+	r.ok(r.store.SaveGap(r.Context(), gap))
+	last := func() outbox.Gap {
+		gaps, err := r.store.Gaps(r.Context())
+		r.ok(err)
+		return gaps[0]
+	}
+	accept := func(g outbox.Gap) error {
+		g.Accepted, g.By, g.Why = past, "kim", "known"
+		return r.store.AcceptGap(r.Context(), g)
+	}
+	refused := func(what string, err error) {
+		r.Helper()
+		if !errors.Is(err, outbox.ErrState) {
+			r.Errorf("%s gave %v", what, err)
+		}
+	}
+	refused("accepting a gap that goes on", accept(last()))
+	before := last()
+	gap.To = 200
+	r.ok(r.store.SaveGap(r.Context(), gap))
+	refused("accepting a gap that has grown since", accept(before))
+	r.ok(r.store.LeaveGap(r.Context(), last(), "it does not fit"))
+	if g := last(); g.Left != "it does not fit" || g.Settled() {
+		r.Errorf("left, the gap is %+v", g)
+	}
+	r.ok(accept(last()))
+	if g := last(); !g.Accepted.Equal(past) || g.By != "kim" || g.Why != "known" || g.Closed.IsZero() || !g.Settled() {
+		r.Errorf("accepted, the gap is %+v", g)
+	}
+	refused("accepting it twice", accept(last()))
+	refused("leaving it", r.store.LeaveGap(r.Context(), last(), "again"))
+	refused("making up for it", r.store.MendGap(r.Context(), last(), r.replay().ID))
+	gap.From, gap.To = 300, 400
+	r.ok(r.store.SaveGap(r.Context(), gap)) // what comes behind it is another
+	if g := last(); g.From != 300 || g.Settled() {
+		r.Errorf("behind it there is %+v", g)
+	}
+}
+
 func testJournalTimes(r *rig) {
 	at := func(b outbox.Block, minute int) outbox.Block {
 		b.From, b.To = past.Add(time.Duration(minute)*time.Minute), past.Add(time.Duration(minute)*time.Minute+30*time.Second)

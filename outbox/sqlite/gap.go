@@ -45,7 +45,8 @@ func (w *writer) addGap(g *outbox.Gap, now time.Time) error {
 // Gaps lists the gaps, newest first.
 func (s *Store) Gaps(ctx context.Context) ([]outbox.Gap, error) {
 	found, err := rows(s.reading(ctx), scanGap, `
-		SELECT g.id, g.source, g.epoch, coalesce(r.name, ''), g.from_lsn, g.to_lsn, g.count, g.lost, g.reason, g.mend, g.created, g.closed, coalesce(g.replay, 0)
+		SELECT g.id, g.source, g.epoch, coalesce(r.name, ''), g.from_lsn, g.to_lsn, g.count, g.lost, g.reason, g.mend, g.created, g.closed, coalesce(g.replay, 0),
+			g.stays, g.accepted, g.who, g.why
 		FROM gaps g LEFT JOIN rules r ON r.id = g.rule ORDER BY g.id DESC`)
 	if err != nil {
 		return nil, fmt.Errorf("reading the gaps: %w", explain(err))
@@ -55,9 +56,10 @@ func (s *Store) Gaps(ctx context.Context) ([]outbox.Gap, error) {
 
 func scanGap(scan scanner) (g outbox.Gap, err error) {
 	var from, to int64
-	var created, closed sql.NullInt64
-	err = scan(&g.ID, &g.Source, &g.Epoch, &g.Rule, &from, &to, &g.Count, &g.Lost, &g.Reason, &g.Mend, &created, &closed, &g.Replay)
-	g.From, g.To, g.Created, g.Closed = position.LSN(from), position.LSN(to), moment(created), moment(closed)
+	var created, closed, accepted sql.NullInt64
+	err = scan(&g.ID, &g.Source, &g.Epoch, &g.Rule, &from, &to, &g.Count, &g.Lost, &g.Reason, &g.Mend, &created, &closed, &g.Replay,
+		&g.Left, &accepted, &g.By, &g.Why)
+	g.From, g.To, g.Created, g.Closed, g.Accepted = position.LSN(from), position.LSN(to), moment(created), moment(closed), moment(accepted)
 	return g, err
 }
 
@@ -75,10 +77,34 @@ func (s *Store) CloseGap(ctx context.Context, g outbox.Gap, to position.LSN) err
 // MendGap notes that a replay made up for a gap.
 func (s *Store) MendGap(ctx context.Context, g outbox.Gap, replay int64) error {
 	return s.write(ctx, fmt.Sprintf("noting that gap %d is made up for", g.ID), func(w *writer) error {
-		n, err := w.exec(`UPDATE gaps SET replay = ?, closed = coalesce(closed, ?) WHERE id = ? AND count = ? AND to_lsn <> 0 AND lost = 0`,
+		n, err := w.exec(`UPDATE gaps SET replay = ?, closed = coalesce(closed, ?) WHERE id = ? AND count = ? AND to_lsn <> 0 AND lost = 0 AND accepted IS NULL`,
 			replay, time.Now().UnixMicro(), g.ID, g.Count)
 		if err == nil && n == 0 {
-			err = fmt.Errorf("it has not ended, is lost, or has taken more in: %w", outbox.ErrState)
+			err = fmt.Errorf("it has not ended, is lost or accepted, or has taken more in: %w", outbox.ErrState)
+		}
+		return err
+	})
+}
+
+// LeaveGap notes why a replay could not make up for a gap.
+func (s *Store) LeaveGap(ctx context.Context, g outbox.Gap, why string) error {
+	return s.write(ctx, fmt.Sprintf("noting why gap %d stays", g.ID), func(w *writer) error {
+		n, err := w.exec(`UPDATE gaps SET stays = ? WHERE id = ? AND replay IS NULL AND accepted IS NULL`, why, g.ID)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("it is settled: %w", outbox.ErrState)
+		}
+		return err
+	})
+}
+
+// AcceptGap notes that an operator takes a gap as it is.
+func (s *Store) AcceptGap(ctx context.Context, g outbox.Gap) error {
+	return s.write(ctx, fmt.Sprintf("accepting gap %d", g.ID), func(w *writer) error {
+		at := g.Accepted.UnixMicro()
+		n, err := w.exec(`UPDATE gaps SET accepted = ?, who = ?, why = ?, closed = coalesce(closed, ?)
+			WHERE id = ? AND count = ? AND to_lsn <> 0 AND replay IS NULL AND accepted IS NULL`, at, g.By, g.Why, at, g.ID, g.Count)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("it goes on, is settled, or has taken more in: %w", outbox.ErrState)
 		}
 		return err
 	})

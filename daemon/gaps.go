@@ -1,0 +1,170 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"postman/outbox"
+)
+
+// GapStatus is a stretch that was not covered.
+type GapStatus struct {
+	ID     int64     `json:"id"`
+	Rule   string    `json:"rule,omitempty"`
+	From   string    `json:"from"`
+	To     string    `json:"to,omitempty"`
+	Count  int64     `json:"count"`
+	Lost   bool      `json:"lost"`
+	Reason string    `json:"reason"`
+	Mend   string    `json:"mend,omitempty"`
+	Since  time.Time `json:"since"`
+	Replay int64     `json:"replay,omitempty"` // that made up for it
+	// JournalFrom is where the journal begins by now, if that is behind From: what the gap has before is lost, and Mend is of the rest.
+	JournalFrom string `json:"journal_from,omitempty"`
+	// Stays is why the last replay that covered it could not make up for it.
+	Stays string `json:"stays,omitempty"`
+	// Accept is the command that ends it as it is, where there is nothing better to do.
+	Accept   string       `json:"accept,omitempty"`
+	Accepted *AcceptedGap `json:"accepted,omitempty"` // nil: nobody did
+}
+
+// AcceptedGap is who took a gap as it is, when and why.
+type AcceptedGap struct {
+	At  time.Time `json:"at"`
+	By  string    `json:"by"`
+	Why string    `json:"why"`
+}
+
+// AcceptGapAdvice is the way out of a gap of all rules that goes on.
+const AcceptGapAdvice = "postman setup --accept-gap records it and goes on behind it; or point DATABASE_URL and STORE_URL at the right places (docs/slots.md)"
+
+// Endless says whether it is one of all rules that goes on: nothing is streamed before an operator decides.
+func (g *GapStatus) Endless() bool { return g.Rule == "" && g.To == "" && !g.Settled() }
+
+// Settled says whether there is nothing more to do about it.
+func (g *GapStatus) Settled() bool { return g.Replay != 0 || g.Accepted != nil }
+
+// Changes is how many changes the gap is about; 0: nobody knows.
+func (g *GapStatus) Changes() int64 {
+	if strings.HasPrefix(g.Reason, undeterminedReason) || strings.HasPrefix(g.Reason, unreadReason) {
+		return g.Count
+	}
+	return 0
+}
+
+func viewGap(g *outbox.Gap) GapStatus {
+	view := GapStatus{
+		ID: g.ID, Rule: g.Rule, From: g.From.String(), Count: g.Count, Lost: g.Lost, Reason: g.Reason, Since: g.Created, Replay: g.Replay,
+	}
+	if g.To != 0 {
+		view.To = g.To.String()
+	}
+	switch {
+	case !g.Accepted.IsZero():
+		view.Accepted = &AcceptedGap{g.Accepted, g.By, g.Why}
+	case g.Replay != 0:
+	case g.Lost && g.To != 0: // where it goes on, mending the rule comes first
+		view.Accept = acceptCommand(g.ID)
+	case g.Lost: // it may have become so when it had a command
+	case g.Left != "":
+		view.Stays, view.Accept = g.Left, acceptCommand(g.ID)
+	case !g.Closed.IsZero() && g.Rule != "":
+		view.Mend = replayCommand(g.Rule, g.From, g.To) // what was broken is mended
+	case g.To != 0 && g.Mend != "": // it may have taken more in since that was written
+		first, _, _ := strings.Cut(g.Mend, "postman replay")
+		view.Mend = first + replayCommand(g.Rule, g.From, g.To)
+	default:
+		view.Mend = g.Mend
+	}
+	return view
+}
+
+// outlived notes that the journal does not reach back to a gap any more: a command that begins there would be refused.
+func (g *GapStatus) outlived(of *outbox.Gap, span outbox.JournalSpan) {
+	since := cmp.Or(span.Since, span.Oldest)
+	if g.Mend == "" && g.Stays == "" || since <= of.From {
+		return
+	}
+	g.JournalFrom, g.Lost, g.Mend = since.String(), true, ""
+	if of.Rule != "" && (of.To == 0 || of.To >= since) { // of the rest
+		g.Mend = replayCommand(of.Rule, since, of.To)
+	}
+	if of.To != 0 {
+		g.Accept = acceptCommand(of.ID)
+	}
+}
+
+// GapsAccepted asks that gaps be taken as they are.
+type GapsAccepted struct {
+	Gaps []int64 `json:"gaps"`
+	By   string  `json:"by"`
+	Why  string  `json:"why"`
+}
+
+func (a *api) acceptGaps(w http.ResponseWriter, r *http.Request) {
+	var q GapsAccepted
+	if err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 1<<20)).Decode(&q); err != nil {
+		reply(w, nil, badRequest{"reading which gaps to accept: " + err.Error()})
+		return
+	}
+	accepted, err := a.accept(r.Context(), q)
+	reply(w, accepted, err)
+}
+
+// accept ends gaps as they are: all of them, or none where one cannot be.
+func (a *api) accept(ctx context.Context, q GapsAccepted) (accepted []GapStatus, err error) {
+	if strings.TrimSpace(q.Why) == "" {
+		return nil, badRequest{"say why, with --reason: it is kept with the gap"}
+	}
+	all, err := a.store.Gaps(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the gaps: %w", err)
+	}
+	var asked []outbox.Gap
+	var wrong []string
+	for _, id := range q.Gaps {
+		i := slices.IndexFunc(all, func(g outbox.Gap) bool { return g.ID == id })
+		if i < 0 {
+			wrong = append(wrong, fmt.Sprintf("there is no gap %d", id))
+		} else if why := unacceptable(&all[i]); why != "" {
+			wrong = append(wrong, fmt.Sprintf("gap %d %s", id, why))
+		} else {
+			asked = append(asked, all[i])
+		}
+	}
+	if len(wrong) > 0 {
+		return nil, badRequest{strings.Join(wrong, "\n") + "\n  → nothing was changed; postman status lists the gaps"}
+	}
+	for _, g := range asked {
+		g.Accepted, g.By, g.Why = time.Now(), q.By, q.Why
+		if err := a.store.AcceptGap(ctx, g); errors.Is(err, outbox.ErrState) {
+			return accepted, badRequest{fmt.Sprintf("gap %d has grown, or was settled, meanwhile\n  → look at it again: postman status", g.ID)}
+		} else if err != nil {
+			return accepted, err
+		}
+		accepted = append(accepted, viewGap(&g))
+	}
+	return accepted, nil
+}
+
+// unacceptable says why a gap cannot be taken as it is; empty: it can.
+func unacceptable(g *outbox.Gap) string {
+	switch {
+	case g.Replay != 0:
+		return fmt.Sprintf("was made up for by replay %d", g.Replay)
+	case !g.Accepted.IsZero():
+		return fmt.Sprintf("was accepted by %s already", g.By)
+	case g.To == 0 && g.Rule == "":
+		return "goes on: nothing is streamed; postman setup --accept-gap ends it"
+	case g.To == 0:
+		return fmt.Sprintf("goes on: rule %s is broken; mend the rule or the table first", g.Rule)
+	}
+	return ""
+}
