@@ -77,11 +77,11 @@ func viewGap(g *outbox.Gap) GapStatus {
 		view.Stays, view.Accept = g.Left, acceptCommand(g.ID)
 	case !g.Closed.IsZero() && g.Rule != "":
 		view.Mend = replayCommand(g.Rule, g.From, g.To) // what was broken is mended
-	case g.To != 0 && g.Mend != "": // it may have taken more in since that was written
-		first, _, _ := strings.Cut(g.Mend, "postman replay")
-		view.Mend = first + replayCommand(g.Rule, g.From, g.To)
 	default:
 		view.Mend = g.Mend
+		if first, _, found := strings.Cut(g.Mend, "postman replay"); found && g.To != 0 { // it may have taken more in since that was written
+			view.Mend = first + replayCommand(g.Rule, g.From, g.To)
+		}
 	}
 	return view
 }
