@@ -282,12 +282,13 @@ func (s *site) await(what string, so func() bool) {
 }
 
 // stepwise lets a process go for a moment at a time until something is so, and leaves it stopped: what it does takes it few moments, and looking
-// takes long.
+// takes long. The moments become longer, since on a busy machine it gets nothing of a short one.
 func (s *site) stepwise(p *process, what string, so func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(patience); ; {
+	deadline := time.Now().Add(patience)
+	for moment := 5 * time.Millisecond; ; moment += moment / 20 {
 		p.signal(syscall.SIGCONT)
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(moment)
 		p.signal(syscall.SIGSTOP)
 		if so() {
 			return
