@@ -24,6 +24,7 @@ func LoadCatalog(ctx context.Context, conn *pgx.Conn, tables []TableName) (*Cata
 func LoadTables(ctx context.Context, conn *pgx.Conn, tables []TableName) (*Catalog, error) {
 	c := &Catalog{
 		Tables: make(map[TableName]*Table), Unwatchable: make(map[TableName]string), Unidentified: make(map[TableName]string),
+		Misread: make(map[TableName]bool),
 	}
 	relations, err := loadRelations(ctx, conn, tables)
 	if err != nil {
@@ -35,10 +36,13 @@ func LoadTables(ctx context.Context, conn *pgx.Conn, tables []TableName) (*Catal
 			c.Unwatchable[r.TableName] = why
 			continue
 		}
-		t := &Table{TableName: r.TableName, OID: r.oid, Identity: r.identity}
+		t := &Table{TableName: r.TableName, OID: r.oid, Identity: r.identity, Partitioned: r.kind == "p"}
 		c.Tables[r.TableName], byOID[r.oid] = t, t
 		if why := r.unidentified(); why != "" {
 			c.Unidentified[r.TableName] = why
+			if r.misread() {
+				c.Misread[r.TableName] = true
+			}
 		}
 	}
 	if err := loadColumns(ctx, conn, byOID); err != nil {
@@ -157,10 +161,10 @@ func (r *relation) unidentified() string {
 	case r.kind == "p" && !r.primary:
 		return "it is partitioned and has no primary key: no replica identity holds for partitions still to come. " +
 			"ALTER TABLE " + r.quoted() + " ADD PRIMARY KEY (…);"
-	case r.kind == "p" && r.identity != IdentityDefault:
-		return "it is partitioned, and partitions do not inherit its REPLICA IDENTITY: old rows would be read wrongly. " + fix(r.TableName, true)
 	case r.leaf != TableName{}:
 		return fmt.Sprintf("its partition %s has no replica identity that fits: %s", r.leaf, fix(r.leaf, r.leafPrimary))
+	case r.misread():
+		return "it is partitioned, and partitions do not inherit its REPLICA IDENTITY: old rows would be read wrongly. " + fix(r.TableName, true)
 	case !r.identified && r.identity == IdentityNothing:
 		return "its REPLICA IDENTITY is NOTHING: " + fix(r.TableName, r.primary)
 	case !r.identified && r.identity == IdentityIndex:
@@ -169,6 +173,11 @@ func (r *relation) unidentified() string {
 		return "it has no primary key and no other replica identity: " + fix(r.TableName, false)
 	}
 	return ""
+}
+
+// misread says whether old rows would be taken for what they are not, and nothing else is wrong with publishing them.
+func (r *relation) misread() bool {
+	return r.kind == "p" && r.primary && r.leaf == TableName{} && r.identity != IdentityDefault
 }
 
 // quoted is the name in SQL.

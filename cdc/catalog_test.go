@@ -58,7 +58,7 @@ func TestLoadCatalog(t *testing.T) {
 		asked[0]: {TableName: asked[0], Identity: IdentityDefault, Columns: []Column{
 			key(column("id", "integer", 23)), key(column("line", "integer", 23)), note, m, h, column("ms", "mood[]", 1009), column("price", "numeric", 1700),
 		}},
-		asked[1]: {TableName: asked[1], Identity: IdentityDefault, Columns: []Column{key(column("id", "integer", 23))}},
+		asked[1]: {TableName: asked[1], Identity: IdentityDefault, Partitioned: true, Columns: []Column{key(column("id", "integer", 23))}},
 		asked[3]: {TableName: asked[3], Identity: IdentityIndex, Columns: []Column{column("a", "integer", 23), b}},
 	}
 	if diff := cmp.Diff(want, got.Tables, cmpopts.IgnoreFields(Table{}, "OID"), cmpopts.IgnoreFields(value.Type{}, "OID")); diff != "" {

@@ -53,6 +53,10 @@ type Table struct {
 	OID      uint32
 	Identity Identity
 	Columns  []Column // those that the stream carries: generated ones are not among them
+	// Partitioned says that the rows are in partitions (from the catalog; unknown to the stream). Of an old row the stream tells the
+	// primary key then, and never more: what it holds is what the partition's own replica identity says, which is not inherited, while
+	// it is described by that of the table, and nothing tells which partition a change is of.
+	Partitioned bool
 }
 
 // Column is a column of a table, in the stream's order.
@@ -141,6 +145,8 @@ type Catalog struct {
 	// Unidentified are tables whose updates, deletes and truncates must not be published, since the application's own would
 	// fail or old rows would lie, with the reason and the ALTER TABLE that mends it.
 	Unidentified map[TableName]string
+	// Misread are those of Unidentified that may be published without harm to the application: only their old rows would lie.
+	Misread map[TableName]bool
 }
 
 // Need is what the rules need of a table: the operations to publish.

@@ -64,9 +64,9 @@ func PlanPublications(db *Database, slot string, needs []Need, cat *Catalog) (Pu
 	for i, k := range kinds {
 		tables, err := wanted(needs, k.ops, cat)
 		refused = append(refused, err)
-		t := target{publicationNames(slot)[i], k.publish, tables, nil}
+		t := target{publicationNames(slot)[i], k.publish, tables, nil, nil}
 		if !slices.Contains(k.ops, Insert) {
-			t.harmful = cat.Unidentified
+			t.harmful, t.misread = cat.Unidentified, cat.Misread
 		}
 		one, err := planOne(db.Publications[t.name], t)
 		if err != nil {
@@ -130,6 +130,7 @@ type target struct {
 	name, publish string
 	tables        map[TableName]bool
 	harmful       map[TableName]string // which the application could not update any more if they were in it, and why
+	misread       map[TableName]bool   // of these, those that it could: they stay until the table is mended
 }
 
 // planOne makes one publication fit; p is nil when there is none.
@@ -178,6 +179,7 @@ func (p *Publication) difference(want target) difference {
 		switch {
 		case want.tables[t] && !m.Restricted:
 			delete(d.missing, t)
+		case want.misread[t] && !m.Restricted:
 		case want.tables[t] || want.harmful[t] != "":
 			d.drop[t] = true
 		default:

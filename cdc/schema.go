@@ -29,6 +29,7 @@ type schemaTable struct {
 	Schema       string         `json:"schema"`
 	Name         string         `json:"name"`
 	Identity     string         `json:"replica_identity"`
+	Partitioned  bool           `json:"partitioned,omitempty"`
 	Unidentified string         `json:"unidentified,omitempty"` // why its updates and deletes must not be published
 	Columns      []schemaColumn `json:"columns"`
 }
@@ -77,7 +78,7 @@ func (c *Catalog) Schema() []byte {
 	fmt.Fprintf(&b, "{\n  \"postman_schema\": %d,\n  \"tables\": [", schemaVersion)
 	for i, name := range slices.SortedFunc(maps.Keys(c.Tables), compareNames) {
 		t := c.Tables[name]
-		writeItem(&b, i, "    ", schemaTable{name.Schema, name.Name, identityNames[t.Identity], c.Unidentified[name], nil})
+		writeItem(&b, i, "    ", schemaTable{name.Schema, name.Name, identityNames[t.Identity], t.Partitioned, c.Unidentified[name], nil})
 		b.Truncate(b.Len() - len("null}")) // the columns follow, each on a line
 		b.WriteByte('[')
 		for j, col := range t.Columns {
@@ -154,7 +155,7 @@ func ParseSchema(b []byte) (*Catalog, error) {
 
 // add takes in a table of a schema.
 func (c *Catalog) add(s *schemaTable) error {
-	t := &Table{TableName: TableName{s.Schema, s.Name}}
+	t := &Table{TableName: TableName{s.Schema, s.Name}, Partitioned: s.Partitioned}
 	if s.Schema == "" || s.Name == "" {
 		return errors.New("a schema and a name are needed")
 	}

@@ -224,6 +224,30 @@ func TestPartitions(t *testing.T) {
 	}
 }
 
+// TestPartitionsIdentity holds what the refusal of another replica identity than the default rests on: an old row holds what the
+// partition's identity says, and is announced by that of the table.
+func TestPartitionsIdentity(t *testing.T) {
+	t.Parallel()
+	url, r, _ := watch(t, all("t"),
+		"create table t (id int primary key, name text) partition by range (id)",
+		"create table t_low partition of t for values from (0) to (10)", "alter table t_low replica identity full",
+		"create table t_high partition of t for values from (10) to (20)")
+	pgtest.Exec(t, url, "insert into t values (1, 'low'), (2, 'low'), (11, 'high')", "delete from t where id = 1",
+		"alter table t replica identity full", "delete from t where id = 2", "delete from t where id = 11")
+	row := func(id int64, name any) map[string]any { return map[string]any{"id": id, "name": name} }
+	want := []seen{
+		{Op: Insert, Table: "t", New: row(1, "low")},
+		{Op: Insert, Table: "t", New: row(2, "low"), Ordinal: 1},
+		{Op: Insert, Table: "t", New: row(11, "high"), Ordinal: 2},
+		{Op: Delete, Table: "t", Old: row(1, "low"), OldKey: true}, // more than the key: of that nothing is read
+		{Op: Delete, Table: "t", Old: row(2, "low")},
+		{Op: Delete, Table: "t", Old: row(11, value.Null)}, // a NULL that is none
+	}
+	if diff := cmp.Diff(want, r.changes(4)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestQuotedNames(t *testing.T) {
 	t.Parallel()
 	odd := TableName{`Sh"op`, "Order, \"Line\"\\ é"}

@@ -227,7 +227,9 @@ func (c *checker) misfit(r *rules.Rule, id rules.ID, m templates.Mistake) *rules
 	t := c.catalog.Tables[r.On.Table]
 	if name, ok := strings.CutPrefix(m.Message, "there is no .old."); ok && t != nil && t.Column(name) >= 0 {
 		e.Message = fmt.Sprintf("the stream does not carry .old.%s: it is not in the replica identity of %s", name, t.TableName)
-		e.Hint = fmt.Sprintf("run: ALTER TABLE %s REPLICA IDENTITY FULL;", pgx.Identifier{t.Schema, t.Name}.Sanitize())
+		if e.Hint = fmt.Sprintf("run: ALTER TABLE %s REPLICA IDENTITY FULL;", pgx.Identifier{t.Schema, t.Name}.Sanitize()); t.Partitioned {
+			e.Hint = "leave it out: of a partitioned table Postgres tells the key of the old row alone, whatever its REPLICA IDENTITY"
+		}
 	}
 	return e
 }

@@ -195,7 +195,11 @@ func (c *ruleCheck) identity(why string) {
 		return
 	}
 	c.blind = true
-	c.fail(c.rule.at(c.rule.tableAt), "PM403", fmt.Sprintf("updates, deletes and truncates of %s cannot be watched: the application's own would fail", t.TableName), why)
+	message := fmt.Sprintf("updates, deletes and truncates of %s cannot be watched", t.TableName)
+	if !t.Partitioned || t.Identity == cdc.IdentityDefault {
+		message += ": the application's own would fail"
+	}
+	c.fail(c.rule.at(c.rule.tableAt), "PM403", message, why)
 }
 
 // sees says whether the rule is on one of the operations.
@@ -225,6 +229,11 @@ func (c *ruleCheck) carries(p Place, name string) {
 		c.noticed = make(map[string]bool)
 	}
 	c.noticed[name] = true
+	if t.Partitioned {
+		c.fail(p, "PM404", fmt.Sprintf("old.%s can never be known: of a partitioned table Postgres tells the key of the old row alone", name),
+			"no REPLICA IDENTITY mends that: decide by new alone, or by a column that the application sets when it changes the row")
+		return
+	}
 	c.fail(p, "PM404", fmt.Sprintf("old.%s can never be known: the replica identity of %s does not carry it", name, t.TableName),
 		fmt.Sprintf("run: ALTER TABLE %s REPLICA IDENTITY FULL; (or USING INDEX, with a unique index that has the column and no NULL)", quoteTable(t.TableName)))
 }

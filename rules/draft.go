@@ -136,11 +136,19 @@ func (d *Draft) when() string {
 		teach += "  # changed() is true of the update that made it so, and not of all that come after it.\n"
 		condition += " and changed(" + exprColumn("new", c.Name) + ")"
 	case d.side() == "new" && slices.Contains(d.Ops, cdc.Update):
-		teach += "  # Of an update this is true as often as the row is saved. For the moment when it becomes so add, once old has the column,\n" +
-			"  #   and changed(" + printable(exprColumn("new", c.Name)) + ")\n" +
-			"  # postman: ignore PM214: every save of such a row is told until then\n"
+		teach += d.teachSaves(c)
 	}
 	return teach + "  when: |\n    " + condition + "\n"
+}
+
+// teachSaves tells that the draft's condition on a column is true at each save.
+func (d *Draft) teachSaves(c *cdc.Column) string {
+	if d.Table.Partitioned {
+		return "  # Of an update this is true as often as the row is saved.\n  # postman: ignore PM214: every save of such a row is told\n"
+	}
+	return "  # Of an update this is true as often as the row is saved. For the moment when it becomes so add, once old has the column,\n" +
+		"  #   and changed(" + printable(exprColumn("new", c.Name)) + ")\n" +
+		"  # postman: ignore PM214: every save of such a row is told until then\n"
 }
 
 // becomes says whether the draft's condition can tell that a column became what it is.
@@ -161,6 +169,9 @@ func (d *Draft) teachOld() string {
 		if c := &d.Table.Columns[i]; c.Key {
 			names = append(names, printable(exprColumn("old", c.Name)))
 		}
+	}
+	if d.Table.Partitioned {
+		return "  # Of old there is " + cmp.Or(list(names, "and"), "nothing") + ": of a partitioned table Postgres tells no more, whatever its REPLICA IDENTITY.\n"
 	}
 	return "  # Of old there is " + cmp.Or(list(names, "and"), "nothing") + ". All of it comes with: ALTER TABLE " + printable(quoteTable(d.Table.TableName)) + " REPLICA IDENTITY FULL;\n"
 }

@@ -60,13 +60,30 @@ func visits() *cdc.Table {
 	}
 }
 
+// months is partitioned by its day.
+func months() *cdc.Table {
+	kind := col("kind", pgtype.TextOID)
+	return &cdc.Table{
+		TableName: cdc.TableName{Schema: "public", Name: "parts"}, OID: 16404, Identity: cdc.IdentityDefault, Partitioned: true,
+		Columns: []cdc.Column{keyed(col("id", pgtype.Int8OID)), keyed(col("day", pgtype.DateOID)), kind, col("data", pgtype.JSONBOID)},
+	}
+}
+
+// lying is partitioned as well, and says of itself what its partitions do not do.
+func lying() *cdc.Table {
+	t := months()
+	t.Name, t.OID, t.Identity = "lying", 16405, cdc.IdentityFull
+	return t
+}
+
 func catalog() *cdc.Catalog {
 	c := &cdc.Catalog{
 		Tables:       make(map[cdc.TableName]*cdc.Table),
 		Unwatchable:  map[cdc.TableName]string{{Schema: "public", Name: "overview"}: "it is a view: watch the tables that it is made of"},
 		Unidentified: map[cdc.TableName]string{visits().TableName: `it has no primary key: ALTER TABLE "shop"."Visits" REPLICA IDENTITY FULL;`},
 	}
-	for _, t := range []*cdc.Table{schedules(), customers(), visits()} {
+	c.Unidentified[lying().TableName] = `it is partitioned, and partitions do not inherit its REPLICA IDENTITY: old rows would be read wrongly. ALTER TABLE "public"."lying" REPLICA IDENTITY DEFAULT;`
+	for _, t := range []*cdc.Table{schedules(), customers(), visits(), months(), lying()} {
 		c.Tables[t.TableName] = t
 		c.Names = append(c.Names, t.TableName)
 	}

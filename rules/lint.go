@@ -63,6 +63,7 @@ func (l *linter) whole() {
 	if l.rule.About == "" {
 		l.warn("PM210", l.rule.Place, "the rule has no about: nobody is told why the mail came", "add about: a sentence to the reader, such as: A meeting was booked for you.")
 	}
+	l.moving()
 	switch e := l.rule.Expires; {
 	case e == Duration{}:
 	case e.Days == 0 && e.Time < leastExpires:
@@ -71,6 +72,15 @@ func (l *linter) whole() {
 		l.warn("PM211", l.rule.Key("expires"), "no mail is tried for so long: it only bounds how old a held one may be when it is released",
 			"write what the reader would still want to have, such as 7d, or leave it out")
 	}
+}
+
+// moving looks for rules to which a row that moves to another partition looks like a new one.
+func (l *linter) moving() {
+	if l.table == nil || !l.table.Partitioned || !slices.Contains(l.rule.On.Ops, cdc.Insert) {
+		return
+	}
+	l.warn("PM216", l.rule.Key("on"), fmt.Sprintf("%s is partitioned: a row that moves to another partition arrives as a delete and an insert, and is mailed as if it were new", l.table.TableName),
+		"silence this where rows stay in their partition; else let the query of to give nobody for a row that is not new")
 }
 
 // queries looks at the rule's SQL.

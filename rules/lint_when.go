@@ -374,8 +374,11 @@ func (w *whenLint) long() {
 	for _, u := range w.rule.When.tree.uses {
 		if u.side == newRow && slices.Contains(longTypes, u.base) && !told[u.name] && !w.table.Columns[u.index].Key {
 			told[u.name] = true
-			w.warn("PM206", w.rule.When.text.place(u.offset), fmt.Sprintf("an update that leaves a long new.%s alone does not carry it: the rule is undetermined then", u.name),
-				fmt.Sprintf("run: ALTER TABLE %s REPLICA IDENTITY FULL; or ask for it in the query of to", quoteTable(w.table.TableName)))
+			hint := "ask for it in the query of to"
+			if !w.table.Partitioned {
+				hint = fmt.Sprintf("run: ALTER TABLE %s REPLICA IDENTITY FULL; or %s", quoteTable(w.table.TableName), hint)
+			}
+			w.warn("PM206", w.rule.When.text.place(u.offset), fmt.Sprintf("an update that leaves a long new.%s alone does not carry it: the rule is undetermined then", u.name), hint)
 		}
 	}
 }
@@ -412,7 +415,9 @@ func (w *whenLint) lasting() {
 	if n, ok := w.root.(*ast.BinaryNode); ok && isJunction(n) && (n.Operator == "or" || n.Operator == "||") {
 		hint = "for the moment when it becomes so, put the condition into brackets and add: and " + became
 	}
-	if !carried {
+	if !carried && w.table.Partitioned {
+		hint = "of a partitioned table nothing tells the moment when it becomes so: decide by a column that the application sets then, or silence this where each save is to be told"
+	} else if !carried {
 		hint += fmt.Sprintf("; for that, first run: ALTER TABLE %s REPLICA IDENTITY FULL;", quoteTable(w.table.TableName))
 	}
 	w.warn("PM214", w.rule.When.text.place(0), "of an update this is also true when something else of the row changes: there is a mail each time", hint)
