@@ -34,11 +34,11 @@ const patience = time.Minute
 
 // installed is the command as it is installed: without the race detector, whose memory is not postman's.
 var installed = sync.OnceValues(func() (path string, err error) {
-	dir, err := os.MkdirTemp("", "postman-installed")
+	scripted, err := exec.LookPath("postman") // that of the scripts, whose folder is removed at the end
 	if err != nil {
 		return "", err
 	}
-	path = filepath.Join(dir, "postman")
+	path = filepath.Join(filepath.Dir(scripted), "postman-installed")
 	if out, err := exec.Command("go", "build", "-o", path, "postman/cmd/postman").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building postman: %w\n%s", err, out)
 	}
