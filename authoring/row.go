@@ -327,11 +327,11 @@ func (p *preview) words(op cdc.Op, row []value.Datum, looked int) string {
 	case p.options.PK != nil:
 		return of
 	case looked > 1:
-		return fmt.Sprintf("%s, the newest of %d that matches", of, looked)
+		return fmt.Sprintf("%s, of %d the first that matches, from the greatest primary key down", of, looked)
 	case len(pk) == 0:
 		return of + ", the first row that came"
 	}
-	return of + ", the newest row"
+	return of + ", the row with the greatest primary key"
 }
 
 // readable is a decoded value as a person reads it.

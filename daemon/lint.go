@@ -27,6 +27,8 @@ const (
 	unzoned        rules.ID = "PM225"
 	noLabel        rules.ID = "PM226"
 	unpublished    rules.ID = "PM224"
+	emptyRow       rules.ID = "PM227"
+	sentAsText     rules.ID = "PM228"
 )
 
 // plan tells how changes find each rule, and warns of rules that every change has to be tried against.
@@ -99,6 +101,7 @@ func (e *examination) lintTemplates(ctx context.Context, source *rules.Source, s
 		}
 	}
 	e.unused(source)
+	e.literal()
 }
 
 func (e *examination) lintTemplate(r *rules.Rule, uses map[templates.Use]bool) {
@@ -116,6 +119,7 @@ func (e *examination) lintTemplate(r *rules.Rule, uses map[templates.Use]bool) {
 		e.warn(r, subjectSecret, r.Key("template"), fmt.Sprintf("the template shows the sensitive %s: it is read on locked screens and in lists", name),
 			"show it in the body alone")
 	}
+	e.emptyRows(r, uses)
 	for _, l := range r.Load {
 		if !shown[l.Name] {
 			e.warn(r, unshownLoad, l.SQL.Place(), fmt.Sprintf("the template never shows .%s: the query is run for nothing", l.Name), "leave it out of load, or show it")

@@ -3,10 +3,13 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -29,6 +32,61 @@ func (e *examination) lintLabels(r *rules.Rule, s samples) {
 			e.report.Findings = append(e.report.Findings, found)
 		}
 	}
+}
+
+// emptyRows finds a template that shows of a row that none of the rule's changes has.
+func (e *examination) emptyRows(r *rules.Rule, uses map[templates.Use]bool) {
+	for _, row := range []struct {
+		of, why string
+		has     []cdc.Op
+	}{{"old", "an insert has no old row", []cdc.Op{cdc.Update, cdc.Delete}}, {"new", "a delete has no new row", []cdc.Op{cdc.Insert, cdc.Update}}} {
+		if r.On.Message != "" || slices.ContainsFunc(r.On.Ops, func(op cdc.Op) bool { return slices.Contains(row.has, op) }) {
+			continue
+		}
+		var shown []string
+		for u := range uses {
+			if name := "." + u.Of + "." + u.Name; u.Of == row.of && u.Name != "" && !slices.Contains(shown, name) {
+				shown = append(shown, name)
+			}
+		}
+		if slices.Sort(shown); len(shown) > 0 {
+			e.warn(r, emptyRow, r.Key("template"), fmt.Sprintf("the template shows %s, which is always empty: %s", strings.Join(shown, ", "), row.why),
+				"leave it out, or add the operation to ops that it is for")
+		}
+	}
+}
+
+// asText is a value in the form of another language, which is sent as it stands: ${new.note}, {new.note}.
+var asText = regexp.MustCompile(`[$#]?\{ *\.?((?:new|old|to|message)\.\w[\w.]*) *\}`)
+
+// literal finds values that a template would send as text.
+func (e *examination) literal() {
+	for _, file := range mailFiles(e.config.Templates) {
+		text, err := os.ReadFile(file)
+		if err != nil || ignores(file, sentAsText) { // what cannot be read was told before
+			continue
+		}
+		for i, line := range strings.Split(string(text), "\n") {
+			for _, at := range asText.FindAllStringSubmatchIndex(line, -1) {
+				if strings.HasSuffix(line[:at[0]], "{") || strings.HasPrefix(line[at[1]:], "}") {
+					continue // an action
+				}
+				e.report.Findings = append(e.report.Findings, &rules.Error{
+					ID: sentAsText, Place: rules.Place{File: file, Line: i + 1, Column: utf8.RuneCountInString(line[:at[0]]) + 1}, Line: line,
+					Message: fmt.Sprintf("%s is sent as it stands", line[at[0]:at[1]]), Hint: fmt.Sprintf("write {{.%s}}", line[at[2]:at[3]]),
+				})
+			}
+		}
+	}
+}
+
+// mailFiles are the files of a folder of templates.
+func mailFiles(dir string) []string {
+	files, err := filepath.Glob(filepath.Join(dir, "*.html"))
+	if err != nil { // of a folder with odd signs in its name nothing is said
+		return nil
+	}
+	return files
 }
 
 func enums(t *cdc.Table) map[string][]string {

@@ -213,7 +213,7 @@ func (c *checker) try(ctx context.Context, v view, unknown bool) (trial, error) 
 	for _, locale := range c.mails.Locales(name) {
 		_, err := c.mails.Render(name, templates.Context{Locale: locale}, data)
 		for _, m := range templates.Mistakes(err) {
-			m.Message += fmt.Sprintf(" (of the newest row of %s)", v.rule.On.Table)
+			m.Message += fmt.Sprintf(" (of the row of %s with the greatest primary key)", v.rule.On.Table)
 			t.misfits = append(t.misfits, m)
 		}
 	}

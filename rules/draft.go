@@ -41,6 +41,9 @@ func (d *Draft) Rule(indent int) string {
 		w("  # The application says so: select pg_logical_emit_message(true, 'postman.%s', '{\"email\": \"…\"}')\n", d.Message)
 		w("  on: {message: %s}\n", d.Message)
 	} else {
+		if d.Table.Partitioned && slices.Contains(d.Ops, cdc.Insert) {
+			w("  # A row that moves to another partition arrives as a delete and an insert: postman check warns of that (PM216).\n")
+		}
 		w("  on: {table: %s, ops: [%s]}\n", yamlText(d.Table.String()), strings.Join(opNames(d.Ops), ", "))
 		w("%s", d.columns())
 		w("%s", d.when())
@@ -49,7 +52,7 @@ func (d *Draft) Rule(indent int) string {
 	w("%s", d.recipients())
 	w("  template: %s # templates/%s.html\n", d.Template, d.Template)
 	if d.showsMoments() && !strings.Contains(d.Query, "timezone") {
-		w("  # The zone that moments are shown in to recipients of whom none is known, such as Asia/Seoul.\n  timezone: UTC\n")
+		w("  # The zone that moments are shown in to recipients of whom none is known; postman check asks for it.\n  # timezone: Asia/Seoul\n")
 	}
 	w("  # What you expect of the rule. A column that is left out is NULL.\n")
 	w("  tests:\n%s", d.tests())

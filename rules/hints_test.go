@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"postman/cdc"
 )
 
 // follow is a mistake, and what its hint says to write in the place of a part of it.
@@ -234,5 +236,29 @@ func TestHintsAreExpressions(t *testing.T) {
 	}
 	if tried < 50 {
 		t.Errorf("only %d expressions were tried", tried)
+	}
+}
+
+// TestPartitionedIsNotOrdered holds that nothing tells to give a partitioned table a replica identity that is refused then.
+func TestPartitionedIsNotOrdered(t *testing.T) {
+	t.Parallel()
+	for _, ops := range [][]cdc.Op{{cdc.Update}, {cdc.Insert, cdc.Update}, {cdc.Delete}} {
+		d := &Draft{Name: "a", Template: "a", Table: months(), Ops: ops, To: "{address: a@example.com}"}
+		if text := d.Rule(2); strings.Contains(text, "ALTER TABLE") || !strings.Contains(text, "whatever its REPLICA IDENTITY") {
+			t.Error(text)
+		}
+	}
+	for _, when := range []string{`old.kind != "x"`, `changed(new.kind)`, `new.kind == "x"`, `new.data.a == 1`} {
+		s := parse(t, "rules:\n  - name: a\n    on: {table: parts, ops: [update]}\n    when: |\n      "+when+"\n    to: {address: a@example.com}\n    template: x\n")
+		set, err := Compile(s, catalog())
+		found, _ := errors.AsType[Errors](err)
+		if err == nil {
+			found = set.Lint(catalog())
+		}
+		for _, e := range found {
+			if strings.Contains(e.Hint, "ALTER TABLE") {
+				t.Error(e)
+			}
+		}
 	}
 }

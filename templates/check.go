@@ -340,6 +340,9 @@ func (w *walker) chain(shape any, path []string, at int, owner string) any {
 		}
 		part, message, hint := partOf(shape, name, owner+dotted(path[:i]))
 		if message != "" {
+			if i == 0 && owner == "" && w.atRoot(path) {
+				hint = fmt.Sprintf("write $%s: inside of {{range}} and {{with}} the dot is what they are about, and $ is the whole", dotted(path))
+			}
 			w.report(at+len("."), message, hint)
 			return undecided{}
 		}
@@ -347,6 +350,20 @@ func (w *walker) chain(shape any, path []string, at int, owner string) any {
 		at += len(".") + len(name)
 	}
 	return shape
+}
+
+// atRoot says whether the whole, which is $, has a path that the dot has not.
+func (w *walker) atRoot(path []string) bool {
+	root, ok := w.get("$").(map[string]any)
+	if !ok {
+		return false
+	}
+	if _, ok := root[path[0]]; !ok || len(path) < 2 {
+		return ok
+	}
+	row, ok := root[path[0]].(map[string]any)
+	_, has := row[path[1]]
+	return !ok || has
 }
 
 func dotted(path []string) string {

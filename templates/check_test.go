@@ -48,6 +48,7 @@ func TestCheck(t *testing.T) {
 		"a column without its row":              `{{.title}}{{.new.id.title}}`,
 		"through a variable":                    `{{$r := .new}}{{$r.titel}}`,
 		"through with and $":                    `{{with .new}}{{.titel}}{{$.abuot}}{{end}}`,
+		"the whole inside of range":             `{{range .listings}}{{.new.id}}{{.titel}}{{end}}{{with .new.title}}{{.about}}{{.new.title}}{{end}}`,
 		"through range":                         `{{range $i, $l := .listings}}{{.titel}}{{$l.idd}}{{end}}`,
 		"through a block and a dict":            `{{template "fact" (dict "nam" .new.title)}}`,
 		"a block without its value":             `{{template "fact" .}}`,

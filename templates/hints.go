@@ -1,6 +1,7 @@
 package templates
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -23,8 +24,32 @@ func parseMistake(f *file, err error) error {
 	if at > 0 {
 		column = f.runeColumn(line, at-1)
 	}
-	return &mistake{file: f, line: line, column: column, message: m[2], hint: parseHint(m[2], text, at)}
+	hint := parseHint(m[2], text, at)
+	if m[2] == "unexpected {{end}}" {
+		hint = cmp.Or(f.loopHint(line), hint)
+	}
+	return &mistake{file: f, line: line, column: column, message: m[2], hint: hint}
 }
+
+// otherLoop is a loop, or a choice, of another template language.
+var otherLoop = regexp.MustCompile(`\{\{-?\s*(?:for\s+(\w+)\s+in\s+\.?(\w[\w.]*)|(#?(?:foreach|each|for|while|unless|switch))\b)`)
+
+// loopHint is the way out of an {{end}} too many in a line, where a loop of another language stands before it.
+func (f *file) loopHint(line int) string {
+	for n := line; n > 0; n-- {
+		switch m := otherLoop.FindStringSubmatch(f.lineText(n)); {
+		case m == nil:
+		case m[1] != "":
+			return fmt.Sprintf("on line %d, write {{range $%s := .%s}}, and $%[2]s where %[2]s is meant", n, m[1], m[2])
+		default:
+			return fmt.Sprintf("{{%s}} on line %d is of another language: there are {{if}}, {{with}} and {{range}}", m[3], n)
+		}
+	}
+	return ""
+}
+
+// tagStart is HTML behind an action that was not closed.
+var tagStart = regexp.MustCompile(`^<(?:/|!--|[a-zA-Z])`)
 
 // breaks is how many bytes of a line, which begins at an offset, fail to parse as the whole does; 0: that cannot be told.
 func (f *file) breaks(start int, line, failure string) int {
@@ -76,6 +101,8 @@ func parseHint(message, line string, bytes int) string {
 		return `a value for NULL: {{.new.title | default "…"}}; a choice: {{if .new.sold}}…{{else}}…{{end}}`
 	case has("=", "!"):
 		return compareHint
+	case has("<") && bytes > 0 && bytes <= len(line) && tagStart.MatchString(line[bytes-1:]):
+		return "the action before it is not closed: write }} before " + tagStart.FindString(line[bytes-1:])
 	case has("<", ">"):
 		return "what compares comes first: lt, le, gt, ge, as in {{if gt .new.price 1000}}"
 	case has("&"):

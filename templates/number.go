@@ -23,7 +23,7 @@ func asNumber(v any) (*value.Decimal, error) {
 	case float64:
 		return fromFloat(v)
 	}
-	return nil, fmt.Errorf("%s is no number", kind(v))
+	return nil, fmt.Errorf("%s is no number%swhat is not one is shown as it is, by its name alone", kind(v), hintMark)
 }
 
 // fromFloat is the number that Postgres prints for a float8.
