@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -62,7 +63,7 @@ func (f *flags) resolve() (daemon.Config, error) {
 		}
 		return os.Getenv(name)
 	})
-	if err != nil {
+	if err = errors.Join(err, daemon.CheckEnviron(os.Environ())); err != nil {
 		return c, usageError{err}
 	}
 	return c, nil
