@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ type ReplayRequest struct {
 	Rules  []string `json:"rules,omitempty"`
 	Muted  bool     `json:"muted,omitempty"`
 	Resend bool     `json:"resend,omitempty"`
+	Again  bool     `json:"again,omitempty"` // with Resend: what was sent once more before, too
 	By     string   `json:"by,omitempty"`
 	Why    string   `json:"why,omitempty"`
 	// Resolved and Versions are those of the plan that the operator has seen: where it begins and ends, and the rules. Other rules are refused.
@@ -61,8 +63,9 @@ type replayer struct {
 	lookup  dispatch.Asker // nil: recipients are not asked for
 	wake    func()         // has dispatch look at the store
 	tell    func(Progress)
-	busy    *sync.Mutex // held while one is carried out
-	step    int         // how many matches are stored at once; 0: flushAt
+	log     *slog.Logger // nil: nobody reads along
+	busy    *sync.Mutex  // held while one is carried out
+	step    int          // how many matches are stored at once; 0: flushAt
 
 	// Of the one that is being planned, or carried out.
 	request  ReplayRequest
@@ -86,6 +89,9 @@ func (p *replayer) begin(ctx context.Context, q ReplayRequest) (first, last spot
 	p.request = q
 	if q.Resend && strings.TrimSpace(q.Why) == "" {
 		return first, last, badRequest{"--resend sends mails again that people have: say why, with --why, and it is kept with them"}
+	}
+	if q.Again && !q.Resend {
+		return first, last, badRequest{"--again goes with --resend: it sends yet again what was sent once more"}
 	}
 	if p.reach, err = newReach(ctx, p.store, p.source, p.zone); err != nil {
 		return first, last, err
@@ -354,6 +360,7 @@ func (p *replayer) replay(ctx context.Context, q ReplayRequest) (*ReplayDone, er
 	if err != nil {
 		return nil, err
 	}
+	p.logs("a replay begins", &order, "why", order.Why)
 	var see seen
 	done := &ReplayDone{Replay: order.ID}
 	_, err = p.scan(ctx, "replay", &see, func(epoch uint32, group []found, stand []outbox.KnownMatch) error {
@@ -367,7 +374,17 @@ func (p *replayer) replay(ctx context.Context, q ReplayRequest) (*ReplayDone, er
 	}
 	order.Ended = time.Now()
 	_, err = p.store.SaveReplay(ctx, order)
+	p.logs("a replay has ended", &order, "matches", done.Added, "again", done.Again, "resent", done.Resent, "gaps", len(done.Mended), "took", order.Ended.Sub(order.Begun).Round(time.Millisecond))
 	return done, err
+}
+
+// logs tells the log of a replay: who ordered it, and of what.
+func (p *replayer) logs(what string, o *outbox.Replay, args ...any) {
+	if p.log == nil {
+		return
+	}
+	of := []any{"replay", o.ID, "by", o.By, "from", o.From.LSN, "to", o.To.LSN, "rules", cmp.Or(strings.Join(o.Rules, ", "), "all"), "resend", o.Resend}
+	p.log.Info(what, append(of, args...)...)
 }
 
 // order notes the replay in the store. One that sends again and was broken off goes on, whatever its stretch was called then: what it
@@ -408,7 +425,7 @@ func (p *replayer) brokenOff(ctx context.Context) (*outbox.Replay, error) {
 
 // keep makes one group durable.
 func (p *replayer) keep(ctx context.Context, order int64, epoch uint32, group []found, stand []outbox.KnownMatch, done *ReplayDone) error {
-	b := outbox.ReplayBatch{Replay: order, Source: p.source.ID, Epoch: epoch, Texts: make(map[outbox.Hash][]byte)}
+	b := outbox.ReplayBatch{Again: p.request.Again, Replay: order, Source: p.source.ID, Epoch: epoch, Texts: make(map[outbox.Hash][]byte)}
 	for i := range group {
 		f := &group[i]
 		switch p.fate(f, stand[i]) {

@@ -124,7 +124,7 @@ func (d *Daemon) replayer(context.Context) (*replayer, func(), error) {
 		return nil, nil, fmt.Errorf("postman is starting (%s)\n  → try again when postman status says that it runs", *d.step.Load())
 	}
 	return &replayer{
-		store: d.store, source: d.source, live: d.live.Load(), catalog: d.catalog.Load(), zone: d.zone, config: &d.config, lookup: d.lookup, wake: d.wake, busy: &d.replaying,
+		store: d.store, source: d.source, live: d.live.Load(), catalog: d.catalog.Load(), zone: d.zone, config: &d.config, lookup: d.lookup, wake: d.wake, log: d.log, busy: &d.replaying,
 	}, func() {}, nil
 }
 

@@ -25,13 +25,24 @@ type ReplayPlan struct {
 	Silent       int               `json:"silent"` // rules that found nothing
 	Hour         *BusyHour         `json:"fullest_hour,omitempty"`
 	Recipients   *ReplayRecipients `json:"recipients,omitempty"`
-	Gaps         []GapStatus       `json:"gaps,omitempty"` // in the stretch
+	Redirect     string            `json:"redirect,omitempty"` // where all mails go instead, in mode redirect
+	Before       []ResentBefore    `json:"before,omitempty"`   // what was sent once more, and is not again
+	Gaps         []GapStatus       `json:"gaps,omitempty"`     // in the stretch
 	Mends        []int64           `json:"mends,omitempty"`
 	Stays        []StayingGap      `json:"stays,omitempty"` // gaps that it covers, and would not make up for
 	Notes        []string          `json:"notes,omitempty"`
 	GoesOn       int64             `json:"goes_on,omitempty"` // the replay that was broken off, and would go on
 	Versions     map[string]string `json:"versions"`          // of the rules that decide
 	Took         float64           `json:"took_ms"`           // to read the journal and decide
+}
+
+// ResentBefore is a replay that has sent messages once more which would be sent yet again.
+type ResentBefore struct {
+	Replay   int64     `json:"replay"`
+	Messages int       `json:"messages"`
+	By       string    `json:"by"`
+	Why      string    `json:"why"`
+	At       time.Time `json:"at"`
 }
 
 // Moment is a place in the history of a source, both ways.
@@ -52,6 +63,7 @@ type ReplayRule struct {
 	Resend       int            `json:"resend,omitempty"`       // messages
 	Sent         int            `json:"sent,omitempty"`         // messages
 	Erased       int            `json:"erased,omitempty"`       // messages that cannot be sent again: their recipient was erased
+	Silent       int            `json:"silent,omitempty"`       // messages that cannot be sent again: their match was made while nothing was let out
 	Late         int            `json:"late,omitempty"`         // that would end as expired
 	Muted        int            `json:"muted,omitempty"`        // that a mute stops
 	Failed       int            `json:"failed,omitempty"`       // changes that it cannot be tried on
@@ -89,6 +101,7 @@ type planning struct {
 	hours   hours
 	pool    *pool
 	resent  map[string]int // recipients of what is sent once more
+	before  map[int64]int  // messages that were sent once more, by the replay
 }
 
 // tallied is what is counted of a rule.
@@ -122,7 +135,7 @@ func (p *replayer) makePlan(ctx context.Context, q ReplayRequest) (*ReplayPlan, 
 	if err != nil {
 		return nil, err
 	}
-	l := &planning{replayer: p, plan: &ReplayPlan{Versions: p.versions()}, tallies: make(map[*rules.Rule]*tallied), hours: make(hours), pool: newPool(), resent: make(map[string]int)}
+	l := &planning{replayer: p, plan: &ReplayPlan{Versions: p.versions()}, tallies: make(map[*rules.Rule]*tallied), hours: make(hours), pool: newPool(), resent: make(map[string]int), before: make(map[int64]int)}
 	before, err := p.brokenOff(ctx)
 	if err != nil {
 		return nil, err
@@ -238,8 +251,13 @@ func (l *planning) known(ctx context.Context, ids []int64, of map[int64]*found) 
 		if !l.request.Resend {
 			continue
 		}
-		again, erased := outbox.Resendable(list, l.plan.GoesOn)
-		t.Resend, t.Erased, l.plan.Resend = t.Resend+len(again), t.Erased+erased, l.plan.Resend+len(again)
+		once := outbox.Resendable(list, l.plan.GoesOn, l.request.Again)
+		again := once.Messages
+		t.Resend, t.Erased, l.plan.Resend = t.Resend+len(again), t.Erased+once.Erased, l.plan.Resend+len(again)
+		t.Silent += once.Silent
+		if once.Before > 0 {
+			l.before[once.By] += once.Before
+		}
 		if len(again) > 0 {
 			t.hours.add(f.tx.Time, len(again))
 			l.hours.add(f.tx.Time, len(again))
@@ -317,8 +335,31 @@ func (l *planning) notes(ctx context.Context, first, last spot) error {
 	if l.wake == nil && l.plan.Queue+l.plan.Resend > 0 {
 		note("no daemon runs: mails go out when the next one does")
 	}
+	if err := l.resentBefore(ctx); err != nil {
+		return err
+	}
+	if l.config.Mode == "redirect" {
+		l.plan.Redirect = l.config.Redirect
+	}
 	if l.plan.GoesOn != 0 {
 		note("it goes on with replay %d, which was broken off: what that has sent is not sent again", l.plan.GoesOn)
+	}
+	return nil
+}
+
+// resentBefore tells by which replays messages were sent once more, the latest first.
+func (l *planning) resentBefore(ctx context.Context) error {
+	if len(l.before) == 0 {
+		return nil
+	}
+	all, err := l.store.Replays(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range all {
+		if n := l.before[all[i].ID]; n > 0 {
+			l.plan.Before = append(l.plan.Before, ResentBefore{all[i].ID, n, all[i].By, all[i].Why, all[i].Begun})
+		}
 	}
 	return nil
 }

@@ -294,8 +294,13 @@ func TestResend(t *testing.T) {
 	if err != nil || len(orders) != 1 || orders[0].By != "kim" || orders[0].Why != q.Why || orders[0].Ended.IsZero() || orders[0].Resent != 3 {
 		t.Errorf("the replays are %+v (%v)", orders, err)
 	}
-	if _, done := w.replayed(d, q); done.Resent != 3 || done.Replay == order.ID {
-		t.Errorf("ordered anew, it did %+v", done)
+	plan, done = w.replayed(d, q)
+	if before := plan.Before; done.Resent != 0 || plan.Resend != 0 || len(before) != 1 || before[0].Replay != order.ID || before[0].Messages != 3 || before[0].Why != q.Why || before[0].By != "kim" {
+		t.Errorf("ordered twice, it did %+v, as %+v", done, plan)
+	}
+	q.Again = true
+	if plan, done := w.replayed(d, q); plan.Resend != 3 || len(plan.Before) != 0 || done.Resent != 3 || done.Replay == order.ID {
+		t.Errorf("ordered yet again, it did %+v, as %+v", done, plan)
 	}
 	w.subjects(9)
 }
@@ -541,7 +546,6 @@ func (b *breaksOff) Replay(ctx context.Context, batch outbox.ReplayBatch) (outbo
 func TestReplayBrokenOff(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.config.Mode = "dry-run"
 	w.template("plain.html", plainTemplate)
 	d := w.start()
 	w.sql(`insert into visits (kind, staff_id) select 'call', 1 from generate_series(1, 70)`,
@@ -579,7 +583,7 @@ func TestReplayBrokenOff(t *testing.T) {
 	}
 	w.eventually("all messages", func() bool {
 		counts, err := d.store.Count(t.Context())
-		return err == nil && counts.Messages[outbox.MessageNotSent] == all && counts.Matches[outbox.MatchExpanded] == all
+		return err == nil && counts.Messages[outbox.MessageSent] == all && counts.Matches[outbox.MatchExpanded] == all
 	})
 	q.Resend, q.Why = true, "a test"
 	if _, err := order(q, 1); !errors.Is(err, errBrokenOff) {
@@ -590,7 +594,7 @@ func TestReplayBrokenOff(t *testing.T) {
 	}
 	w.eventually("all messages, twice", func() bool {
 		counts, err := d.store.Count(t.Context())
-		return err == nil && counts.Messages[outbox.MessageNotSent] == 2*all && counts.Matches[outbox.MatchExpanded] == all
+		return err == nil && counts.Messages[outbox.MessageSent] == 2*all && counts.Matches[outbox.MatchExpanded] == all
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"postman/dispatch"
@@ -105,8 +106,8 @@ func (d *Daemon) serveOn(ctx context.Context, l net.Listener, h http.Handler) {
 	})
 }
 
-// healthz says 200 while changes are taken in and stored, 503 otherwise. A relay that is down is told but is no 503: a
-// restart would not bring it back, and nothing is lost meanwhile.
+// healthz says 200 while changes are taken in and stored, 503 otherwise. A relay that is down, a rule that is broken and mails that failed
+// are told as trouble but are no 503: a restart would mend none of them.
 func (d *Daemon) healthz(w http.ResponseWriter, _ *http.Request) {
 	healthy, trouble := d.health()
 	w.Header().Set("Content-Type", "application/json")
@@ -153,8 +154,56 @@ func (d *Daemon) health() (healthy bool, trouble []string) {
 	if sending.LookupError != "" {
 		trouble = append(trouble, "look-ups fail: "+sending.LookupError)
 	}
+	trouble = append(trouble, d.missing()...)
 	slices.Sort(trouble)
 	return healthy, trouble
+}
+
+// mostNamed bounds the rules that trouble names one by one.
+const mostNamed = 5
+
+// missing tells of rules whose mails are missed: they do not decide, or what they decided on failed. It makes nobody unhealthy: a
+// restart would not mend it, and the other rules go on.
+func (d *Daemon) missing() (trouble []string) {
+	if broken := d.broken.list(); len(broken) > 0 {
+		names := make([]string, 0, mostNamed)
+		for _, b := range broken[:min(len(broken), mostNamed)] {
+			names = append(names, b.rule)
+		}
+		text := fmt.Sprintf("%s broken, and mails are missed: %s", counted(len(broken), "rule is", "rules are"), strings.Join(names, ", "))
+		if more := len(broken) - len(names); more > 0 {
+			text += fmt.Sprintf(" and %d more", more)
+		}
+		trouble = append(trouble, text)
+	}
+	failures, err := d.store.Failures(context.Background())
+	if err != nil {
+		return append(trouble, "reading the store: "+err.Error())
+	}
+	return append(trouble, failed(failures)...)
+}
+
+// failed tells what has failed for good, and the steps out.
+func failed(list []outbox.Failure) (trouble []string) {
+	for i, f := range list {
+		if i == mostNamed {
+			return append(trouble, fmt.Sprintf("so it is of %d more rules: postman outbox list --state failed", len(list)-i))
+		}
+		var what []string
+		if f.Matches > 0 {
+			what = append(what, counted(f.Matches, "match", "matches"))
+		}
+		if f.Messages > 0 {
+			what = append(what, counted(f.Messages, "message", "messages"))
+		}
+		trouble = append(trouble, fmt.Sprintf("rule %s: %s failed: %s\n  → mend that, then %s; or end them: postman outbox discard --rule %[1]s --state failed",
+			f.Rule, strings.Join(what, " and "), firstLine(f.Reason), retryCommand(f.Rule)))
+	}
+	return trouble
+}
+
+func retryCommand(rule string) string {
+	return "postman outbox retry --rule " + rule + " --state failed"
 }
 
 // Status is all that operators see.
@@ -228,11 +277,11 @@ func StoreStatus(ctx context.Context, store outbox.Store) Status {
 	}
 	s.Outbox = counts
 	for _, src := range sources {
-		span, err := store.JournalSpan(ctx, src.ID, src.Epoch)
+		journal, err := journalOf(ctx, store, src)
 		if err != nil {
 			s.Trouble = append(s.Trouble, "reading the store: "+err.Error())
 		}
-		s.Sources = append(s.Sources, SourceStatus{src.Database, src.SystemID, src.Slot, src.Epoch, src.Checkpoint.String(), src.Armed, viewJournal(span)})
+		s.Sources = append(s.Sources, SourceStatus{src.Database, src.SystemID, src.Slot, src.Epoch, src.Checkpoint.String(), src.Armed, journal})
 	}
 	for i := range gaps {
 		span, err := store.JournalSpan(ctx, gaps[i].Source, gaps[i].Epoch)

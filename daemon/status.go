@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"encoding/hex"
 	"time"
 
@@ -101,25 +102,37 @@ type SourceStatus struct {
 	Epoch      uint32 `json:"epoch"`
 	Checkpoint string `json:"checkpoint"`
 	Armed      string `json:"armed,omitempty"`
-	// Journal is what a replay can read of the source, in its present epoch.
+	// Journal is what a replay can read of the source.
 	Journal JournalStatus `json:"journal"`
 }
 
 // JournalStatus says what the journal of a source covers; without Oldest it is empty.
 type JournalStatus struct {
 	Oldest string    `json:"oldest,omitempty"` // the first commit that is in it
+	Epoch  uint32    `json:"epoch,omitempty"`  // of oldest; newest is of the present one
 	Newest string    `json:"newest,omitempty"`
 	From   time.Time `json:"from,omitzero"` // when that was
 	To     time.Time `json:"to,omitzero"`
 	Bytes  int64     `json:"bytes"`
 }
 
-func viewJournal(s outbox.JournalSpan) JournalStatus {
-	v := JournalStatus{From: s.From, To: s.To, Bytes: s.Bytes}
-	if s.Oldest != 0 {
-		v.Oldest, v.Newest = s.Oldest.String(), s.Newest.String()
+// journalOf is the journal of a source, over all of its epochs.
+func journalOf(ctx context.Context, store outbox.Store, src outbox.Source) (v JournalStatus, err error) {
+	for epoch := uint32(1); epoch <= src.Epoch; epoch++ {
+		s, err := store.JournalSpan(ctx, src.ID, epoch)
+		if err != nil {
+			return v, err
+		}
+		v.Bytes = max(v.Bytes, s.Bytes) // of all epochs
+		if s.Oldest == 0 {
+			continue
+		}
+		if v.Oldest == "" {
+			v.Oldest, v.From, v.Epoch = s.Oldest.String(), s.From, epoch
+		}
+		v.Newest, v.To = s.Newest.String(), s.To
 	}
-	return v
+	return v, nil
 }
 
 func shortHash[H ~[32]byte](h H) string { return hex.EncodeToString(h[:6]) }

@@ -116,7 +116,7 @@ func (d *Dispatcher) postpone(ctx, hard context.Context, t *task, wait time.Dura
 
 // fail ends a task for good; an operator may have it tried again.
 func (d *Dispatcher) fail(ctx, hard context.Context, t *task, err error, class string) {
-	d.o.Report(ctx, err, t.ruleName(), class)
+	d.o.Report(ctx, fmt.Errorf("%w\n  → it has failed for good: mend that, then postman outbox retry --rule %s --state failed", err, t.ruleName()), t.ruleName(), class)
 	d.end(ctx, hard, t, outbox.MatchFailed, outbox.MessageFailed, err.Error())
 }
 

@@ -35,6 +35,7 @@ type ReplayBatch struct {
 	Transactions []Transaction
 	Texts        map[Hash][]byte
 	Resend       []int64 // matches whose messages are to be sent once more, see [Resendable]
+	Again        bool    // also those that a replay before has sent once more
 }
 
 // MatchKey is what tells a match from the others of its source and epoch.
@@ -55,14 +56,23 @@ func (k KnownMatch) Takes(muted bool) bool {
 	return k.ID == 0 || k.State.Retryable() || muted && k.State == MatchMuted
 }
 
+// Resends are the messages of a match as a replay finds them that is to send what has ended once more.
+type Resends struct {
+	Messages []Message // that it sends
+	Erased   int       // whose recipient was erased with sensitive values: nobody can
+	Silent   int       // whose match was made while nothing was let out: they would end as not-sent
+	Before   int       // that a replay before has sent once more
+	By       int64     // the latest of these replays
+}
+
 // Resendable picks from all messages of a match those that a replay sends once more: of each address the latest, if it has ended and was
-// not stopped for a reason that stands. Those whose recipient was erased with sensitive values cannot be: they are counted. A replay
-// that was broken off sends nothing of the match again when it goes on.
-func Resendable(messages []Message, replay int64) (again []Message, erased int) {
+// not stopped for a reason that stands. What was sent once more before is not, unless again says so: the same order given twice is one. A
+// replay that was broken off sends nothing of the match again when it goes on.
+func Resendable(messages []Message, replay int64, again bool) (r Resends) {
 	latest := make(map[[16]byte]Message)
 	for _, m := range messages {
 		if replay != 0 && m.Replay == replay {
-			return nil, 0
+			return Resends{}
 		}
 		if known, ok := latest[AddressKey(m.Address)]; !ok || known.Resend < m.Resend {
 			latest[AddressKey(m.Address)] = m
@@ -70,15 +80,19 @@ func Resendable(messages []Message, replay int64) (again []Message, erased int) 
 	}
 	for _, m := range latest {
 		switch {
+		case m.Resend > 0 && !again:
+			r.Before, r.By = r.Before+1, max(r.By, m.Replay)
 		case !m.State.Resendable():
+		case m.Silent:
+			r.Silent++
 		case len(m.Recipient) == 0:
-			erased++
+			r.Erased++
 		default:
-			again = append(again, m)
+			r.Messages = append(r.Messages, m)
 		}
 	}
-	slices.SortFunc(again, func(a, b Message) int { return int(a.ID - b.ID) })
-	return again, erased
+	slices.SortFunc(r.Messages, func(a, b Message) int { return int(a.ID - b.ID) })
+	return r
 }
 
 // NextResend is the number that tells the next messages of a match from those before.

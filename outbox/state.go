@@ -16,7 +16,7 @@ const (
 	MatchExpired                     // too old to be told: expired, late
 	MatchNobody                      // the recipient query gave no row
 	MatchFailed                      // evaluating or expanding it failed for good
-	MatchDiscarded                   // an operator discarded it while it was held, or its hold expired
+	MatchDiscarded                   // an operator discarded it, held or failed, or its hold expired
 )
 
 // MessageState is where a message stands. docs/states.md has the diagram. The numbers are stored: new states go to the end.
@@ -41,7 +41,7 @@ const (
 	MessageNotSent                        // the delivery mode was dry-run, or none was named
 	MessageNoAddress                      // the address is NULL or no address
 	MessageHeld                           // waits for an operator
-	MessageDiscarded                      // an operator discarded it while it was held, or its hold expired
+	MessageDiscarded                      // an operator discarded it, held or failed, or its hold expired
 )
 
 var matchStates = [...]string{"pending", "held", "expanded", "muted", "replaced", "cancelled", "expired", "nobody", "failed", "discarded"}
@@ -82,7 +82,9 @@ func (s MatchState) CanBecome(next MatchState) bool {
 		}
 	case MatchHeld:
 		return next == MatchPending || next == MatchDiscarded
-	case MatchFailed, MatchMuted:
+	case MatchFailed:
+		return next == MatchPending || next == MatchDiscarded
+	case MatchMuted:
 		return next == MatchPending
 	case MatchExpanded, MatchReplaced, MatchCancelled, MatchExpired, MatchNobody, MatchDiscarded:
 	}
@@ -119,7 +121,9 @@ func (s MessageState) CanBecome(next MessageState) bool {
 		}
 	case MessageHeld:
 		return next == MessageQueued || next == MessageDiscarded
-	case MessageDead, MessageUncertain, MessageFailed:
+	case MessageFailed:
+		return next == MessageQueued || next == MessageDiscarded
+	case MessageDead, MessageUncertain:
 		return next == MessageQueued
 	case MessageSent, MessageDigested, MessageSuppressed, MessageLimited, MessageRepeated, MessageReplaced, MessageExpired,
 		MessageCancelled, MessageNotSent, MessageNoAddress, MessageDiscarded:

@@ -129,6 +129,8 @@ type Store interface {
 	Attempts(ctx context.Context, message int64) ([]Attempt, error)
 	// Count counts matches and messages by state.
 	Count(ctx context.Context) (Counts, error)
+	// Failures lists the rules of which matches or messages have failed, and wait for a retry.
+	Failures(ctx context.Context) ([]Failure, error)
 	// Act moves what the filter selects and the action applies to, and returns how many it moved. Where only message ids or
 	// states, or an address, are given, it moves messages only; where only match states are, matches only; ids of matches
 	// move these and their messages. Messages that are sending stay as they are. A retry begins to count attempts anew. A filter
@@ -181,6 +183,13 @@ type Filter struct {
 	Limit         int
 }
 
+// Failure is what has failed of a rule.
+type Failure struct {
+	Rule              string
+	Matches, Messages int
+	Reason            string // of the latest
+}
+
 // Counts holds the number of matches and messages in each state.
 type Counts struct {
 	Matches  map[MatchState]int   `json:"matches"`
@@ -195,7 +204,7 @@ const (
 	Retry   Action = "retry"   // dead, failed, uncertain messages and failed matches: back to the queue
 	Cancel  Action = "cancel"  // pending matches, queued messages: cancelled
 	Release Action = "release" // held: pending or queued
-	Discard Action = "discard" // held: discarded
+	Discard Action = "discard" // held, and failed where that is named: discarded
 )
 
 // From are the states that an action takes matches and messages from.
@@ -205,10 +214,22 @@ func (a Action) From() (matches []MatchState, messages []MessageState) {
 		return []MatchState{MatchFailed}, []MessageState{MessageDead, MessageFailed, MessageUncertain}
 	case Cancel:
 		return []MatchState{MatchPending}, []MessageState{MessageQueued}
-	case Release, Discard:
+	case Release:
 		return []MatchState{MatchHeld}, []MessageState{MessageHeld}
+	case Discard:
+		return []MatchState{MatchHeld, MatchFailed}, []MessageState{MessageHeld, MessageFailed}
 	}
 	return nil, nil
+}
+
+// By are the states that an action takes from where a filter selects: what has failed is discarded by its id or its state only, since
+// who discards what is held of a rule may want the rest retried.
+func (a Action) By(f *Filter) (matches []MatchState, messages []MessageState) {
+	matches, messages = a.From()
+	if a == Discard && len(f.Matches)+len(f.Messages)+len(f.MatchStates)+len(f.MessageStates) == 0 {
+		matches, messages = []MatchState{MatchHeld}, []MessageState{MessageHeld}
+	}
+	return matches, messages
 }
 
 // Acted says how many an action moved.

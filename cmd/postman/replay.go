@@ -22,6 +22,7 @@ type replayCmd struct {
 	DryRun bool     `help:"Show the plan, with samples, and do nothing."`
 	Muted  bool     `help:"Send what its transaction muted, too."`
 	Resend bool     `help:"Send once more what was sent already; needs --why."`
+	Again  bool     `help:"With --resend: also what was sent once more before."`
 	Why    string   `help:"Why; it is kept with the replay." placeholder:"TEXT"`
 	Yes    bool     `short:"y" help:"Do not ask."`
 	JSON   bool     `name:"json" help:"Print JSON (docs/replay.md)."`
@@ -57,7 +58,7 @@ func (r *replayCmd) Run(p *program) error {
 }
 
 func (r *replayCmd) with(ctx context.Context, p *program, to *client) error {
-	q := daemon.ReplayRequest{From: r.From, To: r.To, Rules: r.Rule, Muted: r.Muted, Resend: r.Resend, By: whoami(), Why: r.Why}
+	q := daemon.ReplayRequest{From: r.From, To: r.To, Rules: r.Rule, Muted: r.Muted, Resend: r.Resend, Again: r.Again, By: whoami(), Why: r.Why}
 	bar := newBar(p.stderr)
 	plan, err := to.replay(ctx, "/v1/replay/plan", q, bar)
 	if err != nil {

@@ -77,6 +77,7 @@ func asides(r *daemon.ReplayRule) (lines []string) {
 	add(r.Again, "of them failed before, or was muted, and waits again", "of them failed before, or were muted, and wait again")
 	add(r.Late, "match would end as expired", "matches would end as expired")
 	add(r.Muted, "match is muted (--muted sends it)", "matches are muted (--muted sends them)")
+	add(r.Silent, "message is not sent once more: it was made while nothing was let out, and would end as not-sent", "messages are not sent once more: they were made while nothing was let out, and would end as not-sent")
 	add(r.Erased, "message cannot be sent once more: its recipient was erased", "messages cannot be sent once more: their recipients were erased")
 	if r.Failed > 0 {
 		lines = append(lines, fmt.Sprintf("it cannot be tried on %s: %s", number(r.Failed, "change", "changes"), firstLine(r.Failure)))
@@ -95,6 +96,9 @@ func (w *printer) biggest(v *daemon.ReplayPlan) {
 	title := "recipients"
 	if who.Asked < who.Of {
 		title = fmt.Sprintf("recipients, of a sample: %s of %s matches were asked about", grouped(int64(who.Asked)), grouped(int64(who.Of)))
+	}
+	if v.Redirect != "" {
+		title += ", in whose place " + v.Redirect + " gets all of it (mode redirect)"
 	}
 	w.title(title)
 	var rows [][]string
@@ -152,12 +156,17 @@ func (w *printer) changed(c *daemon.ChangeView) {
 }
 
 func (w *printer) replayNotes(v *daemon.ReplayPlan) {
-	if len(v.Gaps)+len(v.Notes) == 0 {
+	if len(v.Gaps)+len(v.Notes)+len(v.Before)+len(v.Stays)+len(v.Mends) == 0 {
 		return
 	}
 	w.title("to be known")
 	for i := range v.Gaps {
 		w.printf("  gap %d lies in the stretch: %s\n", v.Gaps[i].ID, gapText(&v.Gaps[i]))
+	}
+	for i := range v.Before {
+		b := &v.Before[i]
+		w.printf("  %s resent by replay %d, %s, by %s (%s); --again sends %s yet again\n", number(b.Messages, "message was", "messages were"), b.Replay, ago(b.At), b.By, b.Why,
+			map[bool]string{true: "it", false: "them"}[b.Messages == 1])
 	}
 	for _, id := range v.Mends {
 		w.printf("  this makes up for gap %d\n", id)
@@ -213,6 +222,20 @@ func doneText(in paint, d *daemon.ReplayDone) string {
 		w.WriteString(n + "\n")
 	}
 	return w.String()
+}
+
+// ago is how long something is ago, in words.
+func ago(t time.Time) string {
+	switch d := time.Since(t); {
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s ago", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d minutes ago", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d hours ago", int(d.Hours()))
+	default:
+		return fmt.Sprintf("%d days ago", int(d.Hours()/24))
+	}
 }
 
 // stays tells which gaps stay, and the way out.

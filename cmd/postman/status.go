@@ -62,7 +62,7 @@ func printStatus(w *strings.Builder, s *daemon.Status, all bool) {
 		fmt.Fprintf(w, "postman %s   NOT HEALTHY, mode %s, up %s\n", s.Version, mode(s.Mode), since(s.Started))
 	}
 	for _, t := range s.Trouble {
-		fmt.Fprintf(w, "  ! %s\n", t)
+		fmt.Fprintf(w, "  ! %s\n", strings.ReplaceAll(t, "\n", "\n  "))
 	}
 	for _, t := range s.Warnings {
 		fmt.Fprintf(w, "  · %s\n", strings.ReplaceAll(strings.TrimSpace(t), "\n", "\n    "))
@@ -74,7 +74,11 @@ func printStatus(w *strings.Builder, s *daemon.Status, all bool) {
 	for _, src := range s.Sources {
 		fmt.Fprintf(w, "\ndatabase %s   slot %s, epoch %d, covered up to %s%s\n", src.Database, src.Slot, src.Epoch, src.Checkpoint, armed(src.Armed))
 		if j := &src.Journal; j.Oldest != "" {
-			fmt.Fprintf(w, "journal    from %s (%s) to %s, %s: what a replay can read\n", j.Oldest, j.From.Local().Format(time.DateTime), j.Newest, daemon.Bytes(j.Bytes))
+			epoch := ""
+			if j.Epoch != src.Epoch {
+				epoch = fmt.Sprintf(" of epoch %d", j.Epoch)
+			}
+			fmt.Fprintf(w, "journal    from %s%s (%s) to %s, %s: what a replay can read\n", j.Oldest, epoch, j.From.Local().Format(time.DateTime), j.Newest, daemon.Bytes(j.Bytes))
 		}
 	}
 	printCounts(w, s)

@@ -57,7 +57,7 @@ var moves = map[outbox.Action]struct{ messages, matches map[string]string }{
 	outbox.Retry:   {map[string]string{"dead": "queued", "failed": "queued", "uncertain": "queued"}, map[string]string{"failed": "pending"}},
 	outbox.Cancel:  {map[string]string{"queued": "cancelled"}, map[string]string{"pending": "cancelled"}},
 	outbox.Release: {map[string]string{"held": "queued"}, map[string]string{"held": "pending"}},
-	outbox.Discard: {map[string]string{"held": "discarded"}, map[string]string{"held": "discarded"}},
+	outbox.Discard: {map[string]string{"held": "discarded", "failed": "discarded"}, map[string]string{"held": "discarded", "failed": "discarded"}},
 }
 
 // testAct tries every action on every state.

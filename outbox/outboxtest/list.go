@@ -193,6 +193,28 @@ func testBlanking(r *rig) {
 	r.equal("sent after a restart", change(m.ID), "blank")
 }
 
+// testFailures: what has failed is listed by its rule, with the reason of the latest.
+func testFailures(r *rig) {
+	failed := func(rule uint32, reason string) {
+		r.leave(r.match(func(m *outbox.NewMatch) { m.Rule, m.State, m.Reason = rule, outbox.MatchFailed, reason }))
+	}
+	failed(r.careful, "zebra")
+	failed(r.careful, "aardvark")
+	m := r.append(r.match())[0]
+	g := r.expand(m.ID, outbox.MessageSending)[0]
+	r.record(outbox.Outcome{Message: g.ID, State: outbox.MessageFailed, Reason: "no such column"})
+	list := func() []outbox.Failure {
+		all, err := r.store.Failures(r.Context())
+		r.ok(err)
+		return all
+	}
+	r.equal("the failures", list(), []outbox.Failure{{Rule: "careful", Matches: 2, Reason: "aardvark"}, {Rule: "notify", Messages: 1, Reason: "no such column"}})
+	r.act(outbox.Discard, outbox.Filter{Rule: "careful"})
+	r.equal("after what is held was discarded", len(list()), 2)
+	r.act(outbox.Discard, outbox.Filter{MatchStates: []outbox.MatchState{outbox.MatchFailed}, MessageStates: []outbox.MessageState{outbox.MessageFailed}})
+	r.equal("at last", len(list()), 0)
+}
+
 func testBlankingAtExpiry(r *rig) {
 	deadline := past.Add(time.Hour)
 	sensitive := func(m *outbox.NewMatch) {

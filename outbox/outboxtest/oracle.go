@@ -226,10 +226,15 @@ func (o *oracle) record(n *oracleMessage, out *outbox.Outcome) bool {
 }
 
 // act does what an operator asks for.
+// named says whether a filter names ids or states.
+func named(f *outbox.Filter) bool {
+	return len(f.Messages)+len(f.Matches)+len(f.MessageStates)+len(f.MatchStates) > 0
+}
+
 func (o *oracle) act(a outbox.Action, f *outbox.Filter, reason string, now time.Time) (acted outbox.Acted) {
 	for _, n := range o.messages {
 		to, applies := moves[a].messages[n.State.String()]
-		if !applies || !selectsMessage(f, n) {
+		if !applies || !selectsMessage(f, n) || a == outbox.Discard && n.State == outbox.MessageFailed && !named(f) {
 			continue
 		}
 		acted.Messages++
@@ -243,7 +248,7 @@ func (o *oracle) act(a outbox.Action, f *outbox.Filter, reason string, now time.
 	}
 	for _, m := range o.matches {
 		to, applies := moves[a].matches[m.State.String()]
-		if !applies || !selectsMatch(f, m) {
+		if !applies || !selectsMatch(f, m) || a == outbox.Discard && m.State == outbox.MatchFailed && !named(f) {
 			continue
 		}
 		acted.Matches++

@@ -52,6 +52,8 @@ func Run(t *testing.T, open Open) {
 		"replay refuses":        testReplayRefuses,
 		"resend":                testResend,
 		"resend of the erased":  testResendErased,
+		"failures":              testFailures,
+		"resend silent":         testResendSilent,
 		"known matches":         testKnownMatches,
 		"mend gap":              testMendGap,
 		"accept gap":            testAcceptGap,

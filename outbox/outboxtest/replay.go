@@ -160,8 +160,25 @@ func testResend(r *rig) {
 	other := r.replay(func(o *outbox.Replay) { o.Resend = true })
 	r.equal("what is on its way is not sent again", r.again(other, []int64{match}), outbox.Replayed{})
 	r.record(outbox.Outcome{Message: fresh[0].ID, State: outbox.MessageCancelled}, outbox.Outcome{Message: fresh[1].ID, State: outbox.MessageNotSent})
-	r.equal("what was stopped for a reason is not, and the rest is", r.again(other, []int64{match}), outbox.Replayed{Resent: 1})
+	r.equal("what was sent once more is not", r.again(other, []int64{match}), outbox.Replayed{})
+	if got := outbox.Resendable(r.messages(outbox.Filter{Matches: []int64{match}}), 0, false); len(got.Messages) != 0 || got.Before != 2 || got.By != order.ID {
+		r.Errorf("those are sent once more: %+v", got)
+	}
+	yet, err := r.store.Replay(r.Context(), outbox.ReplayBatch{Replay: other.ID, Source: r.source.ID, Epoch: 1, Resend: []int64{match}, Again: true})
+	r.ok(err)
+	r.equal("what was stopped for a reason is not, and the rest is, when that is wanted", yet, outbox.Replayed{Resent: 1})
 	r.equal("its number", r.messages(outbox.Filter{Matches: []int64{match}})[0].Resend, uint32(2))
+}
+
+// testResendSilent: what was made while nothing was let out would end as it did.
+func testResendSilent(r *rig) {
+	m := r.append(r.match(func(m *outbox.NewMatch) { m.Silent = true }))[0]
+	g := r.expand(m.ID, outbox.MessageSending)[0]
+	r.record(outbox.Outcome{Message: g.ID, State: outbox.MessageNotSent})
+	if got := outbox.Resendable(r.messages(outbox.Filter{}), 0, true); len(got.Messages) != 0 || got.Silent != 1 {
+		r.Errorf("those are sent once more: %+v", got)
+	}
+	r.equal("what it did", r.again(r.replay(), []int64{m.ID}), outbox.Replayed{})
 }
 
 // testResendErased: a message whose recipient was erased with sensitive values cannot be sent once more.
@@ -170,8 +187,8 @@ func testResendErased(r *rig) {
 	g := r.expand(m.ID, outbox.MessageSending)[0]
 	r.record(outbox.Outcome{Message: g.ID, State: outbox.MessageSent})
 	all := r.messages(outbox.Filter{})
-	if again, erased := outbox.Resendable(all, 0); len(again) != 0 || erased != 1 {
-		r.Errorf("of %+v, %d can go again and %d are erased", all, len(again), erased)
+	if got := outbox.Resendable(all, 0, false); len(got.Messages) != 0 || got.Erased != 1 {
+		r.Errorf("of %+v, those are sent once more: %+v", all, got)
 	}
 	r.equal("what it did", r.again(r.replay(), []int64{m.ID}), outbox.Replayed{})
 }

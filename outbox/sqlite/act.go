@@ -67,7 +67,7 @@ func (w *writer) act(a outbox.Action, f *outbox.Filter, reason string, now time.
 	if !known {
 		return acted, fmt.Errorf("there is no action %q", a)
 	}
-	fromMatches, fromMessages := a.From()
+	fromMatches, fromMessages := a.By(f)
 	if f.Before != 0 || f.Limit != 0 {
 		return acted, errors.New("an action takes all that its filter selects: Before and Limit are for lists")
 	}

@@ -191,6 +191,27 @@ func (s *Store) Count(ctx context.Context) (outbox.Counts, error) {
 	return counts, nil
 }
 
+// selectFailures goes by the indexes of states. Beside max() SQLite takes other columns from the row that has it.
+var selectFailures = fmt.Sprintf(`
+	SELECT r.name, sum(f.matches), sum(f.messages), max(f.reason) FROM (
+		SELECT m.rule, count(*) AS matches, 0 AS messages, m.reason, max(m.id)
+			FROM matches m WHERE m.state = %d AND m.tx NOT IN (SELECT id FROM transactions WHERE lsn IS NULL) GROUP BY m.rule
+		UNION ALL
+		SELECT t.rule, 0, count(*), m.reason, max(m.id) FROM messages m JOIN matches t ON t.id = m.match WHERE m.state = %d GROUP BY t.rule
+	) f JOIN rules r ON r.id = f.rule GROUP BY r.name ORDER BY r.name`, outbox.MatchFailed, outbox.MessageFailed)
+
+// Failures lists what has failed, by rule.
+func (s *Store) Failures(ctx context.Context) ([]outbox.Failure, error) {
+	found, err := rows(s.reading(ctx), func(scan scanner) (f outbox.Failure, err error) {
+		err = scan(&f.Rule, &f.Matches, &f.Messages, &f.Reason)
+		return f, err
+	}, selectFailures)
+	if err != nil {
+		return nil, fmt.Errorf("reading what has failed: %w", explain(err))
+	}
+	return found, nil
+}
+
 type count struct {
 	what  string
 	state uint8

@@ -219,7 +219,7 @@ func (w *writer) resend(r *replaying, match int64) (int, error) {
 	for i := range found {
 		messages[i] = found[i].row
 	}
-	again, _ := outbox.Resendable(messages, r.Replay)
+	again := outbox.Resendable(messages, r.Replay, r.Again).Messages
 	if len(again) == 0 {
 		return 0, nil
 	}

@@ -1,0 +1,76 @@
+package daemon
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"postman/outbox"
+)
+
+// What is missed is trouble, in the status and in /healthz, with the rule, the cause and the steps out, until it is seen to; and nobody is
+// unhealthy for it.
+func TestWhatIsMissedIsTrouble(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Mode, w.also = "dry-run", new(notebook)
+	d := w.start()
+	trouble := func() string {
+		t.Helper()
+		r, err := http.Get("http://" + d.Addr().String() + "/healthz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		var body struct {
+			Healthy bool
+			Trouble []string
+		}
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			t.Fatal(err)
+		}
+		s, text := d.Status(), strings.Join(body.Trouble, "\n")
+		if r.StatusCode != http.StatusOK || !body.Healthy || !s.Healthy || strings.Join(s.Trouble, "\n") != text {
+			t.Errorf("healthz says %s %+v, and the status %v %q", r.Status, body, s.Healthy, s.Trouble)
+		}
+		return text
+	}
+	has := func(when string, want ...string) {
+		t.Helper()
+		got := trouble()
+		for _, text := range want {
+			if !strings.Contains(got, text) {
+				t.Errorf("%s: %q; want %q", when, got, text)
+			}
+		}
+	}
+	w.eventually("the stream is connected", func() bool { return d.Status().Healthy })
+
+	w.sql(`alter table staff rename column email to mail`, `insert into visits (kind, staff_id) values ('visit', 1)`)
+	w.matches(d, 1, outbox.MatchFailed)
+	has("a query that fails", "rule visit: 1 match failed: ", `column "email" does not exist`, "postman outbox retry --rule visit --state failed", "postman outbox discard --rule visit --state failed")
+	if n := w.also.(*notebook).count("it has failed for good: mend that, then postman outbox retry --rule visit --state failed"); n != 1 {
+		t.Errorf("the log names the way out %d times", n)
+	}
+	w.sql(`alter table staff rename column mail to email`)
+	if _, err := d.store.Act(t.Context(), outbox.Retry, outbox.Filter{Rule: "visit", MatchStates: []outbox.MatchState{outbox.MatchFailed}}, "", d.started); err != nil {
+		t.Fatal(err)
+	}
+	d.wake()
+	w.messages(d, 1)
+	w.eventually("nothing is wrong", func() bool { return trouble() == "" })
+
+	w.sql(`alter table visits drop column note`, `insert into visits (kind, staff_id) values ('visit', 1)`) // which the template shows
+	w.eventually("a message that failed", func() bool { return strings.Contains(trouble(), "1 message failed: ") })
+	if _, err := d.store.Act(t.Context(), outbox.Discard, outbox.Filter{Rule: "visit", MessageStates: []outbox.MessageState{outbox.MessageFailed}}, "told by phone", d.started); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("nothing is wrong", func() bool { return trouble() == "" })
+
+	w.sql(`alter table visits rename column kind to sort`, `insert into visits (sort, staff_id) values ('visit', 1)`)
+	w.eventually("the rule is broken", func() bool { return len(d.broken.list()) > 0 })
+	has("a rule that is broken", "1 rule is broken, and mails are missed: visit")
+	w.sql(`alter table visits rename column sort to kind`)
+	http.DefaultClient.CloseIdleConnections()
+}
