@@ -113,7 +113,7 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	p := &preparation{config: d.config, conn: conn, store: d.store, needs: needs, catalog: catalog, lenient: true, then: "postman goes on by itself, some seconds later"}
-	unfit := p.publish(ctx, db, adoption{step: stepResume})
+	unfit := p.publish(ctx, db)
 	if unfit != nil { // which is no reason not to notice what else is wrong
 		unfit = fmt.Errorf("the publications do not fit the rules any more: %w", unfit)
 	} else if err := d.trim(ctx, p, db); err != nil {

@@ -39,6 +39,7 @@ type preparation struct {
 
 	before    *cdc.Database // as it was before the publications were altered
 	published position.LSN  // from where on what they lacked is published; 0: they lacked nothing
+	done      []string      // what was done that an error behind it does not undo, for people
 	surplus   *surplus      // what is published and not needed, and stays so; nil: nothing
 }
 
@@ -87,6 +88,9 @@ func (p *preparation) run(ctx context.Context) (outbox.Source, error) {
 	case a.step == stepGap && !p.accept:
 		return outbox.Source{}, refuseGap(ctx, p.store, p.config.Slot, known, a)
 	case a.step == stepGap:
+		if db, err = p.publishAnew(ctx, db, a); err != nil {
+			return outbox.Source{}, err
+		}
 		if *src, err = p.bridge(ctx, *src, db, a); err != nil {
 			return outbox.Source{}, err
 		}
@@ -100,7 +104,7 @@ func (p *preparation) run(ctx context.Context) (outbox.Source, error) {
 			return outbox.Source{}, err
 		}
 	}
-	if err := p.fit(ctx, db, a); err != nil {
+	if err := p.fit(ctx, db); err != nil {
 		if _, sql := errors.AsType[*SQLError](err); sql && a.step == stepIntend {
 			// The slot that a DBA makes now is the one that we asked for.
 			src.State = outbox.SourceIntended
@@ -128,15 +132,15 @@ func (p *preparation) find(sources []outbox.Source, db *cdc.Database) (src, else
 }
 
 // fit makes the publications what the rules need, and no more than that where it can.
-func (p *preparation) fit(ctx context.Context, db *cdc.Database, a adoption) error {
-	if err := p.publish(ctx, db, a); err != nil {
+func (p *preparation) fit(ctx context.Context, db *cdc.Database) error {
+	if err := p.publish(ctx, db); err != nil {
 		return err
 	}
 	return p.trim(ctx, db, nil)
 }
 
 // publish has published what the rules need and is missing, or says what a DBA has to run.
-func (p *preparation) publish(ctx context.Context, db *cdc.Database, a adoption) error {
+func (p *preparation) publish(ctx context.Context, db *cdc.Database) error {
 	p.before = db
 	plan, err := p.plan(db, p.needs, p.catalog)
 	if err != nil || len(plan.Missing) == 0 {
@@ -264,6 +268,23 @@ func (p *preparation) create(ctx context.Context) (position.LSN, error) {
 	return cdc.CreateSlot(ctx, string(p.config.DatabaseURL), p.config.Slot)
 }
 
+// publishAnew has published what the rules need behind a gap, before anything is given up for the new epoch: here it comes out what the
+// role may not do. It returns the database as it is then.
+func (p *preparation) publishAnew(ctx context.Context, db *cdc.Database, a adoption) (*cdc.Database, error) {
+	anew := *db
+	if a.to == 0 {
+		anew.Slot = nil // it is made behind the publications
+	}
+	err := p.publish(ctx, &anew)
+	if denied, ok := errors.AsType[*SQLError](err); ok && db.Slot != nil { // and is not for a DBA to make
+		denied.Statements = slices.DeleteFunc(denied.Statements, func(s string) bool { return s == cdc.SlotSQL(p.config.Slot, db.Version) })
+	}
+	if err != nil || p.published == 0 {
+		return db, err
+	}
+	return cdc.Inspect(ctx, p.conn, p.config.Slot)
+}
+
 // bridge records an accepted gap, and intends to go on behind it in a new epoch.
 func (p *preparation) bridge(ctx context.Context, src outbox.Source, db *cdc.Database, a adoption) (_ outbox.Source, err error) {
 	gap := outbox.Gap{Source: src.ID, Epoch: src.Epoch, From: a.from, Lost: true, Reason: a.reason}
@@ -281,15 +302,23 @@ func (p *preparation) bridge(ctx context.Context, src outbox.Source, db *cdc.Dat
 	if err := p.store.SaveGap(ctx, gap); err != nil {
 		return src, fmt.Errorf("recording the gap: %w", err)
 	}
+	p.did("the gap is recorded: %s", a.reason)
 	src.State, src.Server = outbox.SourceIntended, outbox.Server{}
 	if src, err = p.save(ctx, src); err != nil {
 		return src, err
 	}
 	if a.to == 0 && db.Slot != nil { // it serves no more, and would keep what is made now from being used
-		err = cdc.DropSlot(ctx, string(p.config.DatabaseURL), p.config.Slot)
+		if err = cdc.DropSlot(ctx, string(p.config.DatabaseURL), p.config.Slot); err == nil {
+			p.did("slot %s is dropped, and is made anew", p.config.Slot)
+		}
 		db.Slot = nil
 	}
 	return src, err
+}
+
+// did notes what was done, for people who may be told of an error that came behind it.
+func (p *preparation) did(format string, args ...any) {
+	p.done = append(p.done, fmt.Sprintf(format, args...))
 }
 
 // streaming notes that the slot is ours and where it starts. A gap of the whole stream that was open ends there; those of single rules

@@ -55,7 +55,7 @@ func (d *Daemon) reloadWith(ctx context.Context, conn *pgx.Conn) error {
 	// What is missing comes first, and what is too much last: a table that is published and not watched costs a little, one that is
 	// watched and not published is silence.
 	p := &preparation{config: d.config, conn: conn, store: d.store, needs: set.needs, catalog: set.catalog, then: "it is reloaded by itself, some seconds later"}
-	if err := p.publish(ctx, db, adoption{step: stepResume}); err != nil {
+	if err := p.publish(ctx, db); err != nil {
 		if _, sql := errors.AsType[*SQLError](err); sql {
 			d.outlook.refused, d.outlook.asked = set, set
 		}

@@ -57,6 +57,9 @@ func Setup(ctx context.Context, c Config, o SetupOptions) ([]string, error) {
 	p := &preparation{
 		config: c, conn: conn, store: store, needs: set.Needs(), catalog: catalog, accept: o.AcceptGap, arm: o.Arm, then: "run postman setup again",
 	}
+	if o.AcceptGap {
+		p.then = "run postman setup --accept-gap again"
+	}
 	done, err := setup(ctx, p, &live{source: source, catalog: catalog})
 	return done, errors.Join(err, store.Close())
 }
@@ -68,6 +71,7 @@ func setup(ctx context.Context, p *preparation, set *live) (done []string, err e
 		return err
 	}
 	src, err := p.run(ctx)
+	done = append(done, p.done...)
 	if err != nil {
 		return done, err
 	}

@@ -1,11 +1,14 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
+	"postman/internal/pgcluster/pgtest"
+	"postman/outbox/sqlite"
 	"postman/rules"
 )
 
@@ -160,6 +163,51 @@ func TestWhatADBAWasAskedForIsNotTooMuch(t *testing.T) {
 	if err := d.Reload(t.Context()); err != nil || len(d.Status().Warnings) != 1 {
 		t.Errorf("once they are not needed any more: %v, %q", err, d.Status().Warnings)
 	}
+}
+
+// Behind a publication that was dropped nothing is given up before the role is known to do all of it; once a DBA has, the same command goes on.
+func TestAcceptingAGapAsksFirst(t *testing.T) {
+	t.Parallel()
+	w := meekWorld(t)
+	_, err := w.tryStart()
+	w.sql(w.asked(err)...)
+	d := w.start()
+	w.stop(d)
+	w.sql(fmt.Sprintf(`drop publication "%s_ins"`, w.config.Slot))
+	lsns := func() (slots string) {
+		t.Helper()
+		conn := pgtest.Connect(t, w.url)
+		defer conn.Close(t.Context()) //nolint:errcheck // it only read
+		if err := conn.QueryRow(t.Context(), "select string_agg(restart_lsn::text, ',') from pg_replication_slots where slot_name = $1", w.config.Slot).Scan(&slots); err != nil {
+			t.Fatal(err)
+		}
+		return slots
+	}
+	before := lsns()
+	_, err = Setup(t.Context(), w.config, SetupOptions{AcceptGap: true})
+	asked := w.asked(err)
+	if len(asked) == 0 || strings.Contains(strings.Join(asked, " "), "slot") || !strings.Contains(err.Error(), "run postman setup --accept-gap again") {
+		t.Errorf("it asks for %q: %v", asked, err)
+	}
+	if after := lsns(); after != before {
+		t.Errorf("the slot was %s and is %s", before, after)
+	}
+	store, err := sqlite.Open(w.config.StorePath(), sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources, err := store.Sources(t.Context())
+	if err := errors.Join(err, store.Close()); err != nil || len(sources) != 1 || sources[0].Epoch != 1 {
+		t.Errorf("the store has %+v (%v)", sources, err)
+	}
+	w.sql(asked...)
+	done, err := Setup(t.Context(), w.config, SetupOptions{AcceptGap: true})
+	if text := strings.Join(done, "\n"); err != nil || !strings.Contains(text, "the gap is recorded") || !strings.Contains(text, "is dropped, and is made anew") || !strings.Contains(text, "epoch 2") {
+		t.Errorf("the second time it says %q (%v)", text, err)
+	}
+	d = w.start()
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+	w.subjects(1)
 }
 
 func TestSetupBesideADaemon(t *testing.T) {
