@@ -395,7 +395,7 @@ func TestReload(t *testing.T) {
 	if err := d.Reload(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if healthy, trouble := d.health(); !healthy {
+	if healthy, trouble := d.health(t.Context()); !healthy {
 		t.Errorf("trouble after a good reload: %v", trouble)
 	}
 }
@@ -628,7 +628,7 @@ func TestStopUnderAFailingStore(t *testing.T) {
 	}
 	w.sql(`insert into visits (kind, staff_id, note) select 'visit', 1, repeat('x', 10000) from generate_series(1, 90)`,
 		`insert into visits (kind, staff_id) values ('visit', 1)`)
-	w.eventually("trouble", func() bool { healthy, _ := d.health(); return !healthy })
+	w.eventually("trouble", func() bool { healthy, _ := d.health(t.Context()); return !healthy })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	done := make(chan error, 1)
@@ -661,7 +661,7 @@ func TestPostgresRestartsInTheMiddle(t *testing.T) {
 	if n := len(w.relay.Mails()); n != 3 {
 		t.Errorf("%d mails; want 3", n)
 	}
-	w.eventually("healthy again", func() bool { healthy, _ := d.health(); return healthy })
+	w.eventually("healthy again", func() bool { healthy, _ := d.health(t.Context()); return healthy })
 }
 
 func TestRelayIsAway(t *testing.T) {

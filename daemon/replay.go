@@ -360,7 +360,8 @@ func (p *replayer) replay(ctx context.Context, q ReplayRequest) (*ReplayDone, er
 	if err != nil {
 		return nil, err
 	}
-	p.logs("a replay begins", &order, "why", order.Why)
+	log := p.logOf(&order)
+	log.Info("a replay begins", "why", order.Why)
 	var see seen
 	done := &ReplayDone{Replay: order.ID}
 	_, err = p.scan(ctx, "replay", &see, func(epoch uint32, group []found, stand []outbox.KnownMatch) error {
@@ -374,17 +375,14 @@ func (p *replayer) replay(ctx context.Context, q ReplayRequest) (*ReplayDone, er
 	}
 	order.Ended = time.Now()
 	_, err = p.store.SaveReplay(ctx, order)
-	p.logs("a replay has ended", &order, "matches", done.Added, "again", done.Again, "resent", done.Resent, "gaps", len(done.Mended), "took", order.Ended.Sub(order.Begun).Round(time.Millisecond))
+	log.Info("a replay has ended", "matches", done.Added, "again", done.Again, "resent", done.Resent, "gaps", len(done.Mended), "took", order.Ended.Sub(order.Begun).Round(time.Millisecond))
 	return done, err
 }
 
-// logs tells the log of a replay: who ordered it, and of what.
-func (p *replayer) logs(what string, o *outbox.Replay, args ...any) {
-	if p.log == nil {
-		return
-	}
-	of := []any{"replay", o.ID, "by", o.By, "from", o.From.LSN, "to", o.To.LSN, "rules", cmp.Or(strings.Join(o.Rules, ", "), "all"), "resend", o.Resend}
-	p.log.Info(what, append(of, args...)...)
+// logOf is the log of a replay: each line says which it is, who ordered it, and of what.
+func (p *replayer) logOf(o *outbox.Replay) *slog.Logger {
+	return cmp.Or(p.log, slog.New(slog.DiscardHandler)).With("replay", o.ID, "by", o.By, "from", o.From.LSN, "to", o.To.LSN,
+		"rules", cmp.Or(strings.Join(o.Rules, ", "), "all"), "resend", o.Resend)
 }
 
 // order notes the replay in the store. One that sends again and was broken off goes on, whatever its stretch was called then: what it

@@ -244,11 +244,20 @@ func TestReplayRanges(t *testing.T) {
 func TestResend(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	notes := new(notebook)
+	w.also = notes
 	d := w.start()
 	w.sql(`insert into visits (kind, staff_id) values ('visit', 1), ('visit', 2), ('visit', 1)`)
 	w.subjects(3)
 	w.messages(d, 3)
 	q := ReplayRequest{From: w.origin(d), Resend: true, By: "kim"}
+	defer func() {
+		for _, what := range []string{"a replay begins", "a replay has ended"} {
+			if n := notes.count(`msg="` + what + `" replay=1 by=kim`); n != 1 {
+				t.Errorf("the log says %q %d times", what, n)
+			}
+		}
+	}()
 	if _, err := w.tryPlan(d, q); err == nil || !strings.Contains(err.Error(), "--why") {
 		t.Errorf("without why: %v", err)
 	}

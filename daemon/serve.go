@@ -108,8 +108,8 @@ func (d *Daemon) serveOn(ctx context.Context, l net.Listener, h http.Handler) {
 
 // healthz says 200 while changes are taken in and stored, 503 otherwise. A relay that is down, a rule that is broken and mails that failed
 // are told as trouble but are no 503: a restart would mend none of them.
-func (d *Daemon) healthz(w http.ResponseWriter, _ *http.Request) {
-	healthy, trouble := d.health()
+func (d *Daemon) healthz(w http.ResponseWriter, r *http.Request) {
+	healthy, trouble := d.health(r.Context())
 	w.Header().Set("Content-Type", "application/json")
 	if !healthy {
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -125,7 +125,7 @@ func (d *Daemon) wake() {
 }
 
 // health says whether changes are taken in, and lists all that is wrong.
-func (d *Daemon) health() (healthy bool, trouble []string) {
+func (d *Daemon) health(ctx context.Context) (healthy bool, trouble []string) {
 	healthy = true
 	d.mu.Lock()
 	for part, text := range d.trouble {
@@ -154,7 +154,7 @@ func (d *Daemon) health() (healthy bool, trouble []string) {
 	if sending.LookupError != "" {
 		trouble = append(trouble, "look-ups fail: "+sending.LookupError)
 	}
-	trouble = append(trouble, d.missing()...)
+	trouble = append(trouble, d.missing(ctx)...)
 	slices.Sort(trouble)
 	return healthy, trouble
 }
@@ -164,7 +164,7 @@ const mostNamed = 5
 
 // missing tells of rules whose mails are missed: they do not decide, or what they decided on failed. It makes nobody unhealthy: a
 // restart would not mend it, and the other rules go on.
-func (d *Daemon) missing() (trouble []string) {
+func (d *Daemon) missing(ctx context.Context) (trouble []string) {
 	if broken := d.broken.list(); len(broken) > 0 {
 		names := make([]string, 0, mostNamed)
 		for _, b := range broken[:min(len(broken), mostNamed)] {
@@ -176,7 +176,7 @@ func (d *Daemon) missing() (trouble []string) {
 		}
 		trouble = append(trouble, text)
 	}
-	failures, err := d.store.Failures(context.Background())
+	failures, err := d.store.Failures(ctx)
 	if err != nil {
 		return append(trouble, "reading the store: "+err.Error())
 	}
@@ -210,7 +210,7 @@ func retryCommand(rule string) string {
 func (d *Daemon) Status() Status {
 	s := StoreStatus(context.Background(), d.store)
 	s.Running, s.Starting, s.Started, s.Mode = true, !d.ready.Load(), d.started, d.config.Mode
-	healthy, trouble := d.health()
+	healthy, trouble := d.health(context.Background())
 	s.Healthy, s.Trouble = healthy && len(s.Trouble) == 0, append(trouble, s.Trouble...)
 	if s.Starting {
 		return s

@@ -177,7 +177,7 @@ func TestAcceptingAGapAsksFirst(t *testing.T) {
 	lsns := func() (slots string) {
 		t.Helper()
 		conn := pgtest.Connect(t, w.url)
-		defer conn.Close(t.Context()) //nolint:errcheck // it only read
+		defer conn.Close(t.Context())
 		if err := conn.QueryRow(t.Context(), "select string_agg(restart_lsn::text, ',') from pg_replication_slots where slot_name = $1", w.config.Slot).Scan(&slots); err != nil {
 			t.Fatal(err)
 		}
@@ -205,7 +205,7 @@ func TestAcceptingAGapAsksFirst(t *testing.T) {
 	if text := strings.Join(done, "\n"); err != nil || !strings.Contains(text, "the gap is recorded") || !strings.Contains(text, "is dropped, and is made anew") || !strings.Contains(text, "epoch 2") {
 		t.Errorf("the second time it says %q (%v)", text, err)
 	}
-	d = w.start()
+	w.start()
 	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
 	w.subjects(1)
 }
