@@ -50,12 +50,13 @@ type WhyView struct {
 
 // AudienceView tells to whom a mail would go.
 type AudienceView struct {
-	State   string   `json:"state"` // expanded, nobody or held
-	Reason  string   `json:"reason,omitempty"`
-	To      []string `json:"to"`                // addresses that would get one
-	Address string   `json:"address,omitempty"` // that was asked about
-	Among   bool     `json:"among"`             // whether it is one of them
-	Because string   `json:"because,omitempty"` // why not, where the rule's sources gave it all the same
+	State     string   `json:"state"` // expanded, nobody or held
+	Reason    string   `json:"reason,omitempty"`
+	To        []string `json:"to"`                   // addresses that would get one
+	Address   string   `json:"address,omitempty"`    // that was asked about
+	Among     bool     `json:"among"`                // whether it is one of them
+	NoAddress int      `json:"no_address,omitempty"` // recipients whose address is NULL, or none
+	Because   string   `json:"because,omitempty"`    // why not, where the rule's sources gave it all the same
 }
 
 // Why tries a rule on a change that somebody wrote down, and tells each clause.
@@ -144,6 +145,8 @@ func (p *preview) audience(made *dispatch.Rehearsed, address string) *AudienceVi
 		if m.NoAddress == nil {
 			v.To = append(v.To, p.mask(m.Address))
 			v.Among = v.Among || asked
+		} else {
+			v.NoAddress++
 		}
 		if err := cmp.Or(m.NoAddress, m.Err); asked && err != nil {
 			v.Because = p.mask(err.Error())

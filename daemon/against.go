@@ -21,6 +21,7 @@ type AgainstReport struct {
 	From    Moment        `json:"from"`
 	To      Moment        `json:"to"`
 	Changes int64         `json:"changes"`
+	Notes   []string      `json:"notes,omitempty"`
 	Same    int           `json:"same"` // rules that are as they are live
 	Rules   []AgainstRule `json:"rules"`
 }
@@ -193,6 +194,9 @@ func (a *against) run(ctx context.Context) error {
 	a.naming = &naming{catalog: a.checker.catalog}
 	if a.naming.known, err = readPublished(ctx, a.store, a.src); err != nil {
 		return err
+	}
+	if reach.short != "" {
+		a.report.Notes = append(a.report.Notes, reach.short)
 	}
 	var see seen
 	r := a.both(&see, &matcher{zone: zone, now: time.Now(), shapes: make(map[*cdc.Table]outbox.Hash)})

@@ -31,6 +31,7 @@ type ExplainView struct {
 	Gates      []GateView      `json:"gates"`             // in order, up to the one that it did not pass
 	Template   TemplateView    `json:"template"`
 	Attempts   []AttemptView   `json:"attempts"`
+	Notes      []string        `json:"notes,omitempty"`   // what else is to be known
 	Unknown    []string        `json:"unknown,omitempty"` // what cannot be told any more, and why
 }
 
@@ -135,6 +136,11 @@ func (a *api) explain(ctx context.Context, match, message int64, unmask bool) (*
 	}
 	if err := e.read(ctx, a.store); err != nil {
 		return nil, err
+	}
+	if note, err := e.moved(ctx, a.store); err != nil {
+		e.unknown("%s", e.mask(err.Error()))
+	} else if note != "" {
+		e.view.Notes = append(e.view.Notes, note)
 	}
 	e.tell()
 	return &e.view, nil

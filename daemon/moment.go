@@ -14,6 +14,7 @@ import (
 type moment struct {
 	at  time.Time
 	lsn position.LSN // 0: at says it
+	ago bool         // it was told as how long ago
 }
 
 // momentForms says how a moment is written.
@@ -43,7 +44,7 @@ func parseMoment(text string, zone *time.Location, now time.Time) (moment, error
 	case at.After(now):
 		return bad("lies in the future (" + at.In(zone).Format(time.RFC3339) + ")")
 	}
-	return moment{at: at}, nil
+	return moment{at: at, ago: agoForm.MatchString(text)}, nil
 }
 
 func parseTime(text string, zone *time.Location, now time.Time) (at time.Time, wrong string) {

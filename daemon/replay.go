@@ -93,6 +93,9 @@ func (p *replayer) begin(ctx context.Context, q ReplayRequest) (first, last spot
 	if q.Again && !q.Resend {
 		return first, last, badRequest{"--again goes with --resend: it sends yet again what was sent once more"}
 	}
+	if err := p.choose(); err != nil { // a name that is misspelt comes before what else is wrong
+		return first, last, err
+	}
 	if p.reach, err = newReach(ctx, p.store, p.source, p.zone); err != nil {
 		return first, last, err
 	}
@@ -107,9 +110,6 @@ func (p *replayer) begin(ctx context.Context, q ReplayRequest) (first, last spot
 	p.parts = p.reach.stretches(first, last)
 	p.naming = &naming{catalog: p.catalog}
 	if p.naming.known, err = readPublished(ctx, p.store, p.source); err != nil {
-		return first, last, err
-	}
-	if err := p.choose(); err != nil {
 		return first, last, err
 	}
 	return first, last, p.covering(ctx)

@@ -320,6 +320,9 @@ func (l *planning) notes(ctx context.Context, first, last spot) error {
 			l.plan.Gaps = append(l.plan.Gaps, viewGap(&gaps[i]))
 		}
 	}
+	if l.reach.short != "" {
+		note("%s", l.reach.short)
+	}
 	if first.epoch < l.reach.source.Epoch {
 		note("the stretch begins in epoch %d, before a gap that was accepted; now it is epoch %d", first.epoch, l.reach.source.Epoch)
 	}

@@ -18,15 +18,16 @@ import (
 
 // ReplayRecipients is who would get the mails.
 type ReplayRecipients struct {
-	Of      int          `json:"of"`     // matches that would wait for their mails
-	Asked   int          `json:"asked"`  // of these, those whose recipients were asked for; fewer: a sample
-	People  int          `json:"people"` // addresses, of those that were asked for and of what is sent once more
-	Mails   int          `json:"mails"`  // to them
-	Nobody  int          `json:"nobody,omitempty"`
-	Held    int          `json:"held,omitempty"` // matches over max_recipients
-	Failed  int          `json:"failed,omitempty"`
-	Failure string       `json:"failure,omitempty"` // why, of the first
-	Biggest []BigAddress `json:"biggest,omitempty"`
+	Of        int          `json:"of"`     // matches that would wait for their mails
+	Asked     int          `json:"asked"`  // of these, those whose recipients were asked for; fewer: a sample
+	People    int          `json:"people"` // addresses, of those that were asked for and of what is sent once more
+	Mails     int          `json:"mails"`  // to them
+	Nobody    int          `json:"nobody,omitempty"`
+	NoAddress int          `json:"no_address,omitempty"` // recipients whose address is NULL, or none
+	Held      int          `json:"held,omitempty"`       // matches over max_recipients
+	Failed    int          `json:"failed,omitempty"`
+	Failure   string       `json:"failure,omitempty"` // why, of the first
+	Biggest   []BigAddress `json:"biggest,omitempty"`
 }
 
 // BigAddress is an address and how many mails it would get.
@@ -134,6 +135,7 @@ func (l *planning) askAll(ctx context.Context, w *ReplayRecipients, people map[s
 		case a.State == outbox.MatchHeld:
 			w.Held++
 		}
+		w.NoAddress += a.Bad
 		for _, address := range a.Addresses {
 			people[address]++
 		}

@@ -97,7 +97,7 @@ func TestReplayOfANewRule(t *testing.T) {
 	if call.Matches != 3 || call.Queue != 3 || len(call.Samples) != 3 || call.Hour.Matches != 3 || visit.Matches != 1 || visit.Queue != 0 || visit.Known["expanded"] != 1 || visit.Sent != 1 {
 		t.Errorf("the plan says %+v and %+v", call, visit)
 	}
-	if who := plan.Recipients; who.Of != 3 || who.Asked != 3 || who.People != 2 || who.Mails != 2 || who.Biggest[0] != (BigAddress{"kim@example.com", 1}) {
+	if who := plan.Recipients; who.Of != 3 || who.Asked != 3 || who.People != 2 || who.Mails != 2 || who.NoAddress != 1 || who.Biggest[0] != (BigAddress{"kim@example.com", 1}) {
 		t.Errorf("the recipients are %+v", who)
 	}
 	if plan.Changes != 4 || plan.Transactions != 1 || plan.Queue != 3 || plan.From.LSN != q.From || time.Since(plan.From.Time) > time.Minute {
@@ -209,10 +209,17 @@ func TestReplayRanges(t *testing.T) {
 			t.Errorf("from %s to %s there are %d; want %d", c.from, c.to, got, c.want)
 		}
 	}
+	short := w.planned(d, ReplayRequest{From: "7d"})
+	if short.of("visit").Matches != 3 || short.From.LSN != w.origin(d) || !slices.ContainsFunc(short.Notes, func(n string) bool { return strings.Contains(n, "all there is: it begins at "+w.origin(d)) }) {
+		t.Errorf("of more than there is it takes %+v", short)
+	}
+	if _, err := w.tryPlan(d, ReplayRequest{From: "0/1", Rules: []string{"visit2"}}); err == nil || !strings.Contains(err.Error(), "did you mean visit") {
+		t.Errorf("a misspelt rule is told as %v", err)
+	}
 	oldest := "the oldest that can be served: --from " + w.origin(d)
 	for _, c := range []struct{ from, to, want string }{
 		{"0/1", "", oldest},
-		{"7d", "", oldest},
+		{"0/1", "7d", oldest},
 		{"2020-01-01T00:00:00Z", "", oldest},
 		{"FFFFFFFF/0", "", "ahead of all that is stored"},
 		{commits[2].String(), commits[0].String(), "lies before --from"},

@@ -29,6 +29,7 @@ type reach struct {
 	source outbox.Source // as it is stored now
 	zone   *time.Location
 	now    time.Time
+	short  string                        // that the journal does not go back so long ago as was asked for; empty: it does
 	flag   string                        // by which the caller names a place; empty: --from
 	spans  map[uint32]outbox.JournalSpan // of the epochs that have one
 }
@@ -88,6 +89,19 @@ func (r *reach) before(what string) error {
 // clock is a time as operators read it: in the configured zone.
 func (r *reach) clock(t time.Time) string { return t.In(r.zone).Format("2006-01-02 15:04:05 MST") }
 
+// spanning is how long something lasts, in words.
+func spanning(d time.Duration) string {
+	switch {
+	case d < 2*time.Minute:
+		return counted(int(d.Seconds()), "second", "seconds")
+	case d < 2*time.Hour:
+		return counted(int(d.Minutes()), "minute", "minutes")
+	case d < 48*time.Hour:
+		return counted(int(d.Hours()), "hour", "hours")
+	}
+	return counted(int(d.Hours()/24), "day", "days")
+}
+
 // locate resolves both ends, as people name them; an empty to is the end of what is stored.
 func (r *reach) locate(ctx context.Context, from, to string) (first, last spot, err error) {
 	if from == "" {
@@ -131,7 +145,10 @@ func (r *reach) first(ctx context.Context, text string) (spot, error) {
 	if m.lsn != 0 {
 		return r.find(m.lsn)
 	}
-	if _, span := r.oldest(); m.at.Before(span.SinceTime) {
+	if first, span := r.oldest(); m.at.Before(span.SinceTime) && m.ago {
+		r.short = fmt.Sprintf("the journal has %s, all there is: it begins at %s (%s), and not %s ago", spanning(r.now.Sub(span.SinceTime)), first.lsn, r.clock(span.SinceTime), text)
+		return first, nil
+	} else if m.at.Before(span.SinceTime) {
 		return spot{}, r.before("--from " + text + " (" + r.clock(m.at) + ")")
 	}
 	for e := uint32(1); e <= r.source.Epoch; e++ {

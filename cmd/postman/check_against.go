@@ -11,6 +11,9 @@ import (
 func againstText(in paint, a *daemon.AgainstReport) string {
 	w := &printer{in: in}
 	w.printf("since %s: %s changes\n", place(a.From), grouped(a.Changes))
+	for _, n := range a.Notes {
+		w.WriteString("  " + n + "\n")
+	}
 	for i := range a.Rules {
 		r := &a.Rules[i]
 		w.printf("  %s (%s)  %s\n", in.in(bold, r.Rule), r.What, difference(in, r))

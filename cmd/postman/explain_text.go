@@ -60,6 +60,12 @@ func explainText(in paint, v *daemon.ExplainView, file string) string {
 	w.gates(v.Gates)
 	w.mail(v, file)
 	w.attempts(v.Attempts)
+	if len(v.Notes) > 0 {
+		w.title("to be known")
+		for _, n := range v.Notes {
+			w.WriteString("  " + n + "\n")
+		}
+	}
 	w.unknown(v.Unknown)
 	if v.Rule.Text != "" {
 		w.title("the rule as it was")
@@ -302,6 +308,9 @@ func (w *printer) asked(a *authoring.AudienceView) {
 	for _, to := range a.To {
 		w.WriteString("  " + to + "\n")
 	}
+	if a.NoAddress > 0 {
+		w.printf("  %s without an address: it is NULL, or is none\n", number(a.NoAddress, "recipient is given", "recipients are given"))
+	}
 	switch {
 	case a.Address == "":
 	case a.Because != "":
@@ -310,6 +319,8 @@ func (w *printer) asked(a *authoring.AudienceView) {
 		w.printf("  %s %s is among them\n", w.in.in(green, yes), a.Address)
 	case a.State == "held":
 		w.printf("  %s whether %s is among them was not looked at\n", w.in.in(yellow, unknown), a.Address)
+	case a.NoAddress > 0:
+		w.printf("  %s %s is not among them: the sources of to give a row, and it has no address\n", w.in.in(red, no), a.Address)
 	default:
 		w.printf("  %s %s is not among them: neither a query nor another source of to gives it\n", w.in.in(red, no), a.Address)
 	}

@@ -53,10 +53,11 @@ func TestAsked(t *testing.T) {
 		of   authoring.AudienceView
 		want string
 	}{
-		"among":     {authoring.AudienceView{State: "expanded", Address: "a@x", Among: true}, "✓ a@x is among them"},
-		"not among": {authoring.AudienceView{State: "nobody", Address: "a@x"}, "✗ a@x is not among them"},
-		"too many":  {authoring.AudienceView{State: "held", Address: "a@x"}, "? whether a@x is among them was not looked at"},
-		"no mail":   {authoring.AudienceView{State: "expanded", Address: "a", Because: `"a" is no address`}, `✗ a is given, and would get none: "a" is no address`},
+		"among":      {authoring.AudienceView{State: "expanded", Address: "a@x", Among: true}, "✓ a@x is among them"},
+		"not among":  {authoring.AudienceView{State: "nobody", Address: "a@x"}, "✗ a@x is not among them"},
+		"no address": {authoring.AudienceView{State: "expanded", Address: "a@x", NoAddress: 1}, "✗ a@x is not among them: the sources of to give a row, and it has no address"},
+		"too many":   {authoring.AudienceView{State: "held", Address: "a@x"}, "? whether a@x is among them was not looked at"},
+		"no mail":    {authoring.AudienceView{State: "expanded", Address: "a", Because: `"a" is no address`}, `✗ a is given, and would get none: "a" is no address`},
 	} {
 		w := new(printer)
 		w.asked(&c.of)

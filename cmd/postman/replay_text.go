@@ -109,7 +109,7 @@ func (w *printer) biggest(v *daemon.ReplayPlan) {
 	for _, n := range []struct {
 		n         int
 		one, more string
-	}{{who.Nobody, "match has no recipient", "matches have no recipient"}, {who.Held, "match has more recipients than its rule allows, and would be held", "matches have more recipients than their rules allow, and would be held"}} {
+	}{{who.Nobody, "match has no recipient", "matches have no recipient"}, {who.NoAddress, "recipient has no address: it is NULL, or is none", "recipients have no address: it is NULL, or is none"}, {who.Held, "match has more recipients than its rule allows, and would be held", "matches have more recipients than their rules allow, and would be held"}} {
 		if n.n > 0 {
 			w.WriteString("  " + number(n.n, n.one, n.more) + "\n")
 		}
