@@ -30,7 +30,7 @@ func (h *holds) hold(rule uint32, c *matched, at time.Time) (held outbox.Hold, h
 		if c.most {
 			n = "more than " + fmt.Sprint(most)
 		}
-		return outbox.Hold{Why: fmt.Sprintf("%s matches of the rule in one transaction, over %d (hold_over.transaction); release or discard with postman outbox", n, most)}, true
+		return outbox.Hold{Why: fmt.Sprintf("%s matches of the rule in one transaction, over %d (hold_over.transaction): postman outbox release --rule %s, or discard", n, most, c.rule.Name)}, true
 	}
 	most := c.rule.HoldOver.Minute
 	passed := h.minute(rule, c.n, most, at)
@@ -39,7 +39,7 @@ func (h *holds) hold(rule uint32, c *matched, at time.Time) (held outbox.Hold, h
 	}
 	return outbox.Hold{
 		From: c.first[passed],
-		Why:  fmt.Sprintf("over %d matches of the rule in a minute (hold_over.minute); release or discard with postman outbox", most),
+		Why:  fmt.Sprintf("over %d matches of the rule in a minute (hold_over.minute): postman outbox release --rule %s, or discard", most, c.rule.Name),
 	}, true
 }
 

@@ -60,6 +60,7 @@ type ReplayRule struct {
 	Known        map[string]int `json:"known,omitempty"`        // that stand already, by state
 	Queue        int            `json:"queue"`                  // that would wait for their mails
 	Again        int            `json:"again,omitempty"`        // of these, those that had failed or were muted
+	Unmuted      int            `json:"unmuted,omitempty"`      // of these, those that were muted
 	Resend       int            `json:"resend,omitempty"`       // messages
 	Sent         int            `json:"sent,omitempty"`         // messages
 	Erased       int            `json:"erased,omitempty"`       // messages that cannot be sent again: their recipient was erased
@@ -190,6 +191,9 @@ func (l *planning) take(ctx context.Context, epoch uint32, group []found, stand 
 		switch l.fate(f, stand[i]) {
 		case fateAgain:
 			t.Again++
+			if stand[i].State == outbox.MatchMuted {
+				t.Unmuted++
+			}
 			l.queue(t, f, epoch)
 		case fateQueue:
 			l.queue(t, f, epoch)
@@ -204,7 +208,9 @@ func (l *planning) take(ctx context.Context, epoch uint32, group []found, stand 
 			if t.Known == nil {
 				t.Known = make(map[string]int)
 			}
-			t.Known[stand[i].State.String()]++
+			if f.match.State != outbox.MatchFailed { // which is not among those that it finds
+				t.Known[stand[i].State.String()]++
+			}
 			if stand[i].State == outbox.MatchExpanded {
 				expanded = append(expanded, stand[i].ID)
 				of[stand[i].ID] = f

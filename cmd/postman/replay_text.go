@@ -74,7 +74,8 @@ func asides(r *daemon.ReplayRule) (lines []string) {
 	if r.Excluded != "" {
 		lines = append(lines, "not replayed: "+r.Excluded)
 	}
-	add(r.Again, "of them failed before, or was muted, and waits again", "of them failed before, or were muted, and wait again")
+	add(r.Again-r.Unmuted, "of them failed before, and waits again", "of them failed before, and wait again")
+	add(r.Unmuted, "of them was muted, and is sent", "of them were muted, and are sent")
 	add(r.Late, "match would end as expired", "matches would end as expired")
 	add(r.Muted, "match is muted (--muted sends it)", "matches are muted (--muted sends them)")
 	add(r.Silent, "message is not sent once more: it was made while nothing was let out, and would end as not-sent", "messages are not sent once more: they were made while nothing was let out, and would end as not-sent")
