@@ -27,6 +27,8 @@ insert into staff select g, 'staff' || g || '@example.com', 'Colleague ' || g fr
 create table changes (id bigint primary key, kind text not null, customer_id int not null, staff_id int not null,
 	starts_at timestamptz not null, note text not null);
 create table bare_changes (like changes including all);
+create table people (id int primary key, email text not null, name text not null, city text not null);
+create table mailings (id int generated always as identity primary key, title text not null, until date not null, greeting text not null);
 create publication bare for table bare_changes with (publish = 'insert');
 create publication bare_too for table changes with (publish = 'insert');
 analyze`

@@ -15,7 +15,9 @@ type options struct {
 	rule  string // the table that its rule watches
 	more  int    // rules on the same table that no row matches
 	// unlike gives each of these queries of its own, and a hundred of them a template.
-	unlike bool
+	unlike          bool
+	rules, template string // in the place of the usual ones
+	lanes           int    // 0: the default
 }
 
 // postmanSide is the real command, postman run, with the settings that an operator would take: all default but for the addresses.
@@ -65,7 +67,13 @@ const unlikeRules = `  - name: more-%[1]d
 
 // files writes what postman reads.
 func (s *postmanSide) files() error {
-	rules := fmt.Appendf(nil, ruleFile, s.opts.rule)
+	rules, body, config := fmt.Appendf(nil, ruleFile, s.opts.rule), template, "http: ''\n"
+	if s.opts.rules != "" {
+		rules, body = []byte(s.opts.rules), s.opts.template
+	}
+	if s.opts.lanes > 0 {
+		config += fmt.Sprintf("smtp: {lanes: %d}\n", s.opts.lanes)
+	}
 	templates := map[string]bool{"booked": true}
 	for i := range s.opts.more {
 		if !s.opts.unlike {
@@ -78,10 +86,10 @@ func (s *postmanSide) files() error {
 	errs := []error{
 		os.MkdirAll(filepath.Join(s.dir, "templates"), 0o755),
 		os.WriteFile(filepath.Join(s.dir, "rules.yaml"), rules, 0o644),
-		os.WriteFile(filepath.Join(s.dir, "postman.yaml"), []byte("http: ''\n"), 0o644),
+		os.WriteFile(filepath.Join(s.dir, "postman.yaml"), []byte(config), 0o644),
 	}
 	for name := range templates {
-		errs = append(errs, os.WriteFile(filepath.Join(s.dir, "templates", name+".html"), []byte(template), 0o644))
+		errs = append(errs, os.WriteFile(filepath.Join(s.dir, "templates", name+".html"), []byte(body), 0o644))
 	}
 	return errors.Join(errs...)
 }

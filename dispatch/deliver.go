@@ -11,61 +11,40 @@ import (
 	"postman/outbox"
 )
 
-// deliver has a conversation about a message that is `sending` in the store and has passed the gate.
+// deliver brings a message that is `sending` in the store, and has passed the gate, to a lane.
 func (d *Dispatcher) deliver(hard context.Context, j *job) {
-	d.sending.Go(func() {
-		started := time.Now()
-		r := d.converse(hard, j)
-		o := d.judge(hard, j, r, started)
-		d.outcomes <- outcome{j.message, o}
-		d.gate.leave()
-	})
+	d.sending.Add(1)
+	if err := d.address(j); err != nil {
+		d.finish(hard, j, reply{phase: writing, err: err}, time.Now())
+		return
+	}
+	d.lanes.give(hard, j)
 }
 
-// converse says the message, on a connection that is kept open where there is one. That one may have died since it was
-// last used: then the message has not met the relay, and is said again on a new one.
-func (d *Dispatcher) converse(ctx context.Context, j *job) reply {
-	e, body, err := d.envelope(j)
-	if err != nil {
-		return reply{phase: writing, err: err}
-	}
-	for {
-		s, kept, err := d.lanes.get(ctx)
-		if err != nil {
-			return d.dialed(ctx, err)
-		}
-		r := s.deliver(ctx, e, body, j.lease)
-		if s.over {
-			d.lanes.drop(s)
-		} else {
-			d.lanes.put(s)
-		}
-		if !kept || !r.stale() || ctx.Err() != nil {
-			return r
-		}
-		d.lanes.reset() // the others that were idle have died with it; so this ends
-	}
+// finish takes what a conversation came to.
+func (d *Dispatcher) finish(hard context.Context, j *job, r reply, started time.Time) {
+	o := d.judge(hard, j, r, started)
+	d.outcomes <- outcome{j.message, o}
+	d.gate.leave()
+	d.sending.Done()
 }
 
-// errCrowded says that the relay takes no more connections than it has.
-var errCrowded = errors.New("the relay takes no more connections")
-
-// dialed is the reply of a relay that could not be connected to. One that refuses while it has other connections of ours is
-// well: there are too many.
-func (d *Dispatcher) dialed(ctx context.Context, err error) reply {
-	r := reply{phase: dialing, err: err}
+// refused says what it means that the relay could not be connected to. One that turns a connection down while it has others of ours is
+// well: there are too many, and the mail goes over one of those (nil).
+func (d *Dispatcher) refused(ctx context.Context, err error, open int) *reply {
+	r := &reply{phase: dialing, err: err}
 	refusal, ok := errors.AsType[*textproto.Error](err)
 	if !ok {
 		return r
 	}
 	r.code, r.text, r.err = refusal.Code, refusal.Msg, nil
-	if n := d.lanes.count(); n > 0 && refusal.Code/100 == 4 {
-		if d.gate.narrow(n) {
-			d.o.Log.InfoContext(ctx, "the relay takes fewer connections than there are lanes", "relay", d.o.Relay.String(), "connections", n, "reply", r.String())
-		}
-		r.err = errCrowded
+	if open == 0 || refusal.Code/100 != 4 {
+		return r
 	}
-	return r
+	if d.gate.narrow(open) {
+		d.o.Log.InfoContext(ctx, "the relay takes fewer connections than there are lanes", "relay", d.o.Relay.String(), "connections", open, "reply", r.String())
+	}
+	return nil
 }
 
 // stale says whether a reply on a connection that was kept open is about that connection, and about no mail: it broke before
@@ -83,27 +62,31 @@ var errAddress = errors.New("the stored address is none")
 // errSilent keeps the promise that a dry run sends nothing, should a way to here ever be left open.
 var errSilent = errors.New("it must not be sent: " + notSent)
 
-// envelope is whom the mail goes to: to one address for all in mode redirect.
-func (d *Dispatcher) envelope(j *job) (envelope, []byte, error) {
+// address says whom the mail goes to: to one address for all in mode redirect.
+func (d *Dispatcher) address(j *job) error {
 	e := envelope{from: d.o.Bounce}
 	if d.silent(j.message.Silent) {
-		return e, nil, errSilent
+		return errSilent
 	}
 	var err error
 	if e.to, err = parseAddress(j.message.Address); err != nil {
-		return e, nil, fmt.Errorf("%w: %w", errAddress, err)
+		return fmt.Errorf("%w: %w", errAddress, err)
 	}
 	for _, s := range j.message.CC {
 		a, err := parseMailbox(s)
 		if err != nil {
-			return e, nil, fmt.Errorf("%w: %w", errAddress, err)
+			return fmt.Errorf("%w: %w", errAddress, err)
 		}
 		e.cc = append(e.cc, a.Address)
 	}
-	if d.o.Mode != Redirect {
-		return e, j.body(), nil
+	j.envelope, j.body = e, j.letter.body
+	if len(j.body) == 0 {
+		j.body = j.message.Body
 	}
-	return envelope{from: e.from, to: d.o.Redirect}, redirected(j.body(), d.o.Redirect, e), nil
+	if d.o.Mode == Redirect {
+		j.envelope, j.body = envelope{from: e.from, to: d.o.Redirect}, redirected(j.body, d.o.Redirect, e)
+	}
+	return nil
 }
 
 // judge says what a reply makes of the message, and tells the gate how the relay does.
@@ -116,8 +99,6 @@ func (d *Dispatcher) judge(ctx context.Context, j *job, r reply, started time.Ti
 		return o
 	case errors.Is(r.err, errLate):
 		return d.again(o, "no lane was free in time")
-	case errors.Is(r.err, errCrowded):
-		return d.again(o, r.err.Error())
 	case ctx.Err() != nil && r.err != nil && r.phase < dotted:
 		return d.again(o, "postman was stopped before the final dot")
 	}
@@ -199,6 +180,9 @@ func (d *Dispatcher) relayTrouble(ctx context.Context, r reply) {
 	d.lanes.reset() // what they are worth now, a new one will tell
 	if d.gate.trouble(err) && ctx.Err() == nil {
 		d.o.Report(ctx, err, "", classRelay)
+	}
+	for _, j := range d.lanes.empty() { // the relay has heard of none of them
+		d.finish(ctx, j, reply{phase: dialing, err: err}, time.Now())
 	}
 }
 

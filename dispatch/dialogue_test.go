@@ -30,8 +30,9 @@ func scripted(t testing.TB, fake *smtptest.Fake, tune func(*Options)) *Dispatche
 	}
 	o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	o.defaults()
-	d := &Dispatcher{o: o, lanes: &lanes{relay: o.Relay, timeouts: o.Timeouts}}
+	d := &Dispatcher{o: o, outcomes: make(chan outcome, 100)}
 	d.gate = newGate(o.Lanes, func() {})
+	d.newLanes()
 	t.Cleanup(fake.Close)
 	t.Cleanup(d.lanes.close)
 	return d
@@ -48,9 +49,22 @@ func aJob(address string) *job {
 
 // say has one conversation and judges it.
 func say(d *Dispatcher, j *job) outbox.Outcome {
-	started := time.Now()
-	r := d.converse(context.Background(), j)
-	return d.judge(context.Background(), j, r, started)
+	return sayIn(context.Background(), d, j)
+}
+
+func sayIn(ctx context.Context, d *Dispatcher, j *job) outbox.Outcome {
+	begin(ctx, d, j)
+	return (<-d.outcomes).Outcome
+}
+
+// begin gives a job to the lanes, past the gate.
+func begin(ctx context.Context, d *Dispatcher, jobs ...*job) {
+	d.gate.mu.Lock()
+	d.gate.inside += len(jobs)
+	d.gate.mu.Unlock()
+	for _, j := range jobs {
+		d.deliver(ctx, j)
+	}
 }
 
 // verdict is what a dialogue came to.
@@ -333,7 +347,7 @@ func TestCut(t *testing.T) {
 				started := time.Now()
 				j := aJob("kim@example.com")
 				j.message.HoldUncertain = true
-				o := d.judge(ctx, j, d.converse(ctx, j), started)
+				o := sayIn(ctx, d, j)
 				if o.State != test.want || time.Since(started) != time.Second || o.Burned != (test.want == outbox.MessageUncertain) {
 					t.Errorf("%+v after %s", o, time.Since(started))
 				}

@@ -92,13 +92,9 @@ type job struct {
 	message outbox.Message
 	letter  letter // body empty: the store keeps the bytes of an earlier attempt, and message.Body has them
 	lease   time.Time
-}
 
-func (j *job) body() []byte {
-	if len(j.letter.body) > 0 {
-		return j.letter.body
-	}
-	return j.message.Body
+	envelope envelope
+	body     []byte // as it goes to the relay
 }
 
 // outcome is an outcome on its way into the store.
@@ -115,13 +111,18 @@ func New(o Options) (*Dispatcher, error) {
 		return nil, err
 	}
 	d := &Dispatcher{
-		o: o, composer: c, lanes: &lanes{relay: o.Relay, timeouts: o.Timeouts}, outcomes: make(chan outcome, o.Lanes),
+		o: o, composer: c, outcomes: make(chan outcome, o.Lanes),
 		wake: make(chan struct{}, 1), aborted: make(chan struct{}), parked: make(map[*task]*time.Timer),
 	}
 	d.gate = newGate(o.Lanes, d.Wake)
+	d.newLanes()
 	d.tasks = newDesk(o.Lookup.Conns())
 	d.shapes.store = o.Store
 	return d, nil
+}
+
+func (d *Dispatcher) newLanes() {
+	d.lanes = &lanes{relay: d.o.Relay, timeouts: d.o.Timeouts, connections: d.gate.connections, connected: d.gate.pipelines, refused: d.refused, finish: d.finish}
 }
 
 // Run expands and sends until the context ends. Then it takes no more work, lets conversations in hand come to their end,
@@ -172,8 +173,8 @@ func (d *Dispatcher) warm(ctx context.Context) {
 	}
 	for range d.o.Lanes {
 		if err := d.lanes.warm(ctx); err != nil {
-			if r := d.dialed(ctx, err); !errors.Is(r.err, errCrowded) && ctx.Err() == nil {
-				d.relayTrouble(ctx, r)
+			if r := d.refused(ctx, err, d.lanes.count()); r != nil && ctx.Err() == nil {
+				d.relayTrouble(ctx, *r)
 			}
 			return
 		}

@@ -36,6 +36,7 @@ type gate struct {
 	most    int       // lanes there are
 	lanes   int       // that the relay takes
 	refused time.Time // when it last refused one
+	depth   int       // mails that a connection may have: where it pipelines, one whose reply is awaited and one whose envelope travels with it
 	inside  int
 	waiting [3][]chan struct{} // by priority; a closed channel is a ticket
 	state   RelayState
@@ -45,7 +46,7 @@ type gate struct {
 }
 
 func newGate(lanes int, changed func()) *gate {
-	return &gate{changed: changed, opened: make(chan struct{}, 1), most: lanes, lanes: lanes, state: RelayUp, since: time.Now()}
+	return &gate{changed: changed, opened: make(chan struct{}, 1), most: lanes, lanes: lanes, depth: 1, state: RelayUp, since: time.Now()}
 }
 
 // describe fills in the gate's part of a status.
@@ -58,11 +59,28 @@ func (g *gate) describe(s *Status) {
 	}
 }
 
+// connections is how many the relay takes.
+func (g *gate) connections() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.lanes
+}
+
+// pipelines notes that the relay takes commands ahead of its replies, or that it does not.
+func (g *gate) pipelines(yes bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.depth = 1; yes {
+		g.depth = 2
+		g.admit()
+	}
+}
+
 // limit is called with mu held.
 func (g *gate) limit() int {
 	switch g.state {
 	case RelayUp:
-		return g.lanes
+		return g.depth * g.lanes
 	case RelayProbing:
 		return 1
 	case RelayDown:

@@ -11,56 +11,206 @@ import (
 const (
 	idleFor     = 30 * time.Second
 	mostPerConn = 100 // messages
+	mostAge     = 5 * time.Minute
 )
 
-// lanes keeps connections to the relay open between messages. The one used last is used next, so that as few as the load
-// needs stay warm. Safe for many goroutines.
+// worn says whether the session has served long enough.
+func (s *session) worn() bool { return s.sent >= mostPerConn || time.Since(s.since) >= mostAge }
+
+// lanes brings mails to the relay over connections that stay open between them. A connection has one goroutine while it has mails, which
+// says one after the other. The connection used last is used next, so that as few as the load needs stay warm. Safe for many goroutines.
 type lanes struct {
 	relay    Relay
 	timeouts Timeouts
+	// connections is how many there may be.
+	connections func() int
+	// connected is told whether a new connection pipelines.
+	connected func(pipelines bool)
+	// refused says what a failure to connect, while so many connections are open, means for the mail; nil: it goes over one of these.
+	refused func(ctx context.Context, err error, open int) *reply
+	// finish is told what became of each mail, and from when on a connection had it.
+	finish func(ctx context.Context, j *job, r reply, started time.Time)
 
-	mu     sync.Mutex
-	idle   []*session
-	open   int
-	closed bool
-	wg     sync.WaitGroup // of those saying QUIT
+	alone sync.Mutex
+
+	mu      sync.Mutex
+	idle    []*session
+	waiting [3][]*job // by priority
+	open    int       // connections
+	dialing int       // connections that are being opened
+	busy    int       // goroutines that have mails
+	closed  bool
+	wg      sync.WaitGroup // of these, and of those saying QUIT
 }
 
-// get returns a session; kept: it was idle, and may have died since.
-func (l *lanes) get(ctx context.Context) (s *session, kept bool, err error) {
-	l.mu.Lock()
-	if n := len(l.idle); n > 0 {
-		s, l.idle = l.idle[n-1], l.idle[:n-1]
-	}
-	l.mu.Unlock()
-	if s != nil {
-		s.idle.Stop() // should it fire all the same, retire will not find the session among the idle
-		return s, true, nil
-	}
-	s, err = l.dial(ctx)
-	return s, false, err
-}
-
-func (l *lanes) dial(ctx context.Context) (*session, error) {
-	s, err := connect(ctx, l.relay, l.timeouts)
-	if err == nil {
-		l.mu.Lock()
-		l.open++
-		l.mu.Unlock()
-	}
-	return s, err
-}
-
-// put keeps a session for the next message, or says good-bye when it served long enough.
-func (l *lanes) put(s *session) {
+// give brings a mail to a connection. It does not wait.
+func (l *lanes) give(ctx context.Context, j *job) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed || s.sent >= mostPerConn {
-		l.quit(s)
+	s := l.pop()
+	if s == nil && l.busy >= l.most() {
+		l.waiting[j.message.Priority] = append(l.waiting[j.message.Priority], j)
 		return
 	}
+	l.busy++
+	l.wg.Go(func() { l.serve(ctx, s, j) })
+}
+
+// next is the next mail that waits, if there is one.
+func (l *lanes) next() *job {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.first()
+}
+
+// first is called with mu held.
+func (l *lanes) first() *job {
+	for p := range l.waiting {
+		if list := l.waiting[p]; len(list) > 0 {
+			j := list[0]
+			list[0] = nil // the array must not keep it alive
+			l.waiting[p] = list[1:]
+			return j
+		}
+	}
+	return nil
+}
+
+// serve says a mail, and those that wait behind it.
+func (l *lanes) serve(ctx context.Context, s *session, j *job) {
+	for j != nil {
+		if s, j = l.say(ctx, s, j); j == nil {
+			s, j = l.rest(s)
+		}
+	}
+}
+
+// say says one mail over a session, or over a new one, and returns what the next goes over. A connection that was open before may have died
+// since it was last used: then the mail has not met the relay, and is said on a new one.
+func (l *lanes) say(ctx context.Context, s *session, j *job) (*session, *job) {
+	started := time.Now()
+	if !started.Before(j.lease) {
+		l.finish(ctx, j, reply{phase: writing, err: errLate}, started)
+		return s, nil
+	}
+	if s == nil {
+		var err error
+		if s, err = l.dial(ctx); err != nil {
+			return nil, l.unreachable(ctx, j, err, started)
+		}
+	}
+	r, behind := s.deliver(ctx, j, l.next)
+	used := s.kept || s.sent > 1
+	s.kept = false
+	if s.over {
+		l.drop(s)
+		s = nil
+	}
+	if used && r.stale() && ctx.Err() == nil {
+		l.reset() // the others that were idle have died with it; so this ends
+		return nil, j
+	}
+	l.finish(ctx, j, r, started)
+	if s != nil && s.worn() {
+		l.mu.Lock()
+		l.quit(s)
+		l.mu.Unlock()
+		s = nil
+	}
+	return s, behind
+}
+
+// unreachable is a mail for which there is no connection: the relay has others, or it ends here.
+func (l *lanes) unreachable(ctx context.Context, j *job, err error, started time.Time) *job {
+	l.mu.Lock()
+	others := l.open
+	if others > 0 {
+		others += l.dialing
+	}
+	l.mu.Unlock()
+	r := l.refused(ctx, err, others)
+	if r == nil {
+		l.mu.Lock()
+		p := j.message.Priority
+		l.waiting[p] = slices.Insert(l.waiting[p], 0, j)
+		l.mu.Unlock()
+		return nil
+	}
+	l.finish(ctx, j, *r, started)
+	return nil
+}
+
+// rest is what a goroutine without a mail goes on with: one that waits, or nothing. Then its session is idle, or ends.
+func (l *lanes) rest(s *session) (*session, *job) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.busy--
+	switch enough := l.busy >= l.most(); {
+	case s == nil && enough:
+		return nil, nil
+	case s != nil && (enough || l.closed):
+		l.quit(s)
+		return nil, nil
+	}
+	j := l.first()
+	switch {
+	case j == nil && s != nil:
+		l.keep(s)
+		return nil, nil
+	case j == nil:
+		return nil, nil
+	case s == nil:
+		s = l.pop()
+	}
+	l.busy++
+	return s, j
+}
+
+// most is how many connections may be busy: one at least, so that no mail waits for ever.
+func (l *lanes) most() int { return max(1, l.connections()) }
+
+// pop is an idle connection; nil: there is none. Called with mu held.
+func (l *lanes) pop() *session {
+	n := len(l.idle)
+	if n == 0 {
+		return nil
+	}
+	s := l.idle[n-1]
+	l.idle = l.idle[:n-1]
+	s.idle.Stop() // should it fire all the same, retire will not find the session among the idle
+	return s
+}
+
+// keep has a session wait for the next mail. Called with mu held.
+func (l *lanes) keep(s *session) {
+	s.kept = true
 	l.idle = append(l.idle, s)
 	s.idle = time.AfterFunc(idleFor, func() { l.retire(s) })
+}
+
+// dial opens a connection. The first is opened alone: a relay that takes fewer than are opened at once refuses some before it has
+// taken the others.
+func (l *lanes) dial(ctx context.Context) (*session, error) {
+	l.alone.Lock()
+	if l.count() > 0 {
+		l.alone.Unlock()
+	} else {
+		defer l.alone.Unlock()
+	}
+	l.mu.Lock()
+	l.dialing++
+	l.mu.Unlock()
+	s, err := connect(ctx, l.relay, l.timeouts)
+	if err == nil {
+		l.connected(s.pipelining)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dialing--
+	if err == nil {
+		l.open++
+	}
+	return s, err
 }
 
 // drop forgets a session that is at its end.
@@ -94,24 +244,29 @@ func (l *lanes) count() int {
 	return l.open
 }
 
-// warm connects a lane ahead of its first message.
+// warm connects a lane ahead of its first mail.
 func (l *lanes) warm(ctx context.Context) error {
 	s, err := l.dial(ctx)
-	if err == nil {
-		l.put(s)
+	if err != nil {
+		return err
 	}
-	return err
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		l.quit(s)
+		return nil
+	}
+	l.keep(s)
+	return nil
 }
 
-// close ends all idle sessions, and those in use when they are put back.
+// close ends all idle sessions, and those in use when they have no mail.
 func (l *lanes) close() {
 	l.mu.Lock()
 	l.closed = true
-	for _, s := range l.idle {
-		s.idle.Stop()
+	for s := l.pop(); s != nil; s = l.pop() {
 		l.quit(s)
 	}
-	l.idle = nil
 	l.mu.Unlock()
 	l.wg.Wait()
 }
@@ -120,10 +275,18 @@ func (l *lanes) close() {
 func (l *lanes) reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, s := range l.idle {
-		s.idle.Stop()
+	for s := l.pop(); s != nil; s = l.pop() {
 		s.cut()
 		l.open--
 	}
-	l.idle = nil
+}
+
+// empty takes out the mails that wait.
+func (l *lanes) empty() (left []*job) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for j := l.first(); j != nil; j = l.first() {
+		left = append(left, j)
+	}
+	return left
 }

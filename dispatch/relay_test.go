@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -127,39 +128,42 @@ func TestConversationsWithTLS(t *testing.T) {
 	}
 }
 
-// TestFewerConnections has a relay that takes two connections of four: no outage, just two lanes.
+// TestFewerConnections has a relay that takes two connections of four: no outage, just two lanes, and no mail has to wait for another try.
 func TestFewerConnections(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		fake := smtptest.NewFake(smtptest.Script{Steps: map[string][]smtptest.Step{
-			"CONNECT": {{Usual: true}, {Usual: true}, {Reply: "421 4.7.0 too many connections", Close: true}},
-		}})
-		d := scripted(t, fake, nil)
-		var held []*session
-		for range 2 {
-			s, _, err := d.lanes.get(t.Context())
-			if err != nil {
-				t.Fatal(err)
+	for _, extensions := range [][]string{nil, pipelining} {
+		synctest.Test(t, func(t *testing.T) {
+			fake := smtptest.NewFake(smtptest.Script{
+				Extensions: extensions, Steps: map[string][]smtptest.Step{"CONNECT": {{Usual: true}, {Usual: true}}},
+				Always: map[string]smtptest.Step{
+					"CONNECT": {Reply: "421 4.7.0 too many connections", Close: true},
+					"DOT":     {Reply: "250 ok", Wait: time.Second},
+				},
+			})
+			d := scripted(t, fake, nil)
+			jobs := make([]*job, 8)
+			for i := range jobs {
+				jobs[i] = aJob("kim@example.com")
 			}
-			held = append(held, s)
-		}
-		if o := say(d, aJob("kim@example.com")); o.State != outbox.MessageQueued || o.Burned || d.gate.down() {
-			t.Errorf("%+v", o)
-		}
-		if n := d.gate.free(); n != 2 {
-			t.Errorf("%d lanes", n)
-		}
-		for _, s := range held {
-			d.lanes.put(s)
-		}
-		for range 3 { // it is tried again, one lane a minute
-			sleep(t, widenAfter+1)
-			if o := say(d, aJob("kim@example.com")); o.State != outbox.MessageSent {
-				t.Errorf("%+v", o)
+			begin(t.Context(), d, jobs...)
+			for range jobs {
+				if o := <-d.outcomes; o.State != outbox.MessageSent {
+					t.Errorf("%+v", o)
+				}
 			}
-		}
-		if n := d.gate.free(); n != 4 {
-			t.Errorf("%d lanes after a while", n)
-		}
-	})
+			if n := d.gate.connections(); n != 2 || d.gate.down() {
+				t.Errorf("%d connections", n)
+			}
+			fake.Play(smtptest.Script{Extensions: extensions})
+			for range 3 { // it is tried again, one lane a minute
+				sleep(t, widenAfter+1)
+				if o := say(d, aJob("kim@example.com")); o.State != outbox.MessageSent {
+					t.Errorf("%+v", o)
+				}
+			}
+			if n := d.gate.connections(); n != 4 {
+				t.Errorf("%d connections after a while", n)
+			}
+		})
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/textproto"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,15 +37,20 @@ type session struct {
 	size       bool
 	dirty      bool // a transaction was begun and not finished: RSET comes first
 	over       bool // it is of no use for another mail
+	kept       bool // it was idle, and may have died since
+	slow       bool // it took long to take the last mail: the next is not begun before that is taken
 	sent       int  // transactions so far
+	since      time.Time
 	idle       *time.Timer
+	ahead      []command // that were said along with the mail before, and whose replies come next
+	flight     []byte    // memory for what is written
 }
 
 // connect opens a session. Whatever goes wrong here is the relay's trouble and no message's.
 func connect(ctx context.Context, r Relay, t Timeouts) (*session, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, t.Dial, fmt.Errorf("no answer within %s", t.Dial))
 	defer cancel()
-	s := &session{timeouts: t}
+	s := &session{timeouts: t, since: time.Now()}
 	stop := func() bool { return true }
 	dial := func(inner context.Context, network, address string) (net.Conn, error) {
 		conn, err := r.open(inner, network, address, s)
@@ -175,25 +181,28 @@ type envelope struct {
 // errLate says that the lease was over before the dot.
 var errLate = errors.New("no dot was begun in time")
 
-// deliver says one mail and returns the reply that decides. The dot is not begun after the lease; when the context ends,
-// the connection is cut. Afterwards the session may be over.
-func (s *session) deliver(ctx context.Context, e envelope, body []byte, lease time.Time) reply {
+// deliver says one mail and returns the reply that decides. The dot is not begun after the lease; when the context ends, the connection
+// is cut. Afterwards the session may be over.
+//
+// Where the relay offers PIPELINING, next is asked, once, when the content is about to go: the envelope of the mail that it gives travels
+// in the same flight (RFC 2920 §3.1), and deliver is to be called with that mail next. So a mail takes one round trip.
+func (s *session) deliver(ctx context.Context, j *job, next func() *job) (r reply, behind *job) {
 	stop := context.AfterFunc(ctx, s.cut)
 	defer stop()
 	s.sent++
-	r := s.open(e, len(body))
+	r = s.open(j)
 	if r.phase == writing {
 		refused := r.refused
-		r = s.content(body, lease)
+		r, behind = s.content(j, next)
 		r.refused = refused
 	}
 	if r.err != nil && ctx.Err() != nil {
 		r.err = context.Cause(ctx)
 	}
-	if r.err != nil || r.code == 421 {
+	if r.err != nil || r.code == 421 || s.ahead == nil && s.text.R.Buffered() > 0 { // there is a reply too many
 		s.end()
 	}
-	return r
+	return r, behind
 }
 
 // end cuts the connection for good.
@@ -209,17 +218,17 @@ type command struct {
 	copy  bool // RCPT of a copy
 }
 
-func (s *session) commands(e envelope, size int) []command {
-	var list []command
-	if s.dirty {
+func (s *session) commands(j *job, dirty bool) []command {
+	list := make([]command, 0, 4+len(j.envelope.cc))
+	if dirty {
 		list = append(list, command{mailing, "RSET", false})
 	}
-	from := "MAIL FROM:<" + e.from + ">"
+	from := "MAIL FROM:<" + j.envelope.from + ">"
 	if s.size {
-		from += " SIZE=" + strconv.Itoa(size)
+		from += " SIZE=" + strconv.Itoa(len(j.body))
 	}
-	list = append(list, command{mailing, from, false}, command{naming, "RCPT TO:<" + e.to + ">", false})
-	for _, cc := range e.cc {
+	list = append(list, command{mailing, from, false}, command{naming, "RCPT TO:<" + j.envelope.to + ">", false})
+	for _, cc := range j.envelope.cc {
 		list = append(list, command{naming, "RCPT TO:<" + cc + ">", true})
 	}
 	return append(list, command{opening, "DATA", false})
@@ -229,72 +238,130 @@ func (s *session) commands(e envelope, size int) []command {
 // every reply is read), one by one elsewhere. Its reply is in phase writing when the content may follow.
 //
 // A copy that is refused for good does not keep the mail from the one it is for; one that is put off does.
-func (s *session) open(e envelope, size int) reply {
-	commands := s.commands(e, size)
+func (s *session) open(j *job) reply {
+	if commands := s.ahead; commands != nil {
+		s.ahead = nil
+		return s.hear(commands)
+	}
+	commands := s.commands(j, s.dirty)
 	flight := 1
 	if s.pipelining {
 		flight = len(commands)
 	}
 	s.dirty = true
-	var refused []string
 	verdict := reply{phase: writing}
 	for some := range slices.Chunk(commands, flight) {
-		_ = s.raw.SetDeadline(time.Now().Add(s.timeouts.Command))
-		for _, c := range some {
-			_, _ = s.text.W.WriteString(c.line + "\r\n") // Flush tells of a failure
-		}
-		if err := s.text.W.Flush(); err != nil {
+		s.flight = appendCommands(s.flight[:0], some)
+		if _, err := s.write(s.flight, time.Now().Add(s.timeouts.Command)); err != nil {
 			return reply{phase: some[0].phase, err: err}
 		}
-		for _, c := range some {
-			r := s.read(c.phase)
-			switch {
-			case r.err != nil && verdict.phase == writing:
-				return r
-			case r.err != nil: // it hung up after saying why
-				s.end()
-				return verdict
-			case c.phase == opening && r.code == 354:
-				if verdict.phase != writing {
-					// It waits for a mail that must not be sent. A lone dot might send an empty one to a copy.
-					s.end()
-				}
-			case r.code/100 == 2 && c.phase != opening:
-			case c.copy && r.code/100 == 5:
-				refused = append(refused, strings.TrimPrefix(c.line, "RCPT TO:")+": "+r.String())
-			case verdict.phase == writing:
-				verdict = r
-			}
-		}
-		if verdict.phase != writing {
-			break
+		heard := s.hear(some)
+		verdict.refused = append(verdict.refused, heard.refused...)
+		if heard.phase != writing {
+			heard.refused = verdict.refused
+			return heard
 		}
 	}
-	verdict.refused = refused
 	return verdict
 }
 
-// content sends the mail. What the dot-writer holds back until it is closed includes the end of the content, so the relay
-// cannot have seen a dot before.
-func (s *session) content(body []byte, lease time.Time) reply {
-	_ = s.raw.SetDeadline(time.Now().Add(s.timeouts.Body))
-	w := s.text.DotWriter() // makes CRLF of bare LF, doubles dots
-	if _, err := w.Write(body); err != nil {
-		return reply{phase: writing, err: err}
+func appendCommands(flight []byte, commands []command) []byte {
+	for _, c := range commands {
+		flight = append(append(flight, c.line...), "\r\n"...)
 	}
-	if !time.Now().Before(lease) {
-		return reply{phase: writing, err: errLate}
-	}
-	_ = s.raw.SetDeadline(time.Now().Add(s.timeouts.Dot))
-	if err := w.Close(); err != nil {
-		return reply{phase: dotted, err: err}
-	}
-	r := s.read(dotted)
-	s.dirty = r.err != nil
-	return r
+	return flight
 }
 
+// hear reads the replies to commands, each of which has one.
+func (s *session) hear(commands []command) reply {
+	s.patience(s.timeouts.Command)
+	verdict := reply{phase: writing}
+	for _, c := range commands {
+		r := s.read(c.phase)
+		switch {
+		case r.err != nil && verdict.phase == writing:
+			return r
+		case r.err != nil: // it hung up after saying why
+			s.end()
+			return verdict
+		case c.phase == opening && r.code == 354:
+			if verdict.phase != writing {
+				// It waits for a mail that must not be sent. A lone dot might send an empty one to a copy.
+				s.end()
+			}
+		case c.phase == opening && r.code < 400: // its replies are to other commands than it is thought here: what it does next, nobody knows
+			s.end()
+			return r
+		case r.code/100 == 2 && c.phase != opening:
+		case c.copy && r.code/100 == 5:
+			verdict.refused = append(verdict.refused, strings.TrimPrefix(c.line, "RCPT TO:")+": "+r.String())
+		case verdict.phase == writing:
+			r.refused = verdict.refused
+			verdict = r
+		}
+	}
+	return verdict
+}
+
+// content sends the mail and its dot, and behind it the envelope of the next.
+func (s *session) content(j *job, next func() *job) (r reply, behind *job) {
+	flight := appendContent(s.flight[:0], j.body)
+	content := len(flight)
+	flight = append(flight, ".\r\n"...)
+	if s.pipelining && !s.slow && !s.worn() {
+		behind = next()
+	}
+	if behind != nil {
+		s.ahead = s.commands(behind, false) // the dot ends the transaction, whatever becomes of it
+		flight = appendCommands(flight, s.ahead)
+	}
+	if cap(flight) <= mostFlight {
+		s.flight = flight
+	}
+	now := time.Now()
+	deadline := now.Add(s.timeouts.Body)
+	late := j.lease.Before(deadline)
+	if late {
+		deadline = j.lease
+	}
+	if !now.Before(deadline) {
+		return reply{phase: writing, err: errLate}, behind
+	}
+	switch n, err := s.write(flight, deadline); {
+	case err != nil && n > content: // the relay may have seen the dot
+		return reply{phase: dotted, err: err}, behind
+	case err != nil && late && errors.Is(err, os.ErrDeadlineExceeded):
+		return reply{phase: writing, err: errLate}, behind
+	case err != nil:
+		return reply{phase: writing, err: err}, behind
+	}
+	s.patience(s.timeouts.Dot)
+	r = s.read(dotted)
+	s.slow = time.Since(now) > leaseFor/10 // or the lease of the next could end behind its 354
+	s.dirty = r.err != nil || behind != nil
+	return r, behind
+}
+
+// mostFlight is how much memory for flights a session keeps.
+const mostFlight = 256 << 10
+
+// write writes a flight, and says how much of it may have left.
+func (s *session) write(flight []byte, deadline time.Time) (int, error) {
+	_ = s.raw.SetWriteDeadline(deadline)
+	n, err := s.text.W.Write(flight)
+	if err == nil {
+		err = s.text.W.Flush()
+	}
+	if err != nil {
+		n = min(n, len(flight)-s.text.W.Buffered())
+	}
+	return n, err
+}
+
+// patience is how long the next replies may take, together.
+func (s *session) patience(d time.Duration) { _ = s.raw.SetReadDeadline(time.Now().Add(d)) }
+
 func (s *session) read(p phase) reply {
-	code, text, err := s.text.ReadResponse(0)
+	code, text, err := readReply(s.text.R)
 	return reply{phase: p, code: code, text: text, err: err}
 }
