@@ -144,3 +144,54 @@ func deliver(tb testing.TB, s outbox.Store, m outbox.Match, body []byte) {
 		tb.Error(err)
 	}
 }
+
+// BenchmarkSend takes queued messages the way of a backlog: claimed by the dozen, started with their bodies, recorded as sent.
+func BenchmarkSend(b *testing.B) {
+	const each = 1000
+	w := newWorkload(b)
+	body := make([]byte, 2500)
+	queue := func() {
+		m := w.append(b, 1, 1, time.Now())[0]
+		messages := make([]outbox.NewMessage, each)
+		for i := range messages {
+			messages[i] = outbox.NewMessage{Address: fmt.Sprintf("person%d@example.com", i), State: outbox.MessageQueued, Due: time.Now(), Recipient: body[:100]}
+		}
+		if _, err := w.store.Expand(b.Context(), outbox.Expansion{Match: m.ID, State: outbox.MatchExpanded, Messages: messages}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		b.StopTimer()
+		queue()
+		b.StartTimer()
+		for sent := 0; sent < each; {
+			claimed, err := w.store.ClaimMessages(b.Context(), time.Now(), 32)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := w.store.NextDue(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			var starts []outbox.Start
+			var outcomes []outbox.Outcome
+			for _, m := range claimed {
+				starts = append(starts, outbox.Start{Message: m.ID, MessageID: "<" + m.Address + ">", Subject: "Autumn listings", Body: body, Lease: time.Now().Add(time.Minute)})
+				outcomes = append(outcomes, outbox.Outcome{
+					Message: m.ID, State: outbox.MessageSent, Reply: "250 ok", Burned: true,
+					Attempt: &outbox.Attempt{Relay: "r", Started: time.Now(), Took: time.Millisecond, Code: 250, Text: "250 ok"},
+				})
+			}
+			if may, err := w.store.Start(b.Context(), starts); err != nil || len(may) != len(starts) {
+				b.Fatal(len(may), err)
+			}
+			if err := w.store.Record(b.Context(), outcomes); err != nil {
+				b.Fatal(err)
+			}
+			sent += len(claimed)
+		}
+		n += each
+	}
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "mails/s")
+}

@@ -9,15 +9,15 @@ import (
 	"postman/outbox"
 )
 
-// page is how many entries of an index are read at once.
+// page is how many entries of an index are read at once, when the first few did not suffice.
 const page = 256
 
 // The searches for what is due, in the order of claims: a priority, from a key on, up to a time.
 var selectDue = [...]string{
 	matches: fmt.Sprintf(`SELECT due, tx, id FROM matches INDEXED BY matches_due
-		WHERE state = %d AND priority = ? AND (due, tx, id) > (?, ?, ?) AND due <= ? ORDER BY due, tx, id LIMIT %d`, outbox.MatchPending, page),
+		WHERE state = %d AND priority = ? AND (due, tx, id) > (?, ?, ?) AND due <= ? ORDER BY due, tx, id LIMIT ?`, outbox.MatchPending),
 	messages: fmt.Sprintf(`SELECT due, match, id FROM messages INDEXED BY messages_due
-		WHERE state = %d AND priority = ? AND (due, match, id) > (?, ?, ?) AND due <= ? ORDER BY due, match, id LIMIT %d`, outbox.MessageQueued, page),
+		WHERE state = %d AND priority = ? AND (due, match, id) > (?, ?, ?) AND due <= ? ORDER BY due, match, id LIMIT ?`, outbox.MessageQueued),
 }
 
 // ClaimMatches claims up to n pending matches that are due.
@@ -29,19 +29,17 @@ func (s *Store) ClaimMatches(ctx context.Context, now time.Time, n int) ([]outbo
 		if err != nil {
 			return err
 		}
-		for _, at := range due {
-			m, sensitive, err := w.readMatch(at.id)
-			if err != nil {
-				return err
-			}
-			if err := w.begun(matches, at.id); err != nil {
-				return err
-			}
+		found, err := some(w, scanMatch, selectMatches, due)
+		for i, f := range found {
+			m := f.row
 			claimed = append(claimed, m)
 			m.Change = nil
-			w.claim(matches, claim{key: at, priority: m.Priority, sensitive: sensitive, match: &m})
+			w.claim(matches, claim{key: due[i], priority: m.Priority, sensitive: f.sensitive, match: &m})
 		}
-		return nil
+		if err == nil {
+			err = w.begun(matches, due)
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -57,18 +55,15 @@ func (s *Store) ClaimMessages(ctx context.Context, now time.Time, n int) ([]outb
 		if err != nil {
 			return err
 		}
-		for _, at := range due {
-			m, sensitive, err := w.readMessage(at.id)
-			if err != nil {
-				return err
-			}
-			if err := w.begun(messages, at.id); err != nil {
-				return err
-			}
-			claimed = append(claimed, m)
-			w.claim(messages, claim{key: at, priority: m.Priority, sensitive: sensitive, hold: m.HoldUncertain})
+		found, err := some(w, scanMessage, claimMessages, due)
+		for i, f := range found {
+			claimed = append(claimed, f.row)
+			w.claim(messages, claim{key: due[i], priority: f.row.Priority, sensitive: f.sensitive, hold: f.row.HoldUncertain})
 		}
-		return nil
+		if err == nil {
+			err = w.begun(messages, due)
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -89,7 +84,7 @@ func (s *Store) NextDue(ctx context.Context) (time.Time, error) {
 		l := w.claims.lineup()
 		for k := range selectDue {
 			for p := range outbox.Bulk + 1 {
-				err := w.walk(kind(k), p, math.MaxInt64, func(at key) visited {
+				err := w.walk(kind(k), p, math.MaxInt64, 1, func(at key) visited {
 					if alone := l; !alone.admit(kind(k), at.id) {
 						next = min(next, max(at.due, time.Now().Add(again).UnixMicro()))
 						return skipped
@@ -115,7 +110,7 @@ func (w *writer) due(k kind, now time.Time, n int) ([]key, error) {
 	var found []key
 	l := w.claims.lineup()
 	for p := range outbox.Bulk + 1 {
-		err := w.walk(k, p, now.UnixMicro(), func(at key) visited {
+		err := w.walk(k, p, now.UnixMicro(), n-len(found)+1, func(at key) visited {
 			switch {
 			case len(found) >= n:
 				return stopped
@@ -142,20 +137,20 @@ const (
 )
 
 // walk visits what is free of a kind and priority and due by a time, from the mark on, and moves the mark over all that is
-// not free and all that visit takes, up to the first that it does not.
-func (w *writer) walk(k kind, p outbox.Priority, until int64, visit func(key) visited) error {
+// not free and all that visit takes, up to the first that it does not. First is how many it is likely to want.
+func (w *writer) walk(k kind, p outbox.Priority, until int64, first int, visit func(key) visited) error {
 	c := w.claims
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	mark, left := c.marks[k][p], false
-	for {
+	for limit := min(first, page); ; limit = page {
 		var read []key
 		err := w.each(selectDue[k], func(scan scanner) error {
 			var at key
 			err := scan(&at.due, &at.group, &at.id)
 			read = append(read, at)
 			return err
-		}, p, mark.due, mark.group, mark.id, until)
+		}, p, mark.due, mark.group, mark.id, until, limit)
 		if err != nil {
 			return fmt.Errorf("searching what is due: %w", err)
 		}
@@ -174,7 +169,7 @@ func (w *writer) walk(k kind, p outbox.Priority, until int64, visit func(key) vi
 				c.marks[k][p] = at
 			}
 		}
-		if len(read) < page {
+		if len(read) < limit {
 			return nil
 		}
 	}

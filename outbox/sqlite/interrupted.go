@@ -68,13 +68,16 @@ const again = 50 * time.Millisecond
 
 // Statements on one match or message.
 var (
-	countBegun   = [...]string{`UPDATE matches SET begun = begun + 1 WHERE id = ?`, `UPDATE messages SET begun = begun + 1 WHERE id = ?`}
+	countBegun   = [...]string{`UPDATE matches SET begun = begun + 1 WHERE id IN (SELECT value FROM json_each(?))`, `UPDATE messages SET begun = begun + 1 WHERE id IN (SELECT value FROM json_each(?))`}
 	discountOnce = [...]string{`UPDATE matches SET begun = max(begun - 1, 0) WHERE id = ?`, `UPDATE messages SET begun = max(begun - 1, 0) WHERE id = ?`}
 )
 
-// begun counts that work on something begins.
-func (w *writer) begun(k kind, id int64) error {
-	if _, err := w.exec(countBegun[k], id); err != nil {
+// begun counts that work on some begins.
+func (w *writer) begun(k kind, due []key) error {
+	if len(due) == 0 {
+		return nil
+	}
+	if _, err := w.exec(countBegun[k], list(idsOf(due))); err != nil {
 		return fmt.Errorf("counting what is begun: %w", err)
 	}
 	return nil

@@ -47,6 +47,7 @@ const fromMessages = `
 // stub is a match or message with what its claim has to know and nobody else.
 type stub[T any] struct {
 	row       T
+	id        int64
 	sensitive bool
 }
 
@@ -64,6 +65,7 @@ func scanMatch(scan scanner) (f stub[outbox.Match], err error) {
 	p.LSN, p.Ordinal = position.LSN(lsn), uint64(ordinal)
 	m.Tx.LSN, m.Tx.End, m.Tx.Time = p.LSN, position.LSN(end), moment(committed)
 	m.Due, m.Expires, m.Created = moment(due), moment(expires), moment(created)
+	f.id = m.ID
 	if m.Version, err = hashFrom(version); err == nil {
 		m.Shape, err = hashFrom(shape)
 	}
@@ -84,31 +86,42 @@ func scanMessage(scan scanner) (f stub[outbox.Message], err error) {
 	}
 	p.LSN, p.Ordinal = position.LSN(lsn), uint64(ordinal)
 	m.Due, m.Expires, m.Committed, m.Created, m.Finished = moment(due), moment(expires), moment(committed), moment(created), moment(finished)
+	f.id = m.ID
 	if m.Template, err = hashFrom(template); err == nil && cc.Valid {
 		err = json.Unmarshal([]byte(cc.String), &m.CC)
 	}
 	return f, err
 }
 
-// readMatch reads one match for its claim.
-func (w *writer) readMatch(id int64) (outbox.Match, bool, error) {
-	return one(w, scanMatch, selectMatches+` WHERE m.id = ?`, id)
-}
-
-// readMessage reads one message for its claim.
-func (w *writer) readMessage(id int64) (outbox.Message, bool, error) {
-	return one(w, scanMessage, claimMessages+` WHERE m.id = ?`, id)
-}
-
-func one[T any](w *writer, scan func(scanner) (stub[T], error), query string, id int64) (row T, sensitive bool, err error) {
-	found, err := rows(w.query, scan, query, id)
-	if err == nil && len(found) != 1 {
-		err = fmt.Errorf("the row %d: %w", id, outbox.ErrNotFound)
+// some reads what was found due, in the same order.
+func some[T any](w *writer, scan func(scanner) (stub[T], error), query string, due []key) ([]stub[T], error) {
+	if len(due) == 0 {
+		return nil, nil
+	}
+	at := make(map[int64]int, len(due))
+	for i, d := range due {
+		at[d.id] = i
+	}
+	read, err := rows(w.query, scan, query+` WHERE m.id IN (SELECT value FROM json_each(?))`, list(idsOf(due)))
+	if err == nil && len(read) != len(due) {
+		err = fmt.Errorf("%d of %d rows: %w", len(read), len(due), outbox.ErrNotFound)
 	}
 	if err != nil {
-		return row, false, err
+		return nil, err
 	}
-	return found[0].row, found[0].sensitive, nil
+	found := make([]stub[T], len(due))
+	for _, r := range read {
+		found[at[r.id]] = r
+	}
+	return found, nil
+}
+
+func idsOf(due []key) []int64 {
+	ids := make([]int64, len(due))
+	for i, d := range due {
+		ids[i] = d.id
+	}
+	return ids
 }
 
 // Matches lists matches, newest first.

@@ -12,17 +12,9 @@ import (
 // Start takes claimed messages to sending and returns those that may go.
 func (s *Store) Start(ctx context.Context, starts []outbox.Start) ([]int64, error) {
 	var started []int64
-	err := s.write(ctx, "taking messages to sending", func(w *writer) error {
-		for i := range starts {
-			ok, err := w.start(&starts[i])
-			if err != nil {
-				return fmt.Errorf("message %d: %w", starts[i].Message, err)
-			}
-			if ok {
-				started = append(started, starts[i].Message)
-			}
-		}
-		return nil
+	err := s.write(ctx, "taking messages to sending", func(w *writer) (err error) {
+		started, err = w.start(starts)
+		return err
 	})
 	if err != nil {
 		return nil, err
@@ -30,41 +22,41 @@ func (s *Store) Start(ctx context.Context, starts []outbox.Start) ([]int64, erro
 	return started, nil
 }
 
-func (w *writer) start(st *outbox.Start) (bool, error) {
-	held, claimed := w.claims.get(messages, st.Message)
-	if !claimed || held.sending {
-		return false, nil
+var startRows = newRowwise(6, fmt.Sprintf(`UPDATE messages SET state = %d, lease = v.column2, message_id = coalesce(nullif(v.column3, ''), message_id),
+	subject = coalesce(nullif(v.column4, ''), subject), body = coalesce(v.column5, body), template = coalesce(v.column6, template)
+	FROM %%s WHERE messages.id = v.column1 AND messages.state = %d RETURNING messages.id`, outbox.MessageSending, outbox.MessageQueued))
+
+func (w *writer) start(starts []outbox.Start) (started []int64, err error) {
+	held := make(map[int64]claim, len(starts))
+	values := make([]any, 0, len(starts)*startRows.columns)
+	for i := range starts {
+		st := &starts[i]
+		c, claimed := w.claims.get(messages, st.Message)
+		if _, twice := held[st.Message]; !claimed || c.sending || twice {
+			continue
+		}
+		held[st.Message] = c
+		values = append(values, st.Message, micros(st.Lease), st.MessageID, st.Subject, absent(st.Body), hashOrNull(st.Template))
 	}
-	n, err := w.exec(`UPDATE messages SET state = ?, lease = ?, message_id = coalesce(nullif(?, ''), message_id),
-		subject = coalesce(nullif(?, ''), subject), body = coalesce(?, body), template = coalesce(?, template) WHERE id = ? AND state = ?`,
-		int64(outbox.MessageSending), micros(st.Lease), st.MessageID, st.Subject, absent(st.Body), hashOrNull(st.Template), st.Message, int64(outbox.MessageQueued))
-	if err != nil {
-		return false, err
+	err = w.rowwise(&startRows, values, func(id int64) {
+		c := held[id]
+		delete(held, id)
+		c.sending = true
+		w.claim(messages, c)
+		started = append(started, id)
+	})
+	for id := range held { // it was cancelled meanwhile
+		w.unclaim(messages, id)
 	}
-	if n == 0 {
-		w.unclaim(messages, st.Message)
-		return false, nil
-	}
-	held.sending = true
-	w.claim(messages, held)
-	return true, nil
+	return started, err
 }
 
 // Record stores what became of messages.
 func (s *Store) Record(ctx context.Context, outcomes []outbox.Outcome) error {
 	var refused []error
-	err := s.write(ctx, "recording outcomes", func(w *writer) error {
-		now := time.Now()
-		for i := range outcomes {
-			no, err := w.record(&outcomes[i], now)
-			if err != nil {
-				return fmt.Errorf("message %d: %w", outcomes[i].Message, err)
-			}
-			if no != nil {
-				refused = append(refused, no)
-			}
-		}
-		return nil
+	err := s.write(ctx, "recording outcomes", func(w *writer) (err error) {
+		refused, err = w.record(outcomes, time.Now())
+		return err
 	})
 	if err == nil && refused != nil {
 		err = fmt.Errorf("recording outcomes: %w", errors.Join(refused...))
@@ -72,68 +64,123 @@ func (s *Store) Record(ctx context.Context, outcomes []outbox.Outcome) error {
 	return err
 }
 
-// An outcome takes a message that is still where its claim left it to its next state.
-const (
-	recordKeeping = `UPDATE messages SET state = ?, reason = ?, reply = ?, due = ?, attempts = attempts + ?, finished = ?, lease = NULL, begun = 0`
-	recordAtState = ` WHERE id = ? AND state = ?`
-	keepBody      = recordKeeping + recordAtState
-	dropBody      = recordKeeping + `, body = NULL` + recordAtState
+// Outcomes take messages that are still where their claims left them to their next states.
+var (
+	recordText = `UPDATE messages SET state = v.column3, reason = v.column4, reply = v.column5, due = v.column6, attempts = attempts + v.column7,
+		finished = v.column8, lease = NULL, begun = 0%s FROM %%s WHERE messages.id = v.column1 AND messages.state = v.column2 RETURNING messages.id`
+	keepBody = newRowwise(8, fmt.Sprintf(recordText, ""))
+	dropBody = newRowwise(8, fmt.Sprintf(recordText, ", body = NULL"))
+
+	attemptRows = newRowwise(8, `INSERT INTO attempts (message, number, relay, started, took, code, enhanced, text, redirected)
+		SELECT v.column1, (SELECT coalesce(max(number), 0) + 1 FROM attempts a WHERE a.message = v.column1), v.column2, v.column3, v.column4, v.column5,
+			v.column6, v.column7, v.column8 FROM %s WHERE true RETURNING message`)
 )
 
-// record stores one outcome; refused says why it cannot be.
-func (w *writer) record(o *outbox.Outcome, now time.Time) (refused, err error) {
-	held, claimed := w.claims.get(messages, o.Message)
-	from, to := outbox.MessageQueued, o.State
-	if held.sending {
-		from = outbox.MessageSending
-	}
-	if !claimed || to == outbox.MessageSending || !from.CanBecome(to) {
-		return w.refuse(messages, o.Message, to, claimed)
-	}
-	if to == outbox.MessageUncertain && !held.hold {
-		to = outbox.MessageQueued
-	}
-	next := held.key
-	if to == outbox.MessageQueued {
-		next.due = or(o.Due, now).UnixMicro()
-	}
-	moved, err := w.settle(o, from, to, next, now)
-	if err != nil {
-		return nil, err
-	}
-	w.unclaim(messages, o.Message)
-	w.cleared(messages, o.Message)
-	if moved == 0 {
-		return w.refuse(messages, o.Message, to, claimed)
-	}
-	if to == outbox.MessageQueued {
-		w.offer(messages, held.priority, next)
-	}
-	if held.sensitive && to.Final() && !to.Retryable() {
-		err = w.blank(held.group)
-	}
-	return nil, err
+// settling is an outcome of a message that is claimed.
+type settling struct {
+	*outbox.Outcome
+	held     claim
+	from, to outbox.MessageState
+	next     key // what it is due by, if it is to be queued again
+	moved    bool
 }
 
-// settle writes an outcome, and returns how many messages it moved: none, if an operator was faster.
-func (w *writer) settle(o *outbox.Outcome, from, to outbox.MessageState, next key, now time.Time) (int, error) {
-	statement := dropBody
-	if keepsBody(to) {
-		statement = keepBody
+// record stores outcomes; refused says why some cannot be.
+func (w *writer) record(outcomes []outbox.Outcome, now time.Time) (refused []error, err error) {
+	all := make(map[int64]*settling, len(outcomes))
+	var order []*settling
+	var late []*outbox.Outcome // or twice
+	for i := range outcomes {
+		o := &outcomes[i]
+		if s := w.settling(o, now); s != nil && all[o.Message] == nil {
+			all[o.Message], order = s, append(order, s)
+			continue
+		}
+		late = append(late, o)
 	}
-	var finished any
-	if to.Final() {
-		finished = now.UnixMicro()
+	if err := w.settle(order, all, now); err != nil {
+		return nil, err
 	}
-	n, err := w.exec(statement, int64(to), o.Reason, o.Reply, next.due, truth(o.Burned), finished, o.Message, int64(from))
-	if err != nil || n == 0 || o.Attempt == nil {
-		return n, err
+	for _, s := range order {
+		if err := w.settled(s); err != nil {
+			return nil, err
+		}
+		if !s.moved {
+			late = append(late, s.Outcome)
+		}
 	}
-	a := o.Attempt
-	_, err = w.exec(`INSERT INTO attempts (message, number, relay, started, took, code, enhanced, text, redirected)
-		VALUES (?1, (SELECT coalesce(max(number), 0) + 1 FROM attempts WHERE message = ?1), ?2, ?3, ?4, ?5, ?6, ?7, ?8)`,
-		o.Message, a.Relay, a.Started.UnixMicro(), a.Took.Microseconds(), int64(a.Code), a.Enhanced, a.Text, a.Redirected)
-	return n, err
+	for _, o := range late {
+		s := all[o.Message]
+		_, claimed := w.claims.get(messages, o.Message)
+		no, err := w.refuse(messages, o.Message, o.State, claimed || s != nil && !s.moved)
+		if err != nil {
+			return nil, err
+		}
+		refused = append(refused, no)
+	}
+	return refused, nil
+}
+
+// settling is what an outcome makes of a message; nil: it cannot be.
+func (w *writer) settling(o *outbox.Outcome, now time.Time) *settling {
+	held, claimed := w.claims.get(messages, o.Message)
+	s := &settling{Outcome: o, held: held, from: outbox.MessageQueued, to: o.State, next: held.key}
+	if held.sending {
+		s.from = outbox.MessageSending
+	}
+	if !claimed || s.to == outbox.MessageSending || !s.from.CanBecome(s.to) {
+		return nil
+	}
+	if s.to == outbox.MessageUncertain && !held.hold {
+		s.to = outbox.MessageQueued
+	}
+	if s.to == outbox.MessageQueued {
+		s.next.due = or(o.Due, now).UnixMicro()
+	}
+	return s
+}
+
+// settle writes outcomes, and notes which messages moved: not those with which an operator was faster.
+func (w *writer) settle(order []*settling, all map[int64]*settling, now time.Time) error {
+	var keep, drop, attempts []any
+	for _, s := range order {
+		var finished any
+		if s.to.Final() {
+			finished = now.UnixMicro()
+		}
+		values := []any{s.Message, int64(s.from), int64(s.to), s.Reason, s.Reply, s.next.due, truth(s.Burned), finished}
+		if keepsBody(s.to) {
+			keep = append(keep, values...)
+		} else {
+			drop = append(drop, values...)
+		}
+	}
+	moved := func(id int64) { all[id].moved = true }
+	if err := w.rowwise(&keepBody, keep, moved); err != nil {
+		return err
+	}
+	if err := w.rowwise(&dropBody, drop, moved); err != nil {
+		return err
+	}
+	for _, s := range order {
+		if a := s.Attempt; s.moved && a != nil {
+			attempts = append(attempts, s.Message, a.Relay, a.Started.UnixMicro(), a.Took.Microseconds(), int64(a.Code), a.Enhanced, a.Text, a.Redirected)
+		}
+	}
+	return w.rowwise(&attemptRows, attempts, func(int64) {})
+}
+
+// settled ends the claim of a message whose outcome was written.
+func (w *writer) settled(s *settling) error {
+	w.unclaim(messages, s.Message)
+	w.cleared(messages, s.Message)
+	if s.moved && s.to == outbox.MessageQueued {
+		w.offer(messages, s.held.priority, s.next)
+	}
+	if s.moved && s.held.sensitive && s.to.Final() && !s.to.Retryable() {
+		return w.blank(s.held.group)
+	}
+	return nil
 }
 
 // refuse explains why a match or message cannot go where it was told to.
