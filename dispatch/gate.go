@@ -32,17 +32,18 @@ type gate struct {
 	changed func() // called, without the lock, when more may pass than before
 	opened  chan struct{}
 
-	mu      sync.Mutex
-	most    int       // lanes there are
-	lanes   int       // that the relay takes
-	refused time.Time // when it last refused one
-	depth   int       // mails that a connection may have: where it pipelines, one whose reply is awaited and one whose envelope travels with it
-	inside  int
-	waiting [3][]chan struct{} // by priority; a closed channel is a ticket
-	state   RelayState
-	since   time.Time
-	cause   error
-	pause   time.Duration
+	mu       sync.Mutex
+	most     int           // lanes there are
+	lanes    int           // that the relay takes
+	refused  time.Time     // when it last refused one
+	narrowed time.Duration // how long it is left at what it takes
+	depth    int           // mails that a connection may have: where it pipelines, one whose reply is awaited and one whose envelope travels with it
+	inside   int
+	waiting  [3][]chan struct{} // by priority; a closed channel is a ticket
+	state    RelayState
+	since    time.Time
+	cause    error
+	pause    time.Duration
 }
 
 func newGate(lanes int, changed func()) *gate {
@@ -186,14 +187,19 @@ func (g *gate) trouble(err error) bool {
 	return news
 }
 
-// widenAfter is how long a relay that takes fewer connections than there are lanes is left at that.
-const widenAfter = time.Minute
+// How long a relay that takes fewer connections than there are lanes is left at that. The pause doubles each time it refuses one more again:
+// some mean it, and some only refuse one now and then.
+const (
+	widenAfter = 5 * time.Second
+	widenMost  = 2 * time.Minute
+)
 
 // narrow notes that the relay takes no more than n connections; true: that is news.
 func (g *gate) narrow(n int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.refused = time.Now()
+	g.narrowed = min(max(widenAfter, 2*g.narrowed), widenMost)
 	news := n < g.lanes && g.lanes == g.most
 	g.lanes = max(1, min(n, g.lanes))
 	return news
@@ -202,8 +208,10 @@ func (g *gate) narrow(n int) bool {
 // decided notes that the relay answered to a message: it works. True: that is news.
 func (g *gate) decided() (time.Duration, bool) {
 	g.mu.Lock()
-	if g.lanes < g.most && time.Since(g.refused) > widenAfter {
-		g.lanes++
+	if g.lanes < g.most && time.Since(g.refused) > g.narrowed {
+		if g.lanes++; g.lanes == g.most {
+			g.narrowed = 0
+		}
 		g.refused = time.Now() // one at a time
 		g.admit()
 	}

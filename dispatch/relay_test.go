@@ -155,8 +155,8 @@ func TestFewerConnections(t *testing.T) {
 				t.Errorf("%d connections", n)
 			}
 			fake.Play(smtptest.Script{Extensions: extensions})
-			for range 3 { // it is tried again, one lane a minute
-				sleep(t, widenAfter+1)
+			for range 3 { // it is tried again, one lane at a time
+				sleep(t, widenMost+1)
 				if o := say(d, aJob("kim@example.com")); o.State != outbox.MessageSent {
 					t.Errorf("%+v", o)
 				}
