@@ -79,24 +79,32 @@ func (l *lanes) first() *job {
 // serve says a mail, and those that wait behind it.
 func (l *lanes) serve(ctx context.Context, s *session, j *job) {
 	for j != nil {
-		if s, j = l.say(ctx, s, j); j == nil {
-			s, j = l.rest(s)
+		started := time.Now()
+		r, used, next := l.say(ctx, s, j)
+		if s = used; next == nil && s != nil { // whoever hears of the mail finds the connection idle
+			s, next = l.rest(s)
 		}
+		if r != nil {
+			l.finish(ctx, j, *r, started)
+		}
+		if next == nil && s == nil && used == nil {
+			s, next = l.rest(nil)
+		}
+		j = next
 	}
 }
 
-// say says one mail over a session, or over a new one, and returns what the next goes over. A connection that was open before may have died
-// since it was last used: then the mail has not met the relay, and is said on a new one.
-func (l *lanes) say(ctx context.Context, s *session, j *job) (*session, *job) {
-	started := time.Now()
-	if !started.Before(j.lease) {
-		l.finish(ctx, j, reply{phase: writing, err: errLate}, started)
-		return s, nil
+// say says one mail over a session, or over a new one, and returns what became of it, the session if it is of more use, and the mail that
+// is to be said over it next. No reply: the mail is the next again, or another goroutine's. A connection that was open before may have
+// died since it was last used: then the mail has not met the relay, and is said on a new one.
+func (l *lanes) say(ctx context.Context, s *session, j *job) (*reply, *session, *job) {
+	if !time.Now().Before(j.lease) {
+		return &reply{phase: writing, err: errLate}, s, nil
 	}
 	if s == nil {
 		var err error
 		if s, err = l.dial(ctx); err != nil {
-			return nil, l.unreachable(ctx, j, err, started)
+			return l.unreachable(ctx, j, err), nil, nil
 		}
 	}
 	r, behind := s.deliver(ctx, j, l.next)
@@ -108,20 +116,19 @@ func (l *lanes) say(ctx context.Context, s *session, j *job) (*session, *job) {
 	}
 	if used && r.stale() && ctx.Err() == nil {
 		l.reset() // the others that were idle have died with it; so this ends
-		return nil, j
+		return nil, nil, j
 	}
-	l.finish(ctx, j, r, started)
 	if s != nil && s.worn() {
 		l.mu.Lock()
 		l.quit(s)
 		l.mu.Unlock()
 		s = nil
 	}
-	return s, behind
+	return &r, s, behind
 }
 
-// unreachable is a mail for which there is no connection: the relay has others, or it ends here.
-func (l *lanes) unreachable(ctx context.Context, j *job, err error, started time.Time) *job {
+// unreachable says what becomes of a mail for which there is no connection; nil: the relay has others, over which it goes.
+func (l *lanes) unreachable(ctx context.Context, j *job, err error) *reply {
 	l.mu.Lock()
 	others := l.open
 	if others > 0 {
@@ -131,13 +138,11 @@ func (l *lanes) unreachable(ctx context.Context, j *job, err error, started time
 	r := l.refused(ctx, err, others)
 	if r == nil {
 		l.mu.Lock()
+		defer l.mu.Unlock()
 		p := j.message.Priority
 		l.waiting[p] = slices.Insert(l.waiting[p], 0, j)
-		l.mu.Unlock()
-		return nil
 	}
-	l.finish(ctx, j, *r, started)
-	return nil
+	return r
 }
 
 // rest is what a goroutine without a mail goes on with: one that waits, or nothing. Then its session is idle, or ends.
