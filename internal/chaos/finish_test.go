@@ -62,6 +62,11 @@ func (w *world) failures() (all []failure) {
 	for _, at := range w.relay.dropped {
 		all = append(all, failure{at, 0})
 	}
+	// What is said to a relay that has closed the connection is answered with a reset, which takes with it what has arrived and was not
+	// read: the reply to the mail before, if it was said in one flight with the envelope that was told 421.
+	for _, at := range w.relay.closings {
+		all = append(all, failure{at, time.Second})
+	}
 	return all
 }
 

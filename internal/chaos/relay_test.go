@@ -27,6 +27,7 @@ type relay struct {
 	listener net.Listener // nil while the relay is away
 	open     map[net.Conn]bool
 	dropped  []time.Time // replies to a final dot that were cut off
+	closings []time.Time // connections that were closed behind a 421
 	outages  []time.Time // when they began
 	counts   map[string]int
 	serving  sync.WaitGroup
@@ -223,7 +224,13 @@ func (r *relay) replies(client io.Writer, server io.Reader) {
 		if err != nil || bytes.Contains(buf[:n], []byte("queued")) && r.drops() {
 			return
 		}
-		if _, err := client.Write(buf[:n]); err != nil || bytes.Contains(buf[:n], []byte("421 4.3.2 closing")) {
+		_, err = client.Write(buf[:n])
+		if closing := bytes.Contains(buf[:n], []byte("421 4.3.2 closing")); err != nil || closing {
+			if closing {
+				r.mu.Lock()
+				r.closings = append(r.closings, time.Now())
+				r.mu.Unlock()
+			}
 			return
 		}
 	}
