@@ -32,7 +32,8 @@ func (b *bench) send(ctx context.Context) error {
 	return table(b.out, headline, []line{
 		{what: "mails, beside smtp-source", unit: "/s", bare: s.source, ours: s.ours, bar: 0.7, atLeast: true},
 		{what: "mails, beside a go-mail loop", unit: "/s", bare: s.loop, ours: s.ours, bar: 1.6, atLeast: true},
-		{what: "  queued", unit: "/s", ours: s.queued},
+		{what: fmt.Sprintf("  beside %d such loops at once", s.lanes), unit: "/s", bare: s.loops, ours: s.ours},
+		{what: "queued before", unit: "/s", ours: s.queued},
 		{what: "peak RSS", unit: "MB", ours: s.memory, bar: 100},
 	})
 }
@@ -42,7 +43,7 @@ type sending struct {
 	bench        *bench
 	mails, lanes int
 
-	source, loop, ours, queued, memory []float64 // by round
+	source, loop, loops, ours, queued, memory []float64 // by round
 }
 
 func (s *sending) round(ctx context.Context) error {
@@ -57,7 +58,8 @@ func (s *sending) round(ctx context.Context) error {
 	}{
 		{exec.CommandContext(ctx, "smtp-source", "-s", strconv.Itoa(s.lanes), "-m", strconv.Itoa(s.mails), "-l", "2048",
 			"-f", "hello@example.com", "-t", "kim@example.com", sink.addr), &s.source},
-		{exec.CommandContext(ctx, s.bench.self, (&goMail{sink.addr, s.lanes, s.mails}).args()...), &s.loop},
+		{exec.CommandContext(ctx, s.bench.self, (&goMail{sink.addr, 1, s.mails}).args()...), &s.loop},
+		{exec.CommandContext(ctx, s.bench.self, (&goMail{sink.addr, s.lanes, s.mails}).args()...), &s.loops},
 	}
 	for _, p := range peers {
 		begun := time.Now()

@@ -24,6 +24,9 @@ func (d *Dispatcher) deliver(hard context.Context, j *job) {
 // finish takes what a conversation came to.
 func (d *Dispatcher) finish(hard context.Context, j *job, r reply, started time.Time) {
 	o := d.judge(hard, j, r, started)
+	if r.err == nil && r.phase == dotted {
+		d.gate.took(time.Since(started))
+	}
 	d.outcomes <- outcome{j.message, o}
 	d.gate.leave()
 	d.sending.Done()

@@ -111,7 +111,7 @@ func New(o Options) (*Dispatcher, error) {
 		return nil, err
 	}
 	d := &Dispatcher{
-		o: o, composer: c, outcomes: make(chan outcome, o.Lanes),
+		o: o, composer: c, outcomes: make(chan outcome, mostRecords),
 		wake: make(chan struct{}, 1), aborted: make(chan struct{}), parked: make(map[*task]*time.Timer),
 	}
 	d.gate = newGate(o.Lanes, d.Wake)
@@ -231,7 +231,7 @@ func (d *Dispatcher) Wake() {
 	}
 }
 
-func (d *Dispatcher) mostMessages() int { return mostMessages * d.o.Lanes }
+func (d *Dispatcher) mostMessages() int { return max(mostMessages*d.o.Lanes, 2*d.gate.capacity()) }
 
 // finished notes that a task is no longer in memory.
 func (d *Dispatcher) finished(t *task) {

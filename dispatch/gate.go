@@ -32,22 +32,23 @@ type gate struct {
 	changed func() // called, without the lock, when more may pass than before
 	opened  chan struct{}
 
-	mu       sync.Mutex
-	most     int           // lanes there are
-	lanes    int           // that the relay takes
-	refused  time.Time     // when it last refused one
-	narrowed time.Duration // how long it is left at what it takes
-	depth    int           // mails that a connection may have: where it pipelines, one whose reply is awaited and one whose envelope travels with it
-	inside   int
-	waiting  [3][]chan struct{} // by priority; a closed channel is a ticket
-	state    RelayState
-	since    time.Time
-	cause    error
-	pause    time.Duration
+	mu         sync.Mutex
+	most       int           // lanes there are
+	lanes      int           // that the relay takes
+	refused    time.Time     // when it last refused one
+	narrowed   time.Duration // how long it is left at what it takes
+	pipelining bool          // the relay pipelines: a connection may have a mail whose reply is awaited, and one whose envelope travels with it
+	service    time.Duration // how long a connection has a mail, on average of late; 0: not known yet
+	inside     int
+	waiting    [3][]chan struct{} // by priority; a closed channel is a ticket
+	state      RelayState
+	since      time.Time
+	cause      error
+	pause      time.Duration
 }
 
 func newGate(lanes int, changed func()) *gate {
-	return &gate{changed: changed, opened: make(chan struct{}, 1), most: lanes, lanes: lanes, depth: 1, state: RelayUp, since: time.Now()}
+	return &gate{changed: changed, opened: make(chan struct{}, 1), most: lanes, lanes: lanes, state: RelayUp, since: time.Now()}
 }
 
 // describe fills in the gate's part of a status.
@@ -71,22 +72,57 @@ func (g *gate) connections() int {
 func (g *gate) pipelines(yes bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.depth = 1; yes {
-		g.depth = 2
+	if g.pipelining = yes; yes {
 		g.admit()
 	}
+}
+
+// What is `sending` in the store and waits for its connection, so that none waits for the store: as many mails as the connections say while
+// a few commits last. A relay that takes its time has few, so that little is uncertain when the process dies, and no lease ends in waiting.
+const (
+	inReserve   = 20 * time.Millisecond
+	mostReserve = 16 // for each connection
+)
+
+// took notes how long a connection had a mail that the relay answered to.
+func (g *gate) took(d time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.service == 0 {
+		g.service = d
+	}
+	g.service = max(1, g.service-g.service/16+d/16)
+}
+
+// depth is how many mails a connection may have. Called with mu held.
+func (g *gate) depth() int {
+	least := 1
+	if g.pipelining {
+		least = 2
+	}
+	if g.service == 0 {
+		return least
+	}
+	return max(least, min(int(inReserve/g.service), mostReserve))
 }
 
 // limit is called with mu held.
 func (g *gate) limit() int {
 	switch g.state {
 	case RelayUp:
-		return g.depth * g.lanes
+		return g.depth() * g.lanes
 	case RelayProbing:
 		return 1
 	case RelayDown:
 	}
 	return 0
+}
+
+// capacity is how many messages may be inside while the relay is up.
+func (g *gate) capacity() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.depth() * g.lanes
 }
 
 // free is how many messages could pass now.

@@ -9,7 +9,7 @@ import (
 )
 
 // mostRecords bounds one commit of outcomes.
-const mostRecords = 500
+const mostRecords = 256
 
 // record stores outcomes, one commit for as many as have gathered during the one before, until the channel is closed. It goes
 // on for a while after hard has ended: what was said to the relay must not be forgotten for a hurry.
