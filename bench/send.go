@@ -21,7 +21,7 @@ func (b *bench) send(ctx context.Context) error {
 	s := &sending{bench: b, mails: 100_000, lanes: 16}
 	rounds := 3
 	if b.quick {
-		s.mails, rounds = 30_000, 1
+		s.mails, rounds = 2_000, 1
 	}
 	for range rounds {
 		if err := s.round(ctx); err != nil {
