@@ -226,8 +226,8 @@ func (in *intake) match(c *cdc.Change, r *rules.Rule, state outbox.MatchState, r
 	} else {
 		m.Expires = r.Deadline(t.tx.Time, in.zone)
 	}
-	if len(r.Sensitive)+len(r.Reads) > 0 { // with which goes what the mails show
-		m.Blanked = c.AppendRest(nil, r.Hides)
+	if hides := in.blank(c); hides != nil || len(r.Reads) > 0 { // with which goes what the mails show
+		m.Blanked = c.AppendRest(nil, hides)
 	}
 	in.text(version, r.Source)
 	if c.Table != nil {

@@ -51,7 +51,7 @@ func (in *intake) blank(c *cdc.Change) func(string) bool {
 	}
 	hides, ok := t.hides[c.Table]
 	if !ok {
-		hides = t.set.source.Hides(c.Table.TableName)
+		hides = t.set.hides(c.Table)
 		t.hides[c.Table] = hides
 	}
 	return hides

@@ -6,9 +6,14 @@ import (
 	"postman/cdc"
 )
 
-// Hides says which columns of a table the files call sensitive; nil: none. It holds whether or not a rule is on the table.
-func (s *Source) Hides(t cdc.TableName) func(column string) bool {
-	return s.hides(func(e *sensitive) bool { return e.message == "" && e.table == t })
+// Sensitive are the columns of a table that the files call sensitive, whether or not a rule is on the table.
+func (s *Source) Sensitive(t cdc.TableName) (columns []string) {
+	for i := range s.sensitive {
+		if e := &s.sensitive[i]; e.message == "" && e.table == t {
+			columns = append(columns, e.name)
+		}
+	}
+	return columns
 }
 
 // HidesMessage says which keys of the messages with a prefix are sensitive; nil: none. Of messages that are not meant for postman it
