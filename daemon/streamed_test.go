@@ -195,8 +195,8 @@ func TestStreamedIntake(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	whole := newReading(t, dir+"/whole", &live{source: source, rules: compiled})
-	parts := newReading(t, dir+"/parts", &live{source: source, rules: compiled})
+	whole := newReading(t, dir+"/whole", &live{source: source, rules: compiled, catalog: new(cdc.Catalog)})
+	parts := newReading(t, dir+"/parts", &live{source: source, rules: compiled, catalog: new(cdc.Catalog)})
 	base, id := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		base += 1000
