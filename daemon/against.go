@@ -191,7 +191,7 @@ func (a *against) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.naming = &naming{catalog: a.checker.catalog}
+	a.naming = &naming{catalog: a.checker.catalog, epoch: reach.source.Epoch}
 	if a.naming.known, err = readPublished(ctx, a.store, a.src); err != nil {
 		return err
 	}

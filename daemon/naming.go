@@ -14,6 +14,7 @@ import (
 type naming struct {
 	catalog *cdc.Catalog  // as the database is now; nil: it is not at hand
 	known   []publishedOp // as it was
+	epoch   uint32        // that it is in now: in a former one another table may have had an OID
 }
 
 // oid is the table that has a name now; 0: it is not known.
@@ -29,12 +30,12 @@ func (n *naming) oid(name cdc.TableName) uint32 {
 	return 0
 }
 
-// now is the name that a table has which rules know; empty: they know none.
-func (n *naming) now(t *cdc.Table) cdc.TableName {
+// now is the name that a table of an epoch has now which rules know; empty: they know none.
+func (n *naming) now(t *cdc.Table, epoch uint32) cdc.TableName {
 	if n.oid(t.TableName) == t.OID {
 		return t.TableName
 	}
-	if n.catalog != nil {
+	if n.catalog != nil && epoch == n.epoch {
 		for name, c := range n.catalog.Tables {
 			if c.OID == t.OID {
 				return name
@@ -42,11 +43,16 @@ func (n *naming) now(t *cdc.Table) cdc.TableName {
 		}
 	}
 	for i := range n.known {
-		if p := &n.known[i]; p.OID == t.OID && n.oid(p.Table) == t.OID {
+		if p := &n.known[i]; p.OID == t.OID && n.oid(p.Table) == t.OID && n.knows(p, epoch) {
 			return p.Table
 		}
 	}
 	return cdc.TableName{}
+}
+
+// knows says whether a table had the OID in an epoch already that it had when it was published.
+func (n *naming) knows(p *publishedOp, epoch uint32) bool {
+	return epoch == n.epoch || p.Epoch <= epoch && (p.ToEpoch == 0 || epoch <= p.ToEpoch)
 }
 
 // lostName is a rule on a name that another table has now than it had once.
@@ -58,10 +64,10 @@ type lostName struct {
 }
 
 // lost are the rules on names that a table had once, has not in this shape, and has no more.
-func (n *naming) lost(set *rules.Set, t *cdc.Table) (all []lostName) {
+func (n *naming) lost(set *rules.Set, t *cdc.Table, epoch uint32) (all []lostName) {
 	for i := range n.known {
 		p := &n.known[i]
-		if p.OID != t.OID || p.Table == t.TableName || n.oid(p.Table) == t.OID {
+		if p.OID != t.OID || p.Table == t.TableName || n.oid(p.Table) == t.OID || !n.knows(p, epoch) {
 			continue
 		}
 		until := spot{p.ToEpoch, p.To}
@@ -84,8 +90,8 @@ type labelled struct {
 	rules       [cdc.Emit][]string
 }
 
-// labels are the columns of a table as it was in which a value may be no label of its type now: then the label had another name, and the
-// rule, which knows it by the one that it has now, cannot tell it.
+// labels are the columns of a table as it was in which a value may be no label of its type now: then the label had another name, or the
+// column another type, which is how a label is removed, and the rule, which knows the labels that there are now, cannot tell it.
 func (n *naming) labels(set *rules.Set, t *cdc.Table) (all []labelled) {
 	if n.catalog == nil || n.catalog.Tables[t.TableName] == nil {
 		return nil
@@ -97,7 +103,7 @@ func (n *naming) labels(set *rules.Set, t *cdc.Table) (all []labelled) {
 		}
 		for _, name := range r.LooksAt() {
 			then, i := t.Column(name), now.Column(name)
-			if then < 0 || i < 0 || len(now.Columns[i].Enum) == 0 || t.Columns[then].Type.OID != now.Columns[i].Type.OID {
+			if then < 0 || i < 0 || len(now.Columns[i].Enum) == 0 {
 				continue
 			}
 			at := slices.IndexFunc(all, func(l labelled) bool { return l.index == then })
@@ -120,7 +126,7 @@ func (b *binding) strange(l *labelled, c *cdc.Change) string {
 			continue // what the tuple lacks, or cannot be read, the verdict tells
 		}
 		if text := string(row[l.index].Text); !slices.Contains(l.Enum, text) {
-			return fmt.Sprintf("%s.%s was %q, which is no label of %s now: it has another name", [...]string{"new", "old"}[i], l.Name, text, l.Type.Name)
+			return fmt.Sprintf("%s.%s was %q, which is no label of %s now: it has another name, or is gone", [...]string{"new", "old"}[i], l.Name, text, l.Type.Name)
 		}
 	}
 	return ""

@@ -108,11 +108,11 @@ func TestPublishingFollowsRenames(t *testing.T) {
 		t.Errorf("of a table that was renamed and renamed back it says %q", told)
 	}
 	known = publishing(known, on("visits"), are(map[string]uint32{"visits": 6}), spot{1, 500})
-	n := &naming{known: known}
-	if got := n.now(&cdc.Table{TableName: name("calls"), OID: 5}); got != (cdc.TableName{}) || n.oid(name("visits")) != 6 {
+	n := &naming{known: known, epoch: 1}
+	if got := n.now(&cdc.Table{TableName: name("calls"), OID: 5}, 1); got != (cdc.TableName{}) || n.oid(name("visits")) != 6 {
 		t.Errorf("the table that was replaced is called %v now, and visits is %d", got, n.oid(name("visits")))
 	}
-	if lost := n.lost(&rules.Set{Rules: on("visits").source.Rules}, &cdc.Table{TableName: name("calls"), OID: 5}); len(lost) == 0 {
+	if lost := n.lost(&rules.Set{Rules: on("visits").source.Rules}, &cdc.Table{TableName: name("calls"), OID: 5}, 1); len(lost) == 0 {
 		t.Error("nobody misses the changes of the table that was replaced")
 	}
 }

@@ -27,6 +27,7 @@ type redecision struct {
 	tx     *section
 	change *cdc.Change
 	yield  func(*rules.Rule, rules.Verdict)
+	epoch  uint32
 	failed error // the first of verdict's
 }
 
@@ -98,7 +99,16 @@ func (r *redecision) run(ctx context.Context, h *history, s stretch) error {
 	return nil
 }
 
+// enter begins with an epoch: what was known of tables is of the one before.
+func (r *redecision) enter(epoch uint32) {
+	if r.epoch != epoch {
+		clear(r.bound)
+	}
+	r.epoch = epoch
+}
+
 func (r *redecision) decide(c *cdc.Change, at spot) error {
+	r.enter(at.epoch)
 	r.change = c
 	if r.sees.change != nil {
 		r.sees.change(c)
@@ -167,7 +177,7 @@ func (r *redecision) unread(c *cdc.Change) {
 	if c.Table == nil {
 		return
 	}
-	now := r.naming.now(c.Table)
+	now := r.naming.now(c.Table, r.epoch)
 	for _, rule := range r.set.Rules {
 		if rule.On.Message == "" && (rule.On.Table == c.Table.TableName || rule.On.Table == now) && slices.Contains(rule.On.Ops, c.Op) {
 			r.yield(rule, rules.Verdict{Truth: rules.Undetermined, Err: fmt.Errorf("the change could not be read: %w", c.Err)})
@@ -180,9 +190,9 @@ func (r *redecision) bind(t *cdc.Table) (*boundThen, error) {
 	if b, ok := r.bound[t]; ok {
 		return b, nil
 	}
-	b := &boundThen{lost: r.naming.lost(r.set, t)}
+	b := &boundThen{lost: r.naming.lost(r.set, t, r.epoch)}
 	tables := []*cdc.Table{t}
-	if now := r.naming.now(t); now != (cdc.TableName{}) && now != t.TableName {
+	if now := r.naming.now(t, r.epoch); now != (cdc.TableName{}) && now != t.TableName {
 		renamed := *t
 		renamed.TableName = now
 		tables = append(tables, &renamed)

@@ -108,7 +108,7 @@ func (p *replayer) begin(ctx context.Context, q ReplayRequest) (first, last spot
 		return first, last, err
 	}
 	p.parts = p.reach.stretches(first, last)
-	p.naming = &naming{catalog: p.catalog}
+	p.naming = &naming{catalog: p.catalog, epoch: p.reach.source.Epoch}
 	if p.naming.known, err = readPublished(ctx, p.store, p.source); err != nil {
 		return first, last, err
 	}

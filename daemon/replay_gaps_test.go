@@ -47,6 +47,14 @@ var missedCases = map[string]missedCase{
 	"rule follows label": {
 		make: enumTable, row: kindRow, alter: []string{"alter type T_kind rename value 'a' to 'z'"}, miss: "insert into T (kind) values ('z')", then: `new.kind == "z"`,
 	},
+	"label replaced": { // as a label is removed: by another type
+		make: enumTable, row: kindRow, alter: []string{"alter table T rename to T_old"}, miss: "insert into T_old (kind) values ('a')", then: `new.kind == "z"`,
+		mend: []string{
+			"alter table T_old rename to T", "create type T_new as enum ('z', 'b')",
+			"alter table T alter column kind drop default, alter column kind type T_new using replace(kind::text, 'a', 'z')::T_new",
+		},
+		stays: `new.kind was "a", which is no label of T_new now`,
+	},
 	"column renamed": {
 		alter: []string{"alter table T rename column kind to sort"}, miss: "insert into T (sort) values ('a')",
 		mend: []string{"alter table T rename column sort to kind"}, stays: "no column kind",

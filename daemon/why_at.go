@@ -117,7 +117,7 @@ func WhyAt(ctx context.Context, c *Config, o WhyAtOptions) (_ *WhyAtView, err er
 	if err != nil {
 		return notStored(ctx, reach, rule, lsn, err)
 	}
-	w := &whyAt{reach: reach, rule: rule, at: at, naming: new(naming), others: make(map[WhyOthers]int), mask: Mask, view: &WhyAtView{Rule: ViewRule(rule), LSN: lsn.String(), Changes: []WhyChange{}}}
+	w := &whyAt{reach: reach, rule: rule, at: at, naming: &naming{epoch: reach.source.Epoch}, others: make(map[WhyOthers]int), mask: Mask, view: &WhyAtView{Rule: ViewRule(rule), LSN: lsn.String(), Changes: []WhyChange{}}}
 	if o.Unmask {
 		w.mask = func(text string) string { return text }
 	}
@@ -249,7 +249,7 @@ func (w *whyAt) concerns(c *cdc.Change) bool {
 	if w.rule.On.Message != "" || c.Table == nil {
 		return false
 	}
-	if c.Table.TableName != w.rule.On.Table && w.naming.now(c.Table) == w.rule.On.Table {
+	if c.Table.TableName != w.rule.On.Table && w.naming.now(c.Table, w.at.epoch) == w.rule.On.Table {
 		w.was = c.Table.TableName
 		return true
 	}
