@@ -142,6 +142,86 @@ func TestBehind(t *testing.T) {
 	}
 }
 
+// TestSlowBehind has the relay take its time for a mail while the envelope of the next has been said: nobody gets the mail of another, and
+// whatever happens to the connection, each mail comes to its end.
+func TestSlowBehind(t *testing.T) {
+	t.Parallel()
+	usual := smtptest.Step{Usual: true}
+	for name, test := range map[string]struct {
+		steps map[string][]smtptest.Step
+		lease time.Duration // of the second
+		lanes int
+		want  string
+	}{
+		"the lease ends behind the 354":     {map[string][]smtptest.Step{"DOT": {{Reply: "250 ok", Wait: 5 * time.Second}}}, 4 * time.Second, 1, "sent queued sent"},
+		"slower than the lease of all":      {map[string][]smtptest.Step{"DOT": {{Reply: "250 ok", Wait: 61 * time.Second}}}, 50 * time.Second, 1, "sent queued sent"},
+		"another connection takes the next": {map[string][]smtptest.Step{"DOT": {{Reply: "250 ok", Wait: 30 * time.Second}}}, time.Minute, 2, "sent sent sent"},
+		"gone behind the 354":               {map[string][]smtptest.Step{"DATA": {usual, {Reply: "354 go", Close: true}}}, time.Minute, 1, "sent sent sent"},
+		"a reply too early":                 {map[string][]smtptest.Step{"DATA": {usual, {Reply: "354 go\r\n250 queued already"}}}, time.Minute, 1, "sent sent sent"},
+		"RSET refused":                      {map[string][]smtptest.Step{"RCPT": {smtptest.Reply("550 5.1.1 no")}, "DATA": {smtptest.Reply("554 none")}, "RSET": {smtptest.Reply("502 5.5.1 what")}}, time.Minute, 1, "dead sent sent"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				fake := smtptest.NewFake(smtptest.Script{Extensions: pipelining, Steps: test.steps})
+				d := scripted(t, fake, func(o *Options) { o.Lanes = test.lanes })
+				var jobs []*job
+				for i, to := range []string{"a@example.com", "b@example.com", "c@example.com"} {
+					j := aJob(to)
+					j.message.ID, j.lease = int64(i), time.Now().Add(time.Hour)
+					j.letter.body = []byte("Subject: for " + to + "\r\n\r\n")
+					jobs = append(jobs, j)
+				}
+				jobs[1].lease = time.Now().Add(test.lease)
+				begin(t.Context(), d, jobs...)
+				got := make([]string, len(jobs))
+				for range jobs {
+					o := <-d.outcomes
+					got[o.message.ID] = o.State.String()
+				}
+				if strings.Join(got, " ") != test.want {
+					t.Errorf("%s; %q", got, fake.Commands())
+				}
+				for _, m := range fake.Mails() {
+					if len(m.To) != 1 || !bytes.Contains(m.Data, []byte("for "+m.To[0]+"\n")) {
+						t.Errorf("to %q went %q", m.To, m.Data)
+					}
+				}
+				d.sending.Wait()
+			})
+		})
+	}
+}
+
+// TestEnvelopesAreKept holds that a session whose relay waits for one mail says no other.
+func TestEnvelopesAreKept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fake := smtptest.NewFake(smtptest.Script{Extensions: pipelining})
+		d := scripted(t, fake, nil)
+		s, err := connect(t.Context(), d.o.Relay, d.o.Timeouts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, b, c := aJob("a@example.com"), aJob("b@example.com"), aJob("c@example.com")
+		for _, j := range []*job{a, b, c} {
+			if err := d.address(j); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if r, behind := s.deliver(t.Context(), a, func() *job { return b }, nil); r.class() != sent || behind != b {
+			t.Fatalf("%s", r)
+		}
+		if r, _ := s.deliver(t.Context(), c, func() *job { return nil }, nil); !s.over || r.err == nil {
+			t.Errorf("%s", r)
+		}
+		synctest.Wait()
+		if n := len(fake.Mails()); n != 1 {
+			t.Errorf("%d mails", n)
+		}
+	})
+}
+
 // FuzzReply reads any bytes as a reply: it is one by RFC 5321 §4.2, or an error, and takes bounded memory.
 func FuzzReply(f *testing.F) {
 	for _, s := range []string{"250 ok\r\n", "250-a\r\n250 b\r\n", "250\r\n", "25", "250-a\r\n", "354 \xff\r\n", "999 x\r\n", "250-a\r\n251 b\r\n", "250+x\r\n", "\r\n", strings.Repeat("2", 5000)} {

@@ -36,6 +36,8 @@ type gate struct {
 	most       int           // lanes there are
 	lanes      int           // that the relay takes
 	refused    time.Time     // when it last refused one
+	widened    time.Time     // when one more was last tried
+	told       int           // lanes that it was last said to take
 	narrowed   time.Duration // how long it is left at what it takes
 	pipelining bool          // the relay pipelines: a connection may have a mail whose reply is awaited, and one whose envelope travels with it
 	service    time.Duration // how long a connection has a mail, on average of late; 0: not known yet
@@ -234,21 +236,22 @@ const (
 func (g *gate) narrow(n int) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.refused = time.Now()
-	g.narrowed = min(max(widenAfter, 2*g.narrowed), widenMost)
-	news := n < g.lanes && g.lanes == g.most
+	if time.Since(g.refused) > 2*widenMost { // it had taken all for a while
+		g.narrowed = 0
+	}
+	g.refused, g.narrowed = time.Now(), min(max(widenAfter, 2*g.narrowed), widenMost)
 	g.lanes = max(1, min(n, g.lanes))
+	news := g.told != g.lanes
+	g.told = g.lanes
 	return news
 }
 
 // decided notes that the relay answered to a message: it works. True: that is news.
 func (g *gate) decided() (time.Duration, bool) {
 	g.mu.Lock()
-	if g.lanes < g.most && time.Since(g.refused) > g.narrowed {
-		if g.lanes++; g.lanes == g.most {
-			g.narrowed = 0
-		}
-		g.refused = time.Now() // one at a time
+	if g.lanes < g.most && time.Since(g.refused) > g.narrowed && time.Since(g.widened) > g.narrowed {
+		g.lanes++
+		g.widened = time.Now() // one at a time
 		g.admit()
 	}
 	if g.state != RelayProbing {

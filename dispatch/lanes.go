@@ -80,34 +80,47 @@ func (l *lanes) first() *job {
 func (l *lanes) serve(ctx context.Context, s *session, j *job) {
 	for j != nil {
 		started := time.Now()
-		r, used, next := l.say(ctx, s, j)
-		if s = used; next == nil && s != nil { // whoever hears of the mail finds the connection idle
+		t := l.say(ctx, s, j)
+		s = t.session
+		next, rested := t.next, false
+		if next == nil && s != nil { // whoever hears of the mail finds the connection idle
 			s, next = l.rest(s)
+			rested = true
 		}
-		if r != nil {
-			l.finish(ctx, j, *r, started)
+		if t.reply != nil {
+			l.finish(ctx, j, *t.reply, started)
 		}
-		if next == nil && s == nil && used == nil {
+		if next == nil && !rested {
 			s, next = l.rest(nil)
 		}
 		j = next
 	}
 }
 
-// say says one mail over a session, or over a new one, and returns what became of it, the session if it is of more use, and the mail that
-// is to be said over it next. No reply: the mail is the next again, or another goroutine's. A connection that was open before may have
-// died since it was last used: then the mail has not met the relay, and is said on a new one.
-func (l *lanes) say(ctx context.Context, s *session, j *job) (*reply, *session, *job) {
+// turn is what came of one mail's turn.
+type turn struct {
+	reply   *reply   // to the mail; nil: it is next again, or another goroutine's
+	session *session // that is of use for another mail; nil: none
+	next    *job     // that has to go over the session, or over a new one where there is none
+}
+
+// say says one mail over a session, or over a new one. A connection that was open before may have died since it was last used: then the
+// mail has not met the relay, and is said on a new one.
+func (l *lanes) say(ctx context.Context, s *session, j *job) turn {
 	if !time.Now().Before(j.lease) {
-		return &reply{phase: writing, err: errLate}, s, nil
+		if s != nil && s.ahead != nil { // the relay waits for this mail's content, and must not get another's
+			l.drop(s)
+			s = nil
+		}
+		return turn{reply: &reply{phase: writing, err: errLate}, session: s}
 	}
 	if s == nil {
 		var err error
 		if s, err = l.dial(ctx); err != nil {
-			return l.unreachable(ctx, j, err), nil, nil
+			return turn{reply: l.unreachable(ctx, j, err)}
 		}
 	}
-	r, behind := s.deliver(ctx, j, l.next)
+	r, behind := s.deliver(ctx, j, l.next, func(j *job) { l.give(ctx, j) })
 	used := s.kept || s.sent > 1
 	s.kept = false
 	if s.over {
@@ -115,16 +128,27 @@ func (l *lanes) say(ctx context.Context, s *session, j *job) (*reply, *session, 
 		s = nil
 	}
 	if used && r.stale() && ctx.Err() == nil {
+		if behind != nil { // the relay has heard nothing of it, either
+			l.putBack(behind)
+		}
 		l.reset() // the others that were idle have died with it; so this ends
-		return nil, nil, j
+		return turn{next: j}
 	}
-	if s != nil && s.worn() {
+	if s != nil && behind == nil && s.worn() {
 		l.mu.Lock()
 		l.quit(s)
 		l.mu.Unlock()
 		s = nil
 	}
-	return &r, s, behind
+	return turn{&r, s, behind}
+}
+
+// putBack has a mail be the next of its priority.
+func (l *lanes) putBack(j *job) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := j.message.Priority
+	l.waiting[p] = slices.Insert(l.waiting[p], 0, j)
 }
 
 // unreachable says what becomes of a mail for which there is no connection; nil: the relay has others, over which it goes.
@@ -137,10 +161,7 @@ func (l *lanes) unreachable(ctx context.Context, j *job, err error) *reply {
 	l.mu.Unlock()
 	r := l.refused(ctx, err, others)
 	if r == nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		p := j.message.Priority
-		l.waiting[p] = slices.Insert(l.waiting[p], 0, j)
+		l.putBack(j)
 	}
 	return r
 }

@@ -42,8 +42,8 @@ type session struct {
 	sent       int  // transactions so far
 	since      time.Time
 	idle       *time.Timer
-	ahead      []command // that were said along with the mail before, and whose replies come next
-	flight     []byte    // memory for what is written
+	ahead      *said  // along with the mail before: the replies to it come next, and are about that mail alone
+	flight     []byte // memory for what is written
 }
 
 // connect opens a session. Whatever goes wrong here is the relay's trouble and no message's.
@@ -178,6 +178,18 @@ type envelope struct {
 	cc   []string
 }
 
+// said is an envelope that was said.
+type said struct {
+	job      *job
+	commands []command
+}
+
+// errStep says that the relay answers to something else than was said.
+var errStep = errors.New("the relay is out of step")
+
+// slowAfter is how long a mail's reply may take before the mail behind it is better off elsewhere: its lease would end in waiting.
+const slowAfter = leaseFor / 10
+
 // errLate says that the lease was over before the dot.
 var errLate = errors.New("no dot was begun in time")
 
@@ -185,15 +197,16 @@ var errLate = errors.New("no dot was begun in time")
 // is cut. Afterwards the session may be over.
 //
 // Where the relay offers PIPELINING, next is asked, once, when the content is about to go: the envelope of the mail that it gives travels
-// in the same flight (RFC 2920 §3.1), and deliver is to be called with that mail next. So a mail takes one round trip.
-func (s *session) deliver(ctx context.Context, j *job, next func() *job) (r reply, behind *job) {
+// in the same flight (RFC 2920 §3.1), and deliver takes no other mail next. So a mail takes one round trip. Where the reply is slow to come,
+// the mail behind is given back, and the session is over.
+func (s *session) deliver(ctx context.Context, j *job, next func() *job, back func(*job)) (r reply, behind *job) {
 	stop := context.AfterFunc(ctx, s.cut)
 	defer stop()
 	s.sent++
 	r = s.open(j)
 	if r.phase == writing {
 		refused := r.refused
-		r, behind = s.content(j, next)
+		r, behind = s.content(j, next, back)
 		r.refused = refused
 	}
 	if r.err != nil && ctx.Err() != nil {
@@ -239,9 +252,12 @@ func (s *session) commands(j *job, dirty bool) []command {
 //
 // A copy that is refused for good does not keep the mail from the one it is for; one that is put off does.
 func (s *session) open(j *job) reply {
-	if commands := s.ahead; commands != nil {
+	if a := s.ahead; a != nil {
 		s.ahead = nil
-		return s.hear(commands)
+		if a.job != j {
+			return reply{phase: mailing, err: errStep}
+		}
+		return s.hear(a.commands)
 	}
 	commands := s.commands(j, s.dirty)
 	flight := 1
@@ -278,6 +294,9 @@ func (s *session) hear(commands []command) reply {
 	verdict := reply{phase: writing}
 	for _, c := range commands {
 		r := s.read(c.phase)
+		if r.err == nil && c.line == "RSET" && r.code/100 != 2 { // that is about no mail
+			r = reply{phase: c.phase, err: fmt.Errorf("%w: %d %s (to RSET)", errStep, r.code, oneLine(r.text))}
+		}
 		switch {
 		case r.err != nil && verdict.phase == writing:
 			return r
@@ -304,7 +323,10 @@ func (s *session) hear(commands []command) reply {
 }
 
 // content sends the mail and its dot, and behind it the envelope of the next.
-func (s *session) content(j *job, next func() *job) (r reply, behind *job) {
+func (s *session) content(j *job, next func() *job, back func(*job)) (r reply, behind *job) {
+	if s.text.R.Buffered() > 0 { // a reply to what has not been said
+		return reply{phase: writing, err: errStep}, nil
+	}
 	flight := appendContent(s.flight[:0], j.body)
 	content := len(flight)
 	flight = append(flight, ".\r\n"...)
@@ -312,8 +334,8 @@ func (s *session) content(j *job, next func() *job) (r reply, behind *job) {
 		behind = next()
 	}
 	if behind != nil {
-		s.ahead = s.commands(behind, false) // the dot ends the transaction, whatever becomes of it
-		flight = appendCommands(flight, s.ahead)
+		s.ahead = &said{behind, s.commands(behind, false)} // the dot ends the transaction, whatever becomes of it
+		flight = appendCommands(flight, s.ahead.commands)
 	}
 	if cap(flight) <= mostFlight {
 		s.flight = flight
@@ -336,10 +358,34 @@ func (s *session) content(j *job, next func() *job) (r reply, behind *job) {
 		return reply{phase: writing, err: err}, behind
 	}
 	s.patience(s.timeouts.Dot)
+	given := func() bool { return false }
+	if behind != nil {
+		given = after(slowAfter, func() { back(behind) })
+	}
 	r = s.read(dotted)
-	s.slow = time.Since(now) > leaseFor/10 // or the lease of the next could end behind its 354
+	s.slow = time.Since(now) > slowAfter
 	s.dirty = r.err != nil || behind != nil
+	if given() { // its envelope was said, and its content will go elsewhere
+		s.end()
+		behind = nil
+	}
 	return r, behind
+}
+
+// after has something done after a while, unless done is called before; it says whether it was done.
+func after(d time.Duration, f func()) (done func() bool) {
+	ended := make(chan struct{})
+	t := time.AfterFunc(d, func() {
+		defer close(ended)
+		f()
+	})
+	return func() bool {
+		if t.Stop() {
+			return false
+		}
+		<-ended
+		return true
+	}
 }
 
 // mostFlight is how much memory for flights a session keeps.

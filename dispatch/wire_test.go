@@ -37,7 +37,7 @@ func FuzzContent(f *testing.F) {
 			_, _ = io.Copy(io.Discard, server)
 		}()
 		s := &session{raw: client, text: textproto.NewConn(client), timeouts: Timeouts{Body: 5 * time.Second, Dot: 5 * time.Second}}
-		r, _ := s.content(&job{body: body, lease: time.Now().Add(time.Minute)}, nil)
+		r, _ := s.content(&job{body: body, lease: time.Now().Add(time.Minute)}, nil, nil)
 		client.Close()
 		if r.class() != sent {
 			t.Fatalf("%s", r)

@@ -55,7 +55,9 @@ func (w *writer) rowwise(u *rowwise, values []any, f func(id int64)) error {
 			err := w.each(u.text[size], func(scan scanner) error {
 				var id int64
 				err := scan(&id)
-				f(id)
+				if err == nil {
+					f(id)
+				}
 				return err
 			}, values[:step]...)
 			if err != nil {
