@@ -7,8 +7,10 @@ import (
 )
 
 // hides says which columns of a table, as the stream tells it, are sensitive; nil: none. The files name tables and columns, and who renames
-// one does not make it less sensitive: the table is known by its OID, and where a sensitive column is not among its columns any more, all
-// are taken for it that were not there when the rules were loaded; all there are, if it was gone by then.
+// one, or puts one in the place of another, does not make it less sensitive. So the table is known by its OID as well; of a table with a
+// sensitive column all are taken for it that were not there when the rules were loaded, and one that stands where a sensitive one did; and
+// all of them, where one was gone by then. Where what the files call sensitive is of a table that was not there, so is all of a table that
+// nobody knows.
 func (l *live) hides(t *cdc.Table) func(column string) bool {
 	names := l.source.Sensitive(t.TableName)
 	var loaded *cdc.Table
@@ -18,15 +20,27 @@ func (l *live) hides(t *cdc.Table) func(column string) bool {
 			names = append(names, l.source.Sensitive(known.TableName)...)
 		}
 	}
-	if len(names) == 0 {
+	every := func(string) bool { return true }
+	switch {
+	case len(names) == 0 && (loaded != nil || !l.lacksSensitive()):
 		return nil
+	case loaded == nil && (len(names) == 0 || lacks(t, names)), loaded != nil && lacks(t, names) && lacks(loaded, names):
+		return every
+	case loaded == nil:
+		return func(column string) bool { return slices.Contains(names, column) }
 	}
-	gone := func(t *cdc.Table) bool {
-		return slices.ContainsFunc(names, func(name string) bool { return t.Column(name) < 0 })
-	}
-	renamed := gone(t)
-	all := renamed && (loaded == nil || gone(loaded))
 	return func(column string) bool {
-		return slices.Contains(names, column) || all || renamed && loaded.Column(column) < 0
+		at := t.Column(column)
+		return slices.Contains(names, column) || loaded.Column(column) < 0 ||
+			at >= 0 && at < len(loaded.Columns) && slices.Contains(names, loaded.Columns[at].Name)
 	}
+}
+
+// lacksSensitive says whether the files call something sensitive of a table that was not there when they were loaded.
+func (l *live) lacksSensitive() bool {
+	return slices.ContainsFunc(l.source.SensitiveTables(), func(name cdc.TableName) bool { return l.catalog.Tables[name] == nil })
+}
+
+func lacks(t *cdc.Table, names []string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { return t.Column(name) < 0 })
 }

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"slices"
 	"strings"
 
 	"postman/cdc"
@@ -14,6 +15,16 @@ func (s *Source) Sensitive(t cdc.TableName) (columns []string) {
 		}
 	}
 	return columns
+}
+
+// SensitiveTables are those of which the files call columns sensitive.
+func (s *Source) SensitiveTables() (tables []cdc.TableName) {
+	for i := range s.sensitive {
+		if e := &s.sensitive[i]; e.message == "" && !slices.Contains(tables, e.table) {
+			tables = append(tables, e.table)
+		}
+	}
+	return tables
 }
 
 // HidesMessage says which keys of the messages with a prefix are sensitive; nil: none. Of messages that are not meant for postman it
