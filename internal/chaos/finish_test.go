@@ -29,7 +29,7 @@ func (w *world) finish() {
 	w.tell()
 	v := judge(due, w.relay.server.Mails(), w.failures())
 	v.check(w.t, w.app)
-	if most := lanes*(len(w.postman.kills)+len(w.relay.outages)) + len(w.relay.dropped); v.duplicates > most {
+	if most := lanes*(len(w.postman.kills)+len(w.relay.outages)) + len(w.relay.dropped) + len(w.relay.closings); v.duplicates > most {
 		w.t.Errorf("%d duplicates; %d kills and %d outages of %d lanes and %d dropped replies explain %d at most",
 			v.duplicates, len(w.postman.kills), len(w.relay.outages), lanes, len(w.relay.dropped), most)
 	}

@@ -23,7 +23,7 @@ type verdict struct {
 	invented   []int64  // changes that are mailed and were not due
 	wrong      []string // mails to somebody else, copies with another Message-ID, a Message-ID of two changes, unreadable mails
 	duplicates int      // mails beyond the first of a change
-	unforced   []int64  // duplicates without a failure between the first copy and the second
+	unforced   []string // duplicates without a failure between the first copy and the second
 }
 
 // copies are the mails of one change.
@@ -81,6 +81,9 @@ func (f failure) between(first, second time.Time) bool {
 	return !f.at.Add(f.grace).Before(first) && f.at.Before(second)
 }
 
+// clock is how the times of copies are told.
+const clock = "15:04:05.000"
+
 // duplicate looks at a change's copies.
 func (v *verdict) duplicate(change int64, c *copies, failures []failure) {
 	for i := 1; i < len(c.ids); i++ {
@@ -90,7 +93,7 @@ func (v *verdict) duplicate(change int64, c *copies, failures []failure) {
 		}
 		forced := slices.ContainsFunc(failures, func(f failure) bool { return f.between(c.at[i-1], c.at[i]) })
 		if !forced {
-			v.unforced = append(v.unforced, change)
+			v.unforced = append(v.unforced, fmt.Sprintf("%d, at %s and %s", change, c.at[i-1].Format(clock), c.at[i].Format(clock)))
 		}
 	}
 }
@@ -174,7 +177,7 @@ func TestJudge(t *testing.T) {
 		"the failure was before": {
 			mails:    []smtptest.Mail{mailOf(1, 5, "a@x", "one"), mailOf(1, 6, "a@x", "one"), mailOf(2, 7, "b@x", "two")},
 			failures: []failure{{at(4), 0}, {at(3), time.Second}},
-			want:     verdict{mails: 3, duplicates: 1, unforced: []int64{1}},
+			want:     verdict{mails: 3, duplicates: 1, unforced: []string{"1, at 00:00:05.000 and 00:00:06.000"}},
 		},
 		"another Message-ID": {
 			mails:    []smtptest.Mail{mailOf(1, 1, "a@x", "one"), mailOf(1, 5, "a@x", "uno"), mailOf(2, 6, "b@x", "two")},
