@@ -99,7 +99,7 @@ func (s *situation) branch(to position.LSN) adoption {
 	if to != 0 {
 		to = max(to, s.left)
 	}
-	if _, missing := s.db.PublicationIDs(s.slot); len(missing) > 0 {
+	if s.unpublished() != "" {
 		to = 0
 	}
 	return adoption{stepGap, min(from, s.src.Checkpoint), to, s.another()}

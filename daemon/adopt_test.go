@@ -54,7 +54,10 @@ func TestAdopt(t *testing.T) {
 		"the publications are the same": {
 			src: on(at(5), outbox.Server{Publications: "s_ins:1 s_upd:1 s_del:1"}), db: cdc.Database{Slot: slot(5), Publications: published(1)}, want: stepResume,
 		},
-		"an older state of the server":            {src: at(500), db: cdc.Database{Slot: slot(5), WALEnd: 499}, want: stepGap, from: 5, to: 5, why: "log ends before"},
+		"an older state of the server": {src: at(500), db: cdc.Database{Slot: slot(5), WALEnd: 499}, want: stepGap, from: 5, to: 5, why: "log ends before"},
+		"an older state, and publications anew": {
+			src: on(at(500), outbox.Server{Publications: "s_ins:1 s_upd:1 s_del:1"}), db: cdc.Database{Slot: slot(5), WALEnd: 499, Publications: published(2)}, want: stepGap, from: 5, why: "log ends before",
+		},
 		"an older state without a slot":           {src: at(500), db: cdc.Database{WALEnd: 499}, want: stepGap, from: 500, why: "log ends before"},
 		"an older state that was written to":      {src: on(at(50), outbox.Server{Timeline: 1, Restart: 4}), db: cdc.Database{Timeline: 1, Slot: &cdc.SlotInfo{Confirmed: 5, Restart: 3}}, want: stepGap, from: 5, to: 5, why: "older copy"},
 		"the slot has let go of more":             {src: on(at(50), outbox.Server{Timeline: 1, Restart: 4}), db: cdc.Database{Timeline: 1, Slot: &cdc.SlotInfo{Confirmed: 5, Restart: 5}}, want: stepResume},

@@ -303,17 +303,15 @@ func (p *preparation) bridge(ctx context.Context, src outbox.Source, db *cdc.Dat
 		return src, fmt.Errorf("recording the gap: %w", err)
 	}
 	p.did("the gap is recorded: %s", a.reason)
-	src.State, src.Server = outbox.SourceIntended, outbox.Server{}
-	if src, err = p.save(ctx, src); err != nil {
-		return src, err
-	}
-	if a.to == 0 && db.Slot != nil { // it serves no more, and would keep what is made now from being used
-		if err = cdc.DropSlot(ctx, string(p.config.DatabaseURL), p.config.Slot); err == nil {
-			p.did("slot %s is dropped, and is made anew", p.config.Slot)
+	if a.to == 0 && db.Slot != nil { // it serves no more, and would be taken for the one that is intended
+		if err := cdc.DropSlot(ctx, string(p.config.DatabaseURL), p.config.Slot); err != nil {
+			return src, err
 		}
+		p.did("slot %s is dropped, and is made anew", p.config.Slot)
 		db.Slot = nil
 	}
-	return src, err
+	src.State, src.Server = outbox.SourceIntended, outbox.Server{}
+	return p.save(ctx, src)
 }
 
 // did notes what was done, for people who may be told of an error that came behind it.
