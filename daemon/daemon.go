@@ -62,6 +62,7 @@ type Daemon struct {
 	mismatches atomic.Int64                // of the rules' index with what trying every rule says
 	rebind     atomic.Bool                 // the stream is to resolve the rules of its tables anew
 	outlook    outlook                     // but for its end, guarded by reloading
+	watched    watches                     // as it was noted last; guarded by reloading
 	catalog    atomic.Pointer[cdc.Catalog] // that of outlook, for any goroutine
 
 	replaying sync.Mutex    // one replay is carried out at a time

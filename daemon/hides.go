@@ -7,12 +7,15 @@ import (
 )
 
 // hides says which columns of a table, as the stream tells it, are sensitive; nil: none. The files name tables and columns, and who renames
-// one, or puts one in the place of another, does not make it less sensitive. So the table is known by its OID as well; of a table with a
+// one, or puts one in the place of another, does not make it less sensitive. So the table is known by its OID as well, also through a restart; of a table with a
 // sensitive column all are taken for it that were not there when the rules were loaded, and one that stands where a sensitive one did; and
 // all of them, where one was gone by then. Where what the files call sensitive is of a table that was not there, so is all of a table that
 // nobody knows.
 func (l *live) hides(t *cdc.Table) func(column string) bool {
 	names := l.source.Sensitive(t.TableName)
+	if was, ok := l.strays[t.OID]; ok {
+		names = append(names, l.source.Sensitive(was)...)
+	}
 	var loaded *cdc.Table
 	for _, known := range l.catalog.Tables {
 		if known.OID == t.OID {

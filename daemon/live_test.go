@@ -160,10 +160,11 @@ func TestSchemaChanges(t *testing.T) {
 // schemaWorld is the world of all cases, and its daemon.
 type schemaWorld struct {
 	*world
-	daemon *Daemon
-	notes  notebook
-	rules  map[string]string
-	steady int
+	daemon   *Daemon
+	notes    notebook
+	rules    map[string]string
+	steady   int
+	restarts bool // the daemon does, once a rule is broken and while that is mended
 }
 
 // notebook keeps what a daemon logs.

@@ -109,7 +109,7 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 	if db, err = cdc.Inspect(ctx, conn, d.config.Slot); err != nil {
 		return err
 	}
-	if err := d.recordMissed(ctx, db, &live{source: l.source, catalog: catalog}, d.lastSeen); err != nil {
+	if err := d.recordMissed(ctx, db, catalog, watchers(l.source.Rules, d.lastSeen)); err != nil {
 		return err
 	}
 	p := &preparation{config: d.config, conn: conn, store: d.store, needs: needs, catalog: catalog, lenient: true, then: "postman goes on by itself, some seconds later"}
@@ -144,20 +144,26 @@ func (d *Daemon) readCatalog(ctx context.Context, conn *pgx.Conn, l *live) (*cdc
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the catalog: %w", err)
 	}
+	return following(ctx, conn, l.needs, catalog, d.lastOID)
+}
+
+// following adds to needs the tables that have other names by now than rules know them by, and to the catalog what they look like. The OID
+// tells which table it was that had a name; 0: nobody knows.
+func following(ctx context.Context, conn *pgx.Conn, needs []cdc.Need, catalog *cdc.Catalog, oid func(cdc.TableName) uint32) (*cdc.Catalog, []cdc.Need, error) {
 	gone := make(map[uint32][]cdc.Op)
-	for _, n := range l.needs {
-		if t := l.catalog.Tables[n.Table]; t != nil && catalog.Tables[n.Table] == nil && catalog.Unwatchable[n.Table] == "" {
-			gone[t.OID] = n.Ops
+	for _, n := range needs {
+		if was := oid(n.Table); was != 0 && catalog.Tables[n.Table] == nil && catalog.Unwatchable[n.Table] == "" {
+			gone[was] = append(gone[was], n.Ops...)
 		}
 	}
 	if len(gone) == 0 {
-		return catalog, l.needs, nil
+		return catalog, needs, nil
 	}
 	renamed, err := cdc.TableNames(ctx, conn, slices.Collect(maps.Keys(gone)))
 	if err != nil {
 		return nil, nil, err
 	}
-	needs := slices.Clone(l.needs)
+	needs = slices.Clone(needs)
 	for oid, name := range renamed {
 		needs = append(needs, cdc.Need{Table: name, Ops: gone[oid]})
 	}
@@ -169,22 +175,39 @@ func (d *Daemon) readCatalog(ctx context.Context, conn *pgx.Conn, l *live) (*cdc
 
 // lastSeen is what a live rule watched when the catalog was looked at last.
 func (d *Daemon) lastSeen(r *rules.Rule) watch {
-	w := watch{Table: r.On.Table, Ops: r.On.Ops}
-	for _, c := range []*cdc.Catalog{d.outlook.catalog, d.live.Load().catalog} {
-		if c == nil {
-			continue
-		}
-		if t := c.Tables[r.On.Table]; t != nil {
-			w.OID = t.OID
-			break
-		}
-	}
-	return w
+	return watch{Table: r.On.Table, Ops: r.On.Ops, OID: d.lastOID(r.On.Table)}
 }
 
-// recordMissed records what the rules of a set miss, from the last time on that their tables are known to have been published.
-func (d *Daemon) recordMissed(ctx context.Context, db *cdc.Database, set *live, was func(*rules.Rule) watch) error {
-	for _, b := range missing(db, d.config.Slot, set, was) {
+// lastOID is the table that had a name when it was there last, be it before a restart; 0: it is not known.
+func (d *Daemon) lastOID(name cdc.TableName) uint32 {
+	for _, c := range []*cdc.Catalog{d.outlook.catalog, d.live.Load().catalog} {
+		if c != nil && c.Tables[name] != nil {
+			return c.Tables[name].OID
+		}
+	}
+	return d.watched.oid(name)
+}
+
+// watching is a rule, what it is on, and what it was on.
+type watching struct {
+	rule string
+	on   rules.On
+	was  watch
+}
+
+// watchers are those of rules on tables.
+func watchers(list []*rules.Rule, was func(*rules.Rule) watch) (all []watching) {
+	for _, r := range list {
+		if r.On.Message == "" {
+			all = append(all, watching{r.Name, r.On, was(r)})
+		}
+	}
+	return all
+}
+
+// recordMissed records what rules miss, from the last time on that their tables are known to have been published.
+func (d *Daemon) recordMissed(ctx context.Context, db *cdc.Database, catalog *cdc.Catalog, list []watching) error {
+	for _, b := range missing(db, d.config.Slot, catalog, list) {
 		b.from = d.outlook.verified
 		if err := d.breaks(ctx, b); err != nil {
 			return err
@@ -193,24 +216,37 @@ func (d *Daemon) recordMissed(ctx context.Context, db *cdc.Database, set *live, 
 	return nil
 }
 
-// missing are the rules of a set that have missed changes: their tables are there and not published for the operations that they
-// were, or are others of the same name, which were published some time after they were made.
-func missing(db *cdc.Database, slot string, set *live, was func(*rules.Rule) watch) (list []breakage) {
-	for _, r := range set.source.Rules {
-		before, t := was(r), set.catalog.Tables[r.On.Table]
-		if r.On.Message != "" || t == nil || len(before.Ops) == 0 {
+// missing are the rules that have missed changes: their tables are there, be it under another name, and not published for the operations
+// that they were, or are others of the same name, which were published some time after they were made.
+func missing(db *cdc.Database, slot string, catalog *cdc.Catalog, list []watching) (broken []breakage) {
+	for _, w := range list {
+		t := catalog.Tables[w.on.Table]
+		if t == nil {
+			t = tableOf(catalog, w.was.OID)
+		}
+		if t == nil || len(w.was.Ops) == 0 {
 			continue
 		}
-		another := before.OID != 0 && before.OID != t.OID
-		if !another && published(db, slot, rules.On{Table: before.Table, Ops: before.Ops}) {
+		another := w.was.OID != 0 && w.was.OID != t.OID
+		if !another && published(db, slot, rules.On{Table: t.TableName, Ops: w.was.Ops}) {
 			continue
 		}
-		list = append(list, breakage{
-			rule: r.Name, by: byCatalog, lost: true,
-			why: fmt.Sprintf("the table %s was not published for a while: it was made again, or somebody altered the publication", r.On.Table),
+		broken = append(broken, breakage{
+			rule: w.rule, by: byCatalog, lost: true,
+			why: fmt.Sprintf("the table %s was not published for a while: it was made again, or somebody altered the publication", t.TableName),
 		})
 	}
-	return list
+	return broken
+}
+
+// tableOf is the table with an OID, whatever it is called; nil: it is not in the catalog.
+func tableOf(catalog *cdc.Catalog, oid uint32) *cdc.Table {
+	for _, t := range catalog.Tables {
+		if oid != 0 && t.OID == oid {
+			return t
+		}
+	}
+	return nil
 }
 
 // published says whether a rule's table is in the publications of its operations.
@@ -335,7 +371,7 @@ func (d *Daemon) revisit(ctx context.Context, conn *pgx.Conn, l *live) error {
 	if err := fresh.register(ctx, d.store); err != nil {
 		return err
 	}
-	fresh.fresh = newRules(l, fresh, nil)
+	fresh.fresh, fresh.strays = newRules(l, fresh, nil), d.watched.strays(fresh.catalog)
 	d.goLive(fresh)
 	return d.noteWatched(ctx)
 }

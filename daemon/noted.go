@@ -173,7 +173,7 @@ func publishing(known []publishedOp, l *live, oids func(cdc.TableName) uint32, a
 	}
 	for k, from := range since {
 		p := publishedOp{Table: k.table, Op: k.op, OID: oids(k.table), Epoch: at.epoch, From: cmp.Or(from, at.lsn)}
-		if before, ok := published[publishedOp{OID: p.OID, Op: p.Op}]; ok {
+		if before, ok := published[publishedOp{OID: p.OID, Op: p.Op}]; ok && from == 0 { // else there was a break
 			p.Epoch, p.From = before.Epoch, before.From
 		}
 		known = append(known, p)

@@ -28,6 +28,7 @@ type preparation struct {
 	store   outbox.Store
 	needs   []cdc.Need
 	catalog *cdc.Catalog
+	watched watches           // what the rules watched when the last run ended; nil: there was none
 	accept  bool              // an operator accepts a gap
 	arm     bool              // an operator arms live sending for this database
 	about   func(step string) // is told what may take long; nil: nobody asks
@@ -81,6 +82,9 @@ func (p *preparation) run(ctx context.Context) (outbox.Source, error) {
 		return outbox.Source{}, err
 	}
 	a, err := p.adopt(ctx, known, elsewhere, db)
+	if err == nil && known != nil {
+		err = p.follow(ctx, *known)
+	}
 	if err != nil {
 		return outbox.Source{}, err
 	}
@@ -114,6 +118,16 @@ func (p *preparation) run(ctx context.Context) (outbox.Source, error) {
 		return outbox.Source{}, err
 	}
 	return p.take(ctx, *src, a)
+}
+
+// follow takes up what the last run's rules watched. Tables that have other names by now are needed under these, too: what their broken
+// rules miss is to be there when they are mended.
+func (p *preparation) follow(ctx context.Context, src outbox.Source) (err error) {
+	if p.watched, err = readWatched(ctx, p.store, src); err != nil {
+		return err
+	}
+	p.catalog, p.needs, err = following(ctx, p.conn, p.needs, p.catalog, p.watched.oid)
+	return err
 }
 
 // find picks the source of this database, and one of the same database and slot on another server.

@@ -47,7 +47,7 @@ func (d *Daemon) reloadWith(ctx context.Context, conn *pgx.Conn) error {
 	// What the live rules have missed is recorded before it is mended unawares. Those that go miss nothing any more.
 	db, err := cdc.Inspect(ctx, conn, d.config.Slot)
 	if err == nil {
-		err = d.recordMissed(ctx, db, &live{source: &rules.Source{Rules: staying(before, set)}, catalog: set.catalog}, d.lastSeen)
+		err = d.recordMissed(ctx, db, set.catalog, staying(watchers(before.source.Rules, d.lastSeen), set))
 	}
 	if err != nil {
 		return err
@@ -76,13 +76,18 @@ func (d *Daemon) reloadWith(ctx context.Context, conn *pgx.Conn) error {
 	return d.noteWatched(ctx)
 }
 
-// staying are the rules of a set that another one has too, on the same table.
-func staying(before, after *live) []*rules.Rule {
-	return slices.DeleteFunc(slices.Clone(before.source.Rules), func(old *rules.Rule) bool {
-		return !slices.ContainsFunc(after.source.Rules, func(r *rules.Rule) bool {
-			return (r.Name == old.Name || r.Was == old.Name) && r.On.Table == old.On.Table
+// staying are the rules that a set has too, on the same table, whatever that is called by now.
+func staying(before []watching, after *live) (list []watching) {
+	for _, w := range before {
+		i := slices.IndexFunc(after.source.Rules, func(r *rules.Rule) bool {
+			return (r.Name == w.rule || r.Was == w.rule) && r.On.Message == "" && w.was.of(r.On.Table, after.catalog)
 		})
-	})
+		if i >= 0 {
+			w.on = after.source.Rules[i].On
+			list = append(list, w)
+		}
+	}
+	return list
 }
 
 // reloadAgain tries a reload again that was refused for what was not published, once a DBA has done what it asked for.

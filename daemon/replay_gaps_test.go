@@ -82,7 +82,16 @@ var missedCases = map[string]missedCase{
 // says why the gap stays; the status then names the way out, which ends it for good.
 func TestGapsAreMadeUpForOrStay(t *testing.T) {
 	t.Parallel()
-	s := &schemaWorld{world: newWorld(t), rules: map[string]string{"mark": markRule}}
+	for name, restarts := range map[string]bool{"in one run": false, "with a restart": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			gapsAreMadeUpForOrStay(t, restarts)
+		})
+	}
+}
+
+func gapsAreMadeUpForOrStay(t *testing.T, restarts bool) {
+	s := &schemaWorld{world: newWorld(t), rules: map[string]string{"mark": markRule}, restarts: restarts}
 	s.config.Mode, s.blind = "dry-run", true
 	s.template("plain.html", `{{define "subject"}}Plain{{end}}{{define "body"}}<p></p>{{end}}`)
 	tables := make(map[string]string)
@@ -116,13 +125,24 @@ func (s *schemaWorld) missed(t *testing.T, table string, c missedCase) {
 	r.matched(1, "before anything happens")
 	r.look()
 	r.sql(c.alter...)
+	if s.restarts {
+		r.look()
+		s.stop(s.daemon)
+		s.daemon = s.start()
+	}
 	r.sql(c.miss)
 	r.mark(s.daemon)
 	r.look()
 	if brokenRule(s.daemon, table) == nil {
 		t.Fatal("the rule is not broken")
 	}
+	if s.restarts {
+		s.stop(s.daemon)
+	}
 	r.sql(c.mend...)
+	if s.restarts {
+		s.daemon = s.start()
+	}
 	if c.on != "" || c.then != "" {
 		rule := schemaRule(table, c.ops, c.then)
 		if c.on != "" {

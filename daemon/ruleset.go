@@ -23,7 +23,8 @@ type live struct {
 	broken    rules.Errors // of rules that the catalog does not bear; never after a reload
 	// needs is what all of the rules need published, broken ones too: what these miss is to be there for a replay.
 	needs   []cdc.Need
-	catalog *cdc.Catalog // that they were checked with
+	catalog *cdc.Catalog             // that they were checked with
+	strays  map[uint32]cdc.TableName // by OID, the tables of broken rules that have another name than there
 	loaded  time.Time
 	fresh   []newRule
 	from    atomic.Uint64 // the LSN from which on it decides, commits there included; 0: it does not yet

@@ -89,11 +89,7 @@ func setup(ctx context.Context, p *preparation, set *live) (done []string, err e
 // recordAway stores the gaps of rules whose tables are not published that were when the last run ended, and tells them. The next run
 // takes them up, and ends them.
 func recordAway(ctx context.Context, p *preparation, src outbox.Source, db *cdc.Database, set *live) (told []string, err error) {
-	watched, err := readWatched(ctx, p.store, src)
-	if err != nil {
-		return nil, err
-	}
-	for _, b := range missing(db, p.config.Slot, set, watched.still) {
+	for _, b := range missing(db, p.config.Slot, p.catalog, watchers(set.source.Rules, p.watched.still(p.catalog))) {
 		b.from = src.Checkpoint
 		if err := p.store.SaveGap(ctx, b.gap(src)); err != nil {
 			return told, fmt.Errorf("recording the gap of rule %q: %w", b.rule, err)

@@ -199,12 +199,15 @@ func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *live) (err er
 		d.log.Info("starting", "step", step)
 	}}
 	p.missed = func(ctx context.Context, src outbox.Source, db *cdc.Database) error {
-		return d.missedWhileAway(ctx, src, db, set)
+		// Their tables are not published that were when the last run ended.
+		d.source, d.outlook.verified, d.watched = src, src.Checkpoint, p.watched
+		return d.recordMissed(ctx, db, p.catalog, watchers(set.source.Rules, p.watched.still(p.catalog)))
 	}
 	if d.source, err = p.run(ctx); err != nil {
 		return err
 	}
 	d.setSurplus(p.surplus)
+	set.strays = d.watched.strays(set.catalog)
 	if p.before.Slot == nil {
 		return nil // all rules begin where the slot does
 	}
