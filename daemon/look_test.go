@@ -308,7 +308,7 @@ func TestALookThatMayNotAlter(t *testing.T) {
 		w.sql(`insert into steady values (1)`, `insert into calls default values`)
 	}
 	d.lookNow(t.Context()) // as the daemon does by itself
-	if s := d.Status(); s.Healthy || !strings.Contains(strings.Join(s.Trouble, "\n"), "ALTER PUBLICATION") || notes.count("ADD TABLE ONLY") == 0 {
+	if s := d.Status(); !s.Healthy || !strings.Contains(strings.Join(s.Trouble, "\n"), "ALTER PUBLICATION") || notes.count("ADD TABLE ONLY") == 0 {
 		t.Errorf("status: healthy %v, trouble %q", s.Healthy, s.Trouble)
 	}
 	w.mark(d)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -106,8 +107,8 @@ func (d *Daemon) serveOn(ctx context.Context, l net.Listener, h http.Handler) {
 	})
 }
 
-// healthz says 200 while changes are taken in and stored, 503 otherwise. A relay that is down, a rule that is broken and mails that failed
-// are told as trouble but are no 503: a restart would mend none of them.
+// healthz says 200 while changes are taken in and stored, 503 otherwise. A relay that is down, a rule that is broken, what it missed, mails that
+// failed and what waits for a DBA are told as trouble but are no 503: a restart would mend none of them.
 func (d *Daemon) healthz(w http.ResponseWriter, r *http.Request) {
 	healthy, trouble := d.health(r.Context())
 	w.Header().Set("Content-Type", "application/json")
@@ -124,13 +125,16 @@ func (d *Daemon) wake() {
 	}
 }
 
+// vital are the parts without which no changes are taken in. What is wrong with others is for people to see to.
+var vital = []string{"daemon", "start", "store"}
+
 // health says whether changes are taken in, and lists all that is wrong.
 func (d *Daemon) health(ctx context.Context) (healthy bool, trouble []string) {
 	healthy = true
 	d.mu.Lock()
 	for part, text := range d.trouble {
 		trouble = append(trouble, part+": "+text)
-		healthy = healthy && part == "reload"
+		healthy = healthy && !slices.Contains(vital, part)
 	}
 	d.mu.Unlock()
 	if !d.ready.Load() {
@@ -162,8 +166,8 @@ func (d *Daemon) health(ctx context.Context) (healthy bool, trouble []string) {
 // mostNamed bounds the rules that trouble names one by one.
 const mostNamed = 5
 
-// missing tells of rules whose mails are missed: they do not decide, or what they decided on failed. It makes nobody unhealthy: a
-// restart would not mend it, and the other rules go on.
+// missing tells of rules whose mails are missed: they do not decide, did not for a while, or what they decided on failed. It makes nobody
+// unhealthy: a restart would not mend it, and the other rules go on.
 func (d *Daemon) missing(ctx context.Context) (trouble []string) {
 	if broken := d.broken.list(); len(broken) > 0 {
 		names := make([]string, 0, mostNamed)
@@ -176,15 +180,58 @@ func (d *Daemon) missing(ctx context.Context) (trouble []string) {
 		}
 		trouble = append(trouble, text)
 	}
-	failures, err := d.store.Failures(ctx)
-	if err != nil {
-		return append(trouble, "reading the store: "+err.Error())
+	gaps, err := d.store.Gaps(ctx)
+	if err == nil {
+		var told []string
+		told, err = d.unsettled(ctx, gaps)
+		trouble = append(trouble, told...)
+	}
+	failures, failure := d.store.Failures(ctx)
+	if err := errors.Join(err, failure); err != nil {
+		trouble = append(trouble, "reading the store: "+err.Error())
 	}
 	return append(trouble, failed(failures)...)
 }
 
+// unsettled tells of gaps that have ended and that nobody has made up for or accepted, and the steps out.
+func (d *Daemon) unsettled(ctx context.Context, gaps []outbox.Gap) (trouble []string, err error) {
+	gaps = slices.DeleteFunc(gaps, func(g outbox.Gap) bool {
+		nothing := g.Rule == "" && g.Lost && g.From == g.To // a start was refused, and then nothing was missing
+		return g.To == 0 || g.Settled() || nothing
+	})
+	for i := range gaps {
+		if i == mostNamed {
+			return append(trouble, counted(len(gaps)-i, "more gap is", "more gaps are")+" to be seen to: postman status"), nil
+		}
+		g := &gaps[i]
+		span, err := d.store.JournalSpan(ctx, g.Source, g.Epoch)
+		if err != nil {
+			return trouble, err
+		}
+		v := viewGap(g)
+		v.outlived(g, span)
+		of := ""
+		if g.Rule != "" {
+			of = " of rule " + g.Rule
+		}
+		what := "is not made up for"
+		if v.Lost {
+			what = "is lost"
+		}
+		trouble = append(trouble, fmt.Sprintf("gap %d%s, %s to %s, %s: %s\n  → %s", v.ID, of, v.From, v.To, what, firstLine(v.Reason), cmp.Or(v.Mend, v.Accept, acceptCommand(v.ID))))
+	}
+	return trouble, nil
+}
+
 // failed tells what has failed for good, and the steps out.
 func failed(list []outbox.Failure) (trouble []string) {
+	all := 0
+	for _, f := range list {
+		all += f.Matches + f.Messages
+	}
+	if all >= outbox.MostFailures {
+		trouble = append(trouble, fmt.Sprintf("of what has failed, only the latest %d are counted by rule: postman status counts all", outbox.MostFailures))
+	}
 	for i, f := range list {
 		if i == mostNamed {
 			return append(trouble, fmt.Sprintf("so it is of %d more rules: postman outbox list --state failed", len(list)-i))

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -76,6 +78,26 @@ func TestWhatIsMissedIsTrouble(t *testing.T) {
 	w.sql(`alter table visits rename column kind to sort`, `insert into visits (sort, staff_id) values ('visit', 1)`)
 	w.eventually("the rule is broken", func() bool { return len(d.broken.list()) > 0 })
 	has("a rule that is broken", "1 rule is broken, and mails are missed: visit")
-	w.sql(`alter table visits rename column sort to kind`)
+	w.sql(`alter table visits rename column sort to kind`, `insert into visits (kind, staff_id) values ('visit', 1)`)
+	w.eventually("it is whole again", func() bool {
+		return d.look(t.Context()) == nil && gapOf(d, "visit").To != "" && len(d.broken.list()) == 0
+	})
+	gap := gapOf(d, "visit")
+	has("a gap that nobody has made up for", fmt.Sprintf("gap %d of rule visit, %s to %s, is not made up for: ", gap.ID, gap.From, gap.To), gap.Mend)
+	_, err := (&api{store: d.store}).accept(t.Context(), GapsAccepted{Gaps: []int64{gap.ID}, By: "kim", Why: "told by phone"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("nothing is wrong", func() bool { return !strings.Contains(trouble(), "gap") })
+	for _, part := range []string{"publications", "tidying the journal", "blanking sensitive values"} {
+		d.setTrouble(part, errors.New("a DBA is asked for"))
+		has("what is for people to see to", part+": a DBA is asked for")
+		d.setTrouble(part, nil)
+	}
+	d.setTrouble("store", errDisk)
+	if healthy, _ := d.health(t.Context()); healthy {
+		t.Error("nothing can be stored, and it is healthy")
+	}
+	d.setTrouble("store", nil)
 	http.DefaultClient.CloseIdleConnections()
 }

@@ -129,7 +129,7 @@ type Store interface {
 	Attempts(ctx context.Context, message int64) ([]Attempt, error)
 	// Count counts matches and messages by state.
 	Count(ctx context.Context) (Counts, error)
-	// Failures lists the rules of which matches or messages have failed, and wait for a retry.
+	// Failures lists the rules of which matches or messages have failed, and wait for a retry; of either, it counts the latest [MostFailures].
 	Failures(ctx context.Context) ([]Failure, error)
 	// Act moves what the filter selects and the action applies to, and returns how many it moved. Where only message ids or
 	// states, or an address, are given, it moves messages only; where only match states are, matches only; ids of matches
@@ -182,6 +182,9 @@ type Filter struct {
 	Before        int64          // ids below, for paging
 	Limit         int
 }
+
+// MostFailures bounds what is read to tell what has failed: monitoring asks for it every few seconds.
+const MostFailures = 10_000
 
 // Failure is what has failed of a rule.
 type Failure struct {

@@ -213,6 +213,13 @@ func testFailures(r *rig) {
 	r.equal("after what is held was discarded", len(list()), 2)
 	r.act(outbox.Discard, outbox.Filter{MatchStates: []outbox.MatchState{outbox.MatchFailed}, MessageStates: []outbox.MessageState{outbox.MessageFailed}})
 	r.equal("at last", len(list()), 0)
+
+	many := make([]outbox.NewMatch, outbox.MostFailures+1)
+	for i := range many {
+		many[i] = r.match(func(m *outbox.NewMatch) { m.State, m.Reason = outbox.MatchFailed, "poison" })
+	}
+	r.leave(many...)
+	r.equal("of very many, the latest", list(), []outbox.Failure{{Rule: "notify", Matches: outbox.MostFailures, Reason: "poison"}})
 }
 
 func testBlankingAtExpiry(r *rig) {

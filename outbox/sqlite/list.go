@@ -204,14 +204,17 @@ func (s *Store) Count(ctx context.Context) (outbox.Counts, error) {
 	return counts, nil
 }
 
-// selectFailures goes by the indexes of states. Beside max() SQLite takes other columns from the row that has it.
+// selectFailures goes by the indexes of states, from their ends. Beside max() SQLite takes other columns from the row that has it.
 var selectFailures = fmt.Sprintf(`
 	SELECT r.name, sum(f.matches), sum(f.messages), max(f.reason) FROM (
 		SELECT m.rule, count(*) AS matches, 0 AS messages, m.reason, max(m.id)
-			FROM matches m WHERE m.state = %d AND m.tx NOT IN (SELECT id FROM transactions WHERE lsn IS NULL) GROUP BY m.rule
+			FROM (SELECT * FROM matches INDEXED BY matches_state WHERE state <> 0 AND state = %[1]d ORDER BY id DESC LIMIT %[3]d) m
+			WHERE m.tx NOT IN (SELECT id FROM transactions WHERE lsn IS NULL) GROUP BY m.rule
 		UNION ALL
-		SELECT t.rule, 0, count(*), m.reason, max(m.id) FROM messages m JOIN matches t ON t.id = m.match WHERE m.state = %d GROUP BY t.rule
-	) f JOIN rules r ON r.id = f.rule GROUP BY r.name ORDER BY r.name`, outbox.MatchFailed, outbox.MessageFailed)
+		SELECT t.rule, 0, count(*), m.reason, max(m.id)
+			FROM (SELECT * FROM messages INDEXED BY messages_state WHERE state <> 0 AND state = %[2]d ORDER BY id DESC LIMIT %[3]d) m
+			JOIN matches t ON t.id = m.match GROUP BY t.rule
+	) f JOIN rules r ON r.id = f.rule GROUP BY r.name ORDER BY r.name`, outbox.MatchFailed, outbox.MessageFailed, outbox.MostFailures)
 
 // Failures lists what has failed, by rule.
 func (s *Store) Failures(ctx context.Context) ([]outbox.Failure, error) {
