@@ -25,6 +25,7 @@ type breakages struct {
 // breakage is a rule that does not decide.
 type breakage struct {
 	rule string
+	on   string // the table that it is on; empty: none, or nobody knows
 	from position.LSN
 	why  string
 	// mistake is why, with its place and the way out; nil where only the store remembers.
@@ -170,7 +171,7 @@ const brokenReason = "the rule is broken: "
 
 // gap is the breakage as the store keeps it.
 func (b *breakage) gap(source outbox.Source) outbox.Gap {
-	g := outbox.Gap{Source: source.ID, Epoch: source.Epoch, Rule: b.rule, From: b.from, Lost: b.lost, Reason: brokenReason + b.why}
+	g := outbox.Gap{Source: source.ID, Epoch: source.Epoch, Rule: b.rule, Table: b.on, From: b.from, Lost: b.lost, Reason: brokenReason + b.why}
 	if !b.lost {
 		g.Mend = "mend the rule or the table, then " + replayCommand(b.rule, b.from, 0)
 	}
@@ -201,6 +202,9 @@ func (b *breakage) told() error {
 
 // breaks records and reports that a rule does not decide. Of one that is known to be broken there is nothing to tell.
 func (d *Daemon) breaks(ctx context.Context, b breakage) error {
+	if l := d.live.Load(); l != nil {
+		b.on = l.table(b.rule)
+	}
 	b, news, worse := d.broken.breaks(b)
 	if !news && !worse {
 		return nil

@@ -106,7 +106,7 @@ func (in *intake) fit(t *cdc.Table, b *bound) {
 }
 
 func (in *intake) breaks(e *rules.Error) {
-	b, news, worse := in.broken.breaks(breakage{rule: e.Rule, from: in.open.tx.Commit, why: e.Message, mistake: e, by: byStream})
+	b, news, worse := in.broken.breaks(breakage{rule: e.Rule, on: in.current.table(e.Rule), from: in.open.tx.Commit, why: e.Message, mistake: e, by: byStream})
 	if news || worse {
 		in.gaps = append(in.gaps, b.gap(in.source))
 	}

@@ -28,7 +28,7 @@ type GapStatus struct {
 	Replay int64     `json:"replay,omitempty"` // that made up for it
 	// JournalFrom is where the journal begins by now, if that is behind From: what the gap has before is lost, and Mend is of the rest.
 	JournalFrom string `json:"journal_from,omitempty"`
-	// Stays is why the last replay that covered it could not make up for it.
+	// Stays is why no replay makes up for it: the last that covered it could not, or there is no such rule any more.
 	Stays string `json:"stays,omitempty"`
 	// Accept is the command that ends it as it is, where there is nothing better to do.
 	Accept   string       `json:"accept,omitempty"`
@@ -75,6 +75,7 @@ func viewGap(g *outbox.Gap) GapStatus {
 	case g.Lost: // it may have become so when it had a command
 	case g.Left != "":
 		view.Stays, view.Accept = g.Left, acceptCommand(g.ID)
+		view.Mend = replayCommand(g.Rule, g.From, g.To) // the rule may have changed since
 	case !g.Closed.IsZero() && g.Rule != "":
 		view.Mend = replayCommand(g.Rule, g.From, g.To) // what was broken is mended
 	default:
@@ -84,6 +85,17 @@ func viewGap(g *outbox.Gap) GapStatus {
 		}
 	}
 	return view
+}
+
+// orphaned notes that no rule has the gap's name any more: a command that names it would be refused.
+func (g *GapStatus) orphaned(live []liveRule) {
+	if g.Rule == "" || g.Mend == "" || live == nil || slices.ContainsFunc(live, func(r liveRule) bool { return r.Name == g.Rule }) {
+		return
+	}
+	g.Mend, g.Stays = "", cmp.Or(g.Stays, "there is no rule of that name any more")
+	if g.To != "" {
+		g.Accept = acceptCommand(g.ID)
+	}
 }
 
 // outlived notes that the journal does not reach back to a gap any more: a command that begins there would be refused.
@@ -129,7 +141,10 @@ func (a *api) accept(ctx context.Context, q GapsAccepted) (accepted []GapStatus,
 	}
 	var asked []outbox.Gap
 	var wrong []string
-	for _, id := range q.Gaps {
+	for n, id := range q.Gaps {
+		if slices.Contains(q.Gaps[:n], id) {
+			continue
+		}
 		i := slices.IndexFunc(all, func(g outbox.Gap) bool { return g.ID == id })
 		if i < 0 {
 			wrong = append(wrong, fmt.Sprintf("there is no gap %d", id))
@@ -142,14 +157,14 @@ func (a *api) accept(ctx context.Context, q GapsAccepted) (accepted []GapStatus,
 	if len(wrong) > 0 {
 		return nil, badRequest{strings.Join(wrong, "\n") + "\n  → nothing was changed; postman status lists the gaps"}
 	}
-	for _, g := range asked {
-		g.Accepted, g.By, g.Why = time.Now(), q.By, q.Why
-		if err := a.store.AcceptGap(ctx, g); errors.Is(err, outbox.ErrState) {
-			return accepted, badRequest{fmt.Sprintf("gap %d has grown, or was settled, meanwhile\n  → look at it again: postman status", g.ID)}
-		} else if err != nil {
-			return accepted, err
-		}
-		accepted = append(accepted, viewGap(&g))
+	for i := range asked {
+		asked[i].Accepted, asked[i].By, asked[i].Why = time.Now(), q.By, q.Why
+		accepted = append(accepted, viewGap(&asked[i]))
+	}
+	if err := a.store.AcceptGaps(ctx, asked); errors.Is(err, outbox.ErrState) {
+		return nil, badRequest{"one of the gaps has grown, or was settled, meanwhile: nothing was changed\n  → look at them again: postman status"}
+	} else if err != nil {
+		return nil, err
 	}
 	return accepted, nil
 }

@@ -111,6 +111,19 @@ func readRules(ctx context.Context, store outbox.Store, src outbox.Source) (list
 	}
 }
 
+// knownRules reads the live rules of a source when they are asked for, and once.
+func knownRules(ctx context.Context, store outbox.Store) func(source uint32) ([]liveRule, error) {
+	read := make(map[uint32][]liveRule)
+	return func(source uint32) (list []liveRule, err error) {
+		list, ok := read[source]
+		if !ok {
+			list, err = readRules(ctx, store, outbox.Source{ID: source})
+			read[source] = list
+		}
+		return list, err
+	}
+}
+
 // note keeps what has changed.
 func (d *Daemon) note(ctx context.Context, name string, text []byte) error {
 	if known, err := d.store.Note(ctx, d.source.ID, name); err == nil && bytes.Equal(known, text) {

@@ -254,6 +254,7 @@ func (p *replayer) scan(ctx context.Context, phase string, see *seen, take func(
 		verdict: func(s *section, c *cdc.Change, r *rules.Rule, v rules.Verdict) error {
 			if v.Err == nil && v.Truth == rules.Undetermined {
 				see.undetermined(r, v.Missing, s.Commit)
+				p.undetermined(epoch, s.Commit, r.Name, v.Missing)
 				return nil
 			}
 			f := m.match(s, c, r, v)
@@ -315,10 +316,15 @@ func (s *seen) undetermined(r *rules.Rule, column string, at position.LSN) {
 	if s.missed[r] == nil {
 		s.missed[r] = make(map[string]*undetermined)
 	}
-	u := s.missed[r][column]
+	note(s.missed[r], column, at)
+}
+
+// note counts a change.
+func note[K comparable](all map[K]*undetermined, of K, at position.LSN) {
+	u := all[of]
 	if u == nil {
 		u = &undetermined{from: at}
-		s.missed[r][column] = u
+		all[of] = u
 	}
 	u.n++
 	u.to = at
@@ -370,7 +376,7 @@ func (p *replayer) replay(ctx context.Context, q ReplayRequest) (*ReplayDone, er
 	if err != nil {
 		return nil, err
 	}
-	if err := p.mend(ctx, order.ID, &see, done); err != nil {
+	if err := p.mend(ctx, order.ID, done); err != nil {
 		return nil, err
 	}
 	order.Ended = time.Now()
@@ -385,40 +391,52 @@ func (p *replayer) logOf(o *outbox.Replay) *slog.Logger {
 		"rules", cmp.Or(strings.Join(o.Rules, ", "), "all"), "resend", o.Resend)
 }
 
-// order notes the replay in the store. One that sends again and was broken off goes on, whatever its stretch was called then: what it
-// has sent is not sent twice.
+// order notes the replay in the store. One that sends again and was broken off goes on where it is ordered again as it was: what it has sent
+// is not sent twice. Another order of the same rules ends it.
 func (p *replayer) order(ctx context.Context, first, last spot) (outbox.Replay, error) {
-	o := outbox.Replay{
-		From: position.Position{Source: p.source.ID, Epoch: first.epoch, LSN: first.lsn}, To: position.Position{Source: p.source.ID, Epoch: last.epoch, LSN: last.lsn},
-		Rules: slices.Sorted(slices.Values(p.request.Rules)), Muted: p.request.Muted, Resend: p.request.Resend, By: p.request.By, Why: p.request.Why, Begun: time.Now(),
-	}
-	before, err := p.brokenOff(ctx)
+	o := p.asked(first, last)
+	goesOn, others, err := p.brokenOff(ctx, o)
 	if err != nil {
 		return o, err
 	}
-	if before != nil {
-		o.ID, o.Begun = before.ID, before.Begun
+	for _, other := range others {
+		other.Ended = o.Begun
+		if _, err := p.store.SaveReplay(ctx, other); err != nil {
+			return o, err
+		}
+	}
+	if goesOn != nil {
+		o.ID, o.Begun = goesOn.ID, goesOn.Begun
 	}
 	return p.store.SaveReplay(ctx, o)
 }
 
-// brokenOff is the replay that the request goes on with; nil: there is none.
-func (p *replayer) brokenOff(ctx context.Context) (*outbox.Replay, error) {
-	if !p.request.Resend {
-		return nil, nil
+// asked is the replay that the request is for.
+func (p *replayer) asked(first, last spot) outbox.Replay {
+	return outbox.Replay{
+		From: position.Position{Source: p.source.ID, Epoch: first.epoch, LSN: first.lsn}, To: position.Position{Source: p.source.ID, Epoch: last.epoch, LSN: last.lsn},
+		Rules: slices.Sorted(slices.Values(p.request.Rules)), Muted: p.request.Muted, Resend: p.request.Resend, YetAgain: p.request.Again,
+		By: p.request.By, Why: p.request.Why, Begun: time.Now(),
 	}
+}
+
+// brokenOff finds the replay that another one goes on with, nil where there is none, and others of the same rules that were broken off.
+func (p *replayer) brokenOff(ctx context.Context, o outbox.Replay) (goesOn *outbox.Replay, others []outbox.Replay, err error) {
 	all, err := p.store.Replays(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	names := slices.Sorted(slices.Values(p.request.Rules))
 	for i := range all {
-		o := &all[i]
-		if o.From.Source == p.source.ID && o.Ended.IsZero() && o.Resend && o.Muted == p.request.Muted && slices.Equal(o.Rules, names) {
-			return o, nil
+		b := &all[i]
+		switch {
+		case b.From.Source != o.From.Source || !b.Ended.IsZero() || b.Resend != o.Resend || b.Muted != o.Muted || !slices.Equal(b.Rules, o.Rules):
+		case goesOn == nil && o.Resend && b.YetAgain == o.YetAgain && b.From == o.From && b.To == o.To:
+			goesOn = b
+		default:
+			others = append(others, *b)
 		}
 	}
-	return nil, nil
+	return goesOn, others, nil
 }
 
 // keep makes one group durable.

@@ -40,6 +40,10 @@ var missedCases = map[string]missedCase{
 		alter: []string{"alter table T rename to T_old"}, miss: "insert into T_old (kind) values ('a')", mend: []string{"alter table T_old rename to T"},
 		later: append([]string{"drop table T"}, plainTable...), stays: "another one has its name now",
 	},
+	"rule on another table": {
+		make: append([]string{"create table T_v2 (id int, kind text, n int)"}, plainTable...), alter: []string{"alter table T rename to T_old"},
+		miss: "insert into T_old (kind) values ('a')", on: "T_v2", stays: "the rule was on the table T then, and is on T_v2 now",
+	},
 	"label renamed": {
 		make: enumTable, row: kindRow, alter: []string{"alter type T_kind rename value 'a' to 'z'"}, miss: "insert into T (kind) values ('z')",
 		mend: []string{"alter type T_kind rename value 'z' to 'a'"}, stays: `new.kind was "z", which is no label of T_kind now`,
@@ -185,7 +189,7 @@ func (s *schemaWorld) missed(t *testing.T, table string, c missedCase) {
 		t.Fatalf("the plan is %+v, and done is %+v; want that it stays: %s", plan, done, want)
 	}
 	after := r.gap(gap.ID)
-	if after.Mend != "" || after.Stays != plan.Stays[0].Why || after.Accept != fmt.Sprintf("postman gaps accept %d --reason TEXT", gap.ID) {
+	if after.Mend != gap.Mend || after.Stays != plan.Stays[0].Why || after.Accept != fmt.Sprintf("postman gaps accept %d --reason TEXT", gap.ID) {
 		t.Errorf("afterwards the gap is %+v", after)
 	}
 	r.accept(after)
@@ -263,11 +267,14 @@ func TestAcceptingGaps(t *testing.T) {
 		{[]int64{1, 2}, "gap 2 goes on: rule broken is broken; mend the rule or the table first"},
 		{[]int64{3}, "postman setup --accept-gap ends it"},
 		{[]int64{1, 9}, "there is no gap 9"},
-		{[]int64{1}, ""},
+		{[]int64{1, 1}, ""},
 	} {
-		_, err := server.accept(context.WithoutCancel(t.Context()), GapsAccepted{Gaps: c.gaps, By: "kim", Why: "known"})
+		accepted, err := server.accept(context.WithoutCancel(t.Context()), GapsAccepted{Gaps: c.gaps, By: "kim", Why: "known"})
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%v: %v; want %s", c.gaps, err, c.want)
+		}
+		if c.want == "" && len(accepted) != 1 {
+			t.Errorf("%v: accepted are %+v", c.gaps, accepted)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 type StayingGap struct {
 	Gap    int64  `json:"gap"`
 	Why    string `json:"why"`
+	Mend   string `json:"mend"`   // the command that tries it again, once that has changed
 	Accept string `json:"accept"` // the command that ends it as it is
 }
 
@@ -26,7 +28,11 @@ type coveredGap struct {
 	unfit  int64  // changes that its rule cannot be known to have decided on
 	why    string // the first could not
 	unread int64  // changes that nobody can read
+	missed map[missedColumn]*undetermined
 }
+
+// missedColumn is a column for want of which a rule could not decide.
+type missedColumn struct{ rule, column string }
 
 // covering finds the gaps that the replay covers.
 func (p *replayer) covering(ctx context.Context) error {
@@ -37,7 +43,7 @@ func (p *replayer) covering(ctx context.Context) error {
 	p.covered = nil
 	for i := range gaps {
 		if p.covers(&gaps[i]) {
-			p.covered = append(p.covered, coveredGap{Gap: gaps[i]})
+			p.covered = append(p.covered, coveredGap{Gap: gaps[i], missed: make(map[missedColumn]*undetermined)})
 		}
 	}
 	return nil
@@ -60,10 +66,13 @@ func (g *coveredGap) has(epoch uint32, commit position.LSN) bool {
 	return g.Epoch == epoch && g.From <= commit && commit <= g.To
 }
 
+// concerns says whether the gap is one of a rule, or of all.
+func (g *coveredGap) concerns(rule string) bool { return g.Rule == "" || g.Rule == rule }
+
 // unfit takes note of a change that a rule cannot be known to have decided on.
 func (p *replayer) unfit(epoch uint32, commit position.LSN, rule, why string) {
 	for i := range p.covered {
-		if g := &p.covered[i]; g.Rule == rule && g.has(epoch, commit) {
+		if g := &p.covered[i]; g.concerns(rule) && g.has(epoch, commit) {
 			if g.unfit++; g.unfit == 1 {
 				g.why = why
 			}
@@ -80,25 +89,77 @@ func (p *replayer) unread(epoch uint32, commit position.LSN) {
 	}
 }
 
-// stays says why a covered gap is not made up for; empty: it is.
-func (p *replayer) stays(g *coveredGap) string {
+// undetermined takes note of a change that a rule could not decide on. It is a loss of one gap, the first that has it.
+func (p *replayer) undetermined(epoch uint32, commit position.LSN, rule, column string) {
+	for i := range p.covered {
+		if g := &p.covered[i]; g.concerns(rule) && g.has(epoch, commit) {
+			note(g.missed, missedColumn{rule, column}, commit)
+			return
+		}
+	}
+}
+
+// stays says why a covered gap is not made up for; empty: it is. What passes by itself, or by what the rule waits for anyway, is for now.
+func (p *replayer) stays(g *coveredGap) (why string, forNow bool) {
+	switch {
+	case p.undecided(g) != "":
+		return p.undecided(g), true
+	case p.elsewhere(g) != "":
+		return p.elsewhere(g), false
+	case g.unfit > 0:
+		return fmt.Sprintf("%s in a shape that %s: %s", counted(int(g.unfit), "change came", "changes came"),
+			map[bool]string{true: "a rule does not fit", false: "the rule does not fit"}[g.Rule == ""], g.why), false
+	case g.unread > 0:
+		return counted(int(g.unread), "change", "changes") + " cannot be read yet", true
+	}
+	return "", false
+}
+
+// undecided says which rule of a gap does not decide at present, and why; empty: all do.
+func (p *replayer) undecided(g *coveredGap) string {
 	decides := slices.ContainsFunc(p.set.Rules, func(r *rules.Rule) bool { return r.Name == g.Rule })
 	switch {
 	case g.Rule != "" && p.excluded[g.Rule] != "":
 		return "the rule is not replayed: " + p.excluded[g.Rule]
 	case g.Rule != "" && !decides:
 		return "the rule does not decide at present: it is broken, or gone"
-	case g.unfit > 0:
-		return fmt.Sprintf("%s in a shape that the rule does not fit: %s", counted(int(g.unfit), "change came", "changes came"), g.why)
-	case g.unread > 0:
-		return counted(int(g.unread), "change", "changes") + " cannot be read yet"
+	case g.Rule != "":
+		return ""
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.excluded)) {
+		return fmt.Sprintf("it is one of all rules, and rule %s is not replayed: %s", name, p.excluded[name])
+	}
+	for _, e := range p.live.broken {
+		if e.Rule != "" {
+			return fmt.Sprintf("it is one of all rules, and rule %s does not decide at present: it is broken", e.Rule)
+		}
 	}
 	return ""
 }
 
-func (p *replayer) staying(g *coveredGap) (s StayingGap, stays bool) {
-	why := p.stays(g)
-	return StayingGap{Gap: g.ID, Why: why, Accept: acceptCommand(g.ID)}, why != ""
+// elsewhere says that the rule of a gap was on another table than it is now; empty: it was on this, whatever that was called.
+func (p *replayer) elsewhere(g *coveredGap) string {
+	r := p.live.named(g.Rule)
+	if r == nil || g.Table == "" || r.On.Message == "" && r.On.Table.String() == g.Table {
+		return ""
+	}
+	if r.On.Message != "" {
+		return fmt.Sprintf("the rule was on the table %s then, and is on a message now", g.Table)
+	}
+	now := p.naming.oid(r.On.Table)
+	for i := range p.naming.known {
+		was := &p.naming.known[i]
+		begins, ends := spot{was.Epoch, was.From}, spot{was.ToEpoch, was.To}
+		if now != 0 && was.OID == now && was.Table.String() == g.Table && !(spot{g.Epoch, g.To}).before(begins) && (ends.epoch == 0 || !ends.before(spot{g.Epoch, g.From})) {
+			return ""
+		}
+	}
+	return fmt.Sprintf("the rule was on the table %s then, and is on %s now", g.Table, r.On.Table)
+}
+
+func (p *replayer) staying(g *coveredGap) (s StayingGap, stays, forNow bool) {
+	why, forNow := p.stays(g)
+	return StayingGap{Gap: g.ID, Why: why, Mend: replayCommand(g.Rule, g.From, g.To), Accept: acceptCommand(g.ID)}, why != "", forNow
 }
 
 // acceptCommand ends a gap as it is.
@@ -106,17 +167,20 @@ func acceptCommand(gap int64) string { return fmt.Sprintf("postman gaps accept %
 
 // mend notes which gaps a replay made up for, and why others stay. What its rules could not decide on there is a loss of its own, as it
 // is in the stream.
-func (p *replayer) mend(ctx context.Context, order int64, see *seen, done *ReplayDone) error {
+func (p *replayer) mend(ctx context.Context, order int64, done *ReplayDone) error {
 	for i := range p.covered {
 		g := &p.covered[i]
-		if s, stays := p.staying(g); stays {
+		if s, stays, forNow := p.staying(g); stays {
 			done.Stays = append(done.Stays, s)
+			if forNow { // the status would tell it when it is over
+				continue
+			}
 			if err := p.store.LeaveGap(ctx, g.Gap, s.Why); err != nil && !errors.Is(err, outbox.ErrState) { // somebody else settled it
 				return err
 			}
 			continue
 		}
-		switch err := p.store.MendGap(ctx, g.Gap, order); {
+		switch err := p.store.MendGap(ctx, g.Gap, order, g.losses()); {
 		case errors.Is(err, outbox.ErrState): // it has taken more in meanwhile
 			done.Notes = append(done.Notes, fmt.Sprintf("gap %d stays: it has grown since", g.ID))
 			continue
@@ -124,24 +188,19 @@ func (p *replayer) mend(ctx context.Context, order int64, see *seen, done *Repla
 			return err
 		}
 		done.Mended = append(done.Mended, g.ID)
-		if err := p.losses(ctx, &g.Gap, see); err != nil {
-			return err
-		}
 	}
 	return nil
 }
 
-// losses records what a rule could not decide on in a gap.
-func (p *replayer) losses(ctx context.Context, g *outbox.Gap, see *seen) error {
-	rule := p.live.named(g.Rule)
-	for _, column := range slices.Sorted(maps.Keys(see.missed[rule])) {
-		u := see.missed[rule][column]
-		loss := outbox.Gap{Source: g.Source, Epoch: g.Epoch, Rule: g.Rule, From: u.from, To: u.to, Count: u.n, Lost: true, Reason: undeterminedReason + column}
-		if err := p.store.SaveGap(ctx, loss); err != nil {
-			return fmt.Errorf("recording what rule %q could not decide on: %w", g.Rule, err)
-		}
+// losses are what rules could not decide on in a gap.
+func (g *coveredGap) losses() (all []outbox.Gap) {
+	for _, m := range slices.SortedFunc(maps.Keys(g.missed), func(a, b missedColumn) int {
+		return cmp.Or(cmp.Compare(a.rule, b.rule), cmp.Compare(a.column, b.column))
+	}) {
+		u := g.missed[m]
+		all = append(all, outbox.Gap{Source: g.Source, Epoch: g.Epoch, Rule: m.rule, From: u.from, To: u.to, Count: u.n, Lost: true, Reason: undeterminedReason + m.column})
 	}
-	return nil
+	return all
 }
 
 // touches says whether a gap, of a rule that is asked about or of all, lies in what is replayed, in part at least.

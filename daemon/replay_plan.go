@@ -137,12 +137,15 @@ func (p *replayer) makePlan(ctx context.Context, q ReplayRequest) (*ReplayPlan, 
 		return nil, err
 	}
 	l := &planning{replayer: p, plan: &ReplayPlan{Versions: p.versions()}, tallies: make(map[*rules.Rule]*tallied), hours: make(hours), pool: newPool(), resent: make(map[string]int), before: make(map[int64]int)}
-	before, err := p.brokenOff(ctx)
+	goesOn, others, err := p.brokenOff(ctx, p.asked(first, last))
 	if err != nil {
 		return nil, err
 	}
-	if before != nil {
-		l.plan.GoesOn = before.ID
+	if goesOn != nil {
+		l.plan.GoesOn = goesOn.ID
+	}
+	for i := range others {
+		l.supersedes(&others[i])
 	}
 	begun := time.Now()
 	r, err := p.scan(ctx, "plan", &l.see, func(epoch uint32, group []found, stand []outbox.KnownMatch) error {
@@ -163,6 +166,18 @@ func (p *replayer) makePlan(ctx context.Context, q ReplayRequest) (*ReplayPlan, 
 	}
 	l.plan.Hour = l.hours.fullest()
 	return l.plan, nil
+}
+
+// supersedes tells of a replay that was broken off, and that this one does not go on with.
+func (l *planning) supersedes(o *outbox.Replay) {
+	if !o.Resend {
+		return
+	}
+	how := ""
+	if o.YetAgain {
+		how = " --again"
+	}
+	l.plan.Notes = append(l.plan.Notes, fmt.Sprintf("replay %d of the same rules was broken off, and ends with this one; what goes on with it is: --from %s --to %s --resend%s", o.ID, o.From.LSN, o.To.LSN, how))
 }
 
 func (l *planning) moment(s spot, nearest commit) Moment {
@@ -315,7 +330,7 @@ func (l *planning) notes(ctx context.Context, first, last spot) error {
 		return fmt.Errorf("reading the gaps: %w", err)
 	}
 	for i := range l.covered {
-		if s, stays := l.staying(&l.covered[i]); stays {
+		if s, stays, _ := l.staying(&l.covered[i]); stays {
 			l.plan.Stays = append(l.plan.Stays, s)
 		} else {
 			l.plan.Mends = append(l.plan.Mends, l.covered[i].ID)

@@ -290,6 +290,12 @@ func TestResend(t *testing.T) {
 	w.subjects(4)
 	w.messages(d, 4)
 
+	q.To = last.lsn.String()
+	q.Again = true
+	if plan := w.planned(d, q); plan.GoesOn != 0 || !strings.Contains(strings.Join(plan.Notes, "\n"), "--from "+q.From+" --to "+q.To+" --resend") {
+		t.Errorf("another order is taken for the one that was broken off, or nothing told of that: %+v", plan)
+	}
+	q.Again = false
 	plan, done := w.replayed(d, q)
 	if plan.Resend != 2 || plan.GoesOn != order.ID || done.Resent != 2 || done.Replay != order.ID || plan.Recipients.People != 2 {
 		t.Errorf("it goes on with %+v, and did %+v", plan, done)
@@ -319,6 +325,18 @@ func TestResend(t *testing.T) {
 		t.Errorf("ordered yet again, it did %+v, as %+v", done, plan)
 	}
 	w.subjects(9)
+	w.messages(d, 9)
+	// A later order of the same rules is one of its own, and ends what was broken off.
+	if order, err = p.order(t.Context(), first, last); err != nil { // without --again
+		t.Fatal(err)
+	}
+	if plan, done := w.replayed(d, q); plan.GoesOn != 0 || done.Replay == order.ID {
+		t.Errorf("ordered with --again, it went on with one without: %+v, %+v", plan, done)
+	}
+	orders, err = d.store.Replays(t.Context())
+	if err != nil || slices.ContainsFunc(orders, func(o outbox.Replay) bool { return o.Ended.IsZero() }) || !orders[0].YetAgain {
+		t.Errorf("the replays are %+v (%v)", orders, err)
+	}
 }
 
 // TestReplayMendsGaps: the command that a gap names is one that works, makes up for it, and closes it.

@@ -111,6 +111,19 @@ func (l *live) register(ctx context.Context, store outbox.Store) error {
 // named is the rule of that name that decides; nil: there is none.
 func (l *live) named(name string) *rules.Rule { return l.byName[name] }
 
+// table is the one that a rule of that name is on, broken or not; empty: none.
+func (l *live) table(rule string) string {
+	if l.source == nil {
+		return ""
+	}
+	for _, r := range l.source.Rules {
+		if r.Name == rule && r.On.Message == "" {
+			return r.On.Table.String()
+		}
+	}
+	return ""
+}
+
 // isBroken says whether there is a rule of that name that the catalog does not bear.
 func (l *live) isBroken(name string) bool {
 	return slices.ContainsFunc(l.broken, func(e *rules.Error) bool { return e.Rule == name })

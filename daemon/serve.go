@@ -330,6 +330,7 @@ func StoreStatus(ctx context.Context, store outbox.Store) Status {
 		}
 		s.Sources = append(s.Sources, SourceStatus{src.Database, src.SystemID, src.Slot, src.Epoch, src.Checkpoint.String(), src.Armed, journal})
 	}
+	rulesOf := knownRules(ctx, store)
 	for i := range gaps {
 		span, err := store.JournalSpan(ctx, gaps[i].Source, gaps[i].Epoch)
 		if err != nil {
@@ -337,6 +338,13 @@ func StoreStatus(ctx context.Context, store outbox.Store) Status {
 		}
 		v := viewGap(&gaps[i])
 		v.outlived(&gaps[i], span)
+		if v.Rule != "" && v.Mend != "" {
+			live, err := rulesOf(gaps[i].Source)
+			if err != nil {
+				s.Trouble = append(s.Trouble, "reading the store: "+err.Error())
+			}
+			v.orphaned(live)
+		}
 		s.Gaps = append(s.Gaps, v)
 	}
 	return s

@@ -32,6 +32,7 @@ type reach struct {
 	short  string                        // that the journal does not go back so long ago as was asked for; empty: it does
 	flag   string                        // by which the caller names a place; empty: --from
 	spans  map[uint32]outbox.JournalSpan // of the epochs that have one
+	ends   map[uint32]position.LSN       // how far the stream is known to have come in former epochs, behind the last that was committed there
 }
 
 // newReach looks at the journal. Source may be as it was when somebody read it last.
@@ -56,10 +57,29 @@ func newReach(ctx context.Context, store outbox.Store, source outbox.Source, zon
 			r.spans[e] = span
 		}
 	}
+	if r.ends, err = formerEnds(ctx, store, fresh); err != nil {
+		return nil, err
+	}
 	if len(r.spans) == 0 {
 		return nil, badRequest{"nothing is in the journal yet: postman run begins it, with the slot"}
 	}
 	return r, nil
+}
+
+// formerEnds are the ends of the last gaps of single rules in former epochs: where the stream had come to, be it that the journal has nothing
+// there.
+func formerEnds(ctx context.Context, store outbox.Store, source outbox.Source) (map[uint32]position.LSN, error) {
+	gaps, err := store.Gaps(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the gaps: %w", err)
+	}
+	ends := make(map[uint32]position.LSN)
+	for i := range gaps {
+		if g := &gaps[i]; g.Source == source.ID && g.Epoch < source.Epoch && g.Rule != "" {
+			ends[g.Epoch] = max(ends[g.Epoch], g.To)
+		}
+	}
+	return ends, nil
 }
 
 // end is where an epoch ends: all that the journal has of it lies before.
@@ -67,7 +87,7 @@ func (r *reach) end(epoch uint32) position.LSN {
 	if epoch == r.source.Epoch {
 		return r.source.Checkpoint
 	}
-	return max(r.spans[epoch].Newest, r.spans[epoch].Since)
+	return max(r.spans[epoch].Newest, r.spans[epoch].Since, r.ends[epoch])
 }
 
 // oldest is the first place that can be served.

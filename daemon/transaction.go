@@ -272,7 +272,7 @@ func (in *intake) overtaken(t *transaction) (gaps []outbox.Gap) {
 	for _, r := range in.current.rules.Rules {
 		if t.concerns(r) && !in.current.has(t.set, r.Name) {
 			gaps = append(gaps, outbox.Gap{
-				Rule: r.Name, From: at, To: at, Mend: replayCommand(r.Name, at, at),
+				Rule: r.Name, Table: in.current.table(r.Name), From: at, To: at, Mend: replayCommand(r.Name, at, at),
 				Reason: fmt.Sprintf("the rule came while transaction %d was in progress, and the rules from before decide on that", t.tx.XID),
 			})
 		}

@@ -161,7 +161,7 @@ func inGap(g *outbox.Gap) string {
 	case view.Lost:
 		text += "; what was committed there is lost"
 	case view.Stays != "":
-		text += "; a replay could not make up for it: " + view.Stays
+		text += "; no replay makes up for it: " + view.Stays
 	case view.Mend != "":
 		text += " → " + view.Mend
 	}

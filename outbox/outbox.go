@@ -280,6 +280,7 @@ type Gap struct {
 	Source   uint32
 	Epoch    uint32
 	Rule     string       // empty: all rules
+	Table    string       // that the rule was on when it began; empty: none, or nobody knows
 	From, To position.LSN // To zero: still open
 	Count    int64        // how often a batch brought it
 	Lost     bool         // no journal can mend it

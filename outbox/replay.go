@@ -14,6 +14,7 @@ type Replay struct {
 	Rules    []string          // the names of those that decide, sorted; none: all
 	Muted    bool              // what was muted is sent, too
 	Resend   bool              // what has ended is sent once more
+	YetAgain bool              // also what a replay before has sent once more
 	By, Why  string            // who ordered it
 	Begun    time.Time
 	Ended    time.Time // zero: it was broken off, or is under way

@@ -87,13 +87,14 @@ type Store interface {
 	// have failed, or are muted where it takes these, wait again by the version that it brings, and messages are queued once more under
 	// the next resend number. Matches that stand otherwise are passed over. It returns what it did.
 	Replay(ctx context.Context, b ReplayBatch) (Replayed, error)
-	// MendGap notes that a replay made up for a gap that ended and is not lost. ErrState: it is none, or has taken more in since.
-	MendGap(ctx context.Context, g Gap, replay int64) error
+	// MendGap notes that a replay made up for a gap that ended and is not lost, and what of it is lost all the same, each as SaveGap does.
+	// ErrState: it is none, or has taken more in since.
+	MendGap(ctx context.Context, g Gap, replay int64, losses []Gap) error
 	// LeaveGap notes why a replay could not make up for a gap; it stays as it is else. ErrState: it is settled.
 	LeaveGap(ctx context.Context, g Gap, why string) error
-	// AcceptGap notes that an operator takes a gap as it is, at g.Accepted, by whom and why. ErrState: it goes on, is settled, or has taken
-	// more in since.
-	AcceptGap(ctx context.Context, g Gap) error
+	// AcceptGaps notes that an operator takes gaps as they are, each at its Accepted, by whom and why: all of them or none. ErrState: one goes
+	// on, is settled, or has taken more in since.
+	AcceptGaps(ctx context.Context, gaps []Gap) error
 
 	// Blank puts Blanked in the place of Change for matches whose expiry has made dead, failed and uncertain messages
 	// final for good, and drops what these show; it returns how many. Other final matches are blanked when they become final.

@@ -52,7 +52,7 @@ func (r *replayCmd) Run(p *program) error {
 	}
 	err = r.with(ctx, p, to)
 	if ctx.Err() != nil {
-		err = errors.New("broken off; what is queued stays queued, and the same command goes on with the rest")
+		err = errors.New("broken off; what is queued stays queued, and the same command goes on with the rest; with --again, name with --to where the plan ends")
 	}
 	return errors.Join(err, to.close())
 }
@@ -193,7 +193,7 @@ func (c *client) replay(ctx context.Context, path string, q daemon.ReplayRequest
 		return nil
 	})
 	if err == nil && line.Plan == nil && line.Done == nil {
-		err = errors.New("the running postman ended before the answer was whole: what it has queued stays queued, and the same command goes on with the rest")
+		err = errors.New("the running postman ended before the answer was whole: what it has queued stays queued, and the same command goes on with the rest; with --again, name with --to where the plan ends")
 	}
 	return line, err
 }

@@ -242,7 +242,7 @@ func ago(t time.Time) string {
 // stays tells which gaps stay, and the way out.
 func (w *printer) stays(list []daemon.StayingGap) {
 	for _, s := range list {
-		w.printf("  gap %d stays: %s\n    → see to it by other means, then %s\n", s.Gap, firstLine(s.Why), s.Accept)
+		w.printf("  gap %d stays: %s\n    → once that has changed: %s\n    → or see to it by other means, then %s\n", s.Gap, firstLine(s.Why), s.Mend, s.Accept)
 	}
 }
 

@@ -48,7 +48,15 @@ func printGap(w *strings.Builder, g *daemon.GapStatus) {
 	case g.Replay != 0:
 		fmt.Fprintf(w, "     made up for by replay %d\n", g.Replay)
 	case g.Stays != "":
-		fmt.Fprintf(w, "     a replay could not make up for it: %s\n     → see to it by other means, then %s\n", g.Stays, g.Accept)
+		fmt.Fprintf(w, "     no replay makes up for it: %s\n", g.Stays)
+		or := ""
+		if g.Mend != "" {
+			fmt.Fprintf(w, "     → once that has changed: %s\n", g.Mend)
+			or = "or "
+		}
+		if g.Accept != "" {
+			fmt.Fprintf(w, "     → %ssee to it by other means, then %s\n", or, g.Accept)
+		}
 	case g.JournalFrom != "":
 		fmt.Fprintf(w, "     ! the journal begins at %s by now: what lies before is lost\n", g.JournalFrom)
 		if g.Mend != "" {

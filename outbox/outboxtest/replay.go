@@ -218,7 +218,7 @@ func testKnownMatches(r *rig) {
 }
 
 func testMendGap(r *rig) {
-	gap := outbox.Gap{Source: r.source.ID, Epoch: 1, Rule: "notify", From: 100, Reason: "the rule is broken: no column"}
+	gap := outbox.Gap{Source: r.source.ID, Epoch: 1, Rule: "notify", Table: "public.visits", From: 100, Reason: "the rule is broken: no column"}
 	r.ok(r.store.SaveGap(r.Context(), gap))
 	last := func() outbox.Gap {
 		gaps, err := r.store.Gaps(r.Context())
@@ -226,16 +226,22 @@ func testMendGap(r *rig) {
 		return gaps[0]
 	}
 	order := r.replay()
-	if err := r.store.MendGap(r.Context(), last(), order.ID); !errors.Is(err, outbox.ErrState) {
+	loss := outbox.Gap{Source: r.source.ID, Epoch: 1, Rule: "notify", From: 120, To: 130, Count: 2, Lost: true, Reason: "undetermined"}
+	if err := r.store.MendGap(r.Context(), last(), order.ID, []outbox.Gap{loss}); !errors.Is(err, outbox.ErrState) {
 		r.Errorf("a gap that is open gave %v", err)
 	}
+	r.equal("its table", last().Table, "public.visits") // and what is lost of a gap that is not made up for is not stored
 	r.ok(r.store.CloseGap(r.Context(), last(), 200))
-	r.ok(r.store.MendGap(r.Context(), last(), order.ID))
-	r.equal("its replay", last().Replay, order.ID)
+	r.ok(r.store.MendGap(r.Context(), last(), order.ID, []outbox.Gap{loss}))
+	all, err := r.store.Gaps(r.Context())
+	r.ok(err)
+	if len(all) != 2 || all[1].Replay != order.ID || all[0].Count != 2 || all[0].From != 120 || !all[0].Lost {
+		r.Errorf("made up for but for a loss, there is %+v", all)
+	}
 	gap.Lost = true
 	r.ok(r.store.SaveGap(r.Context(), gap))
 	r.ok(r.store.CloseGap(r.Context(), last(), 200))
-	if err := r.store.MendGap(r.Context(), last(), order.ID); !errors.Is(err, outbox.ErrState) {
+	if err := r.store.MendGap(r.Context(), last(), order.ID, nil); !errors.Is(err, outbox.ErrState) {
 		r.Errorf("a gap that is lost gave %v", err)
 	}
 }
@@ -250,7 +256,7 @@ func testAcceptGap(r *rig) {
 	}
 	accept := func(g outbox.Gap) error {
 		g.Accepted, g.By, g.Why = past, "kim", "known"
-		return r.store.AcceptGap(r.Context(), g)
+		return r.store.AcceptGaps(r.Context(), []outbox.Gap{g})
 	}
 	refused := func(what string, err error) {
 		r.Helper()
@@ -267,13 +273,19 @@ func testAcceptGap(r *rig) {
 	if g := last(); g.Left != "it does not fit" || g.Settled() {
 		r.Errorf("left, the gap is %+v", g)
 	}
+	sound, stale := last(), last()
+	stale.Count++
+	refused("accepting a gap and one that has grown since", r.store.AcceptGaps(r.Context(), []outbox.Gap{sound, stale}))
+	if g := last(); g.Settled() {
+		r.Error("one of them was accepted")
+	}
 	r.ok(accept(last()))
 	if g := last(); !g.Accepted.Equal(past) || g.By != "kim" || g.Why != "known" || g.Closed.IsZero() || !g.Settled() {
 		r.Errorf("accepted, the gap is %+v", g)
 	}
 	refused("accepting it twice", accept(last()))
 	refused("leaving it", r.store.LeaveGap(r.Context(), last(), "again"))
-	refused("making up for it", r.store.MendGap(r.Context(), last(), r.replay().ID))
+	refused("making up for it", r.store.MendGap(r.Context(), last(), r.replay().ID, nil))
 	gap.From, gap.To = 300, 400
 	r.ok(r.store.SaveGap(r.Context(), gap)) // what comes behind it is another
 	if g := last(); g.From != 300 || g.Settled() {

@@ -26,15 +26,15 @@ func (w *writer) addGap(g *outbox.Gap, now time.Time) error {
 		rule = id
 	}
 	_, err := w.exec(`
-		INSERT INTO gaps (source, epoch, rule, from_lsn, to_lsn, count, lost, reason, mend, created, closed)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		INSERT INTO gaps (source, epoch, rule, on_table, from_lsn, to_lsn, count, lost, reason, mend, created, closed)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (source, epoch, coalesce(rule, 0), reason) WHERE closed IS NULL DO UPDATE SET
 			from_lsn = min(from_lsn, excluded.from_lsn),
 			to_lsn = max(to_lsn, excluded.to_lsn),
 			count = count + excluded.count,
 			lost = max(lost, excluded.lost),
 			mend = CASE WHEN excluded.from_lsn < from_lsn OR excluded.lost > lost THEN excluded.mend ELSE mend END`,
-		g.Source, g.Epoch, rule, int64(g.From), int64(g.To), max(g.Count, 1), truth(g.Lost), g.Reason, g.Mend,
+		g.Source, g.Epoch, rule, g.Table, int64(g.From), int64(g.To), max(g.Count, 1), truth(g.Lost), g.Reason, g.Mend,
 		or(g.Created, now).UnixMicro(), micros(g.Closed))
 	if err != nil {
 		return fmt.Errorf("storing a gap: %w", err)
@@ -45,7 +45,7 @@ func (w *writer) addGap(g *outbox.Gap, now time.Time) error {
 // Gaps lists the gaps, newest first.
 func (s *Store) Gaps(ctx context.Context) ([]outbox.Gap, error) {
 	found, err := rows(s.reading(ctx), scanGap, `
-		SELECT g.id, g.source, g.epoch, coalesce(r.name, ''), g.from_lsn, g.to_lsn, g.count, g.lost, g.reason, g.mend, g.created, g.closed, coalesce(g.replay, 0),
+		SELECT g.id, g.source, g.epoch, coalesce(r.name, ''), g.on_table, g.from_lsn, g.to_lsn, g.count, g.lost, g.reason, g.mend, g.created, g.closed, coalesce(g.replay, 0),
 			g.stays, g.accepted, g.who, g.why
 		FROM gaps g LEFT JOIN rules r ON r.id = g.rule ORDER BY g.id DESC`)
 	if err != nil {
@@ -57,7 +57,7 @@ func (s *Store) Gaps(ctx context.Context) ([]outbox.Gap, error) {
 func scanGap(scan scanner) (g outbox.Gap, err error) {
 	var from, to int64
 	var created, closed, accepted sql.NullInt64
-	err = scan(&g.ID, &g.Source, &g.Epoch, &g.Rule, &from, &to, &g.Count, &g.Lost, &g.Reason, &g.Mend, &created, &closed, &g.Replay,
+	err = scan(&g.ID, &g.Source, &g.Epoch, &g.Rule, &g.Table, &from, &to, &g.Count, &g.Lost, &g.Reason, &g.Mend, &created, &closed, &g.Replay,
 		&g.Left, &accepted, &g.By, &g.Why)
 	g.From, g.To, g.Created, g.Closed, g.Accepted = position.LSN(from), position.LSN(to), moment(created), moment(closed), moment(accepted)
 	return g, err
@@ -74,13 +74,16 @@ func (s *Store) CloseGap(ctx context.Context, g outbox.Gap, to position.LSN) err
 	})
 }
 
-// MendGap notes that a replay made up for a gap.
-func (s *Store) MendGap(ctx context.Context, g outbox.Gap, replay int64) error {
+// MendGap notes that a replay made up for a gap, and what of it is lost.
+func (s *Store) MendGap(ctx context.Context, g outbox.Gap, replay int64, losses []outbox.Gap) error {
 	return s.write(ctx, fmt.Sprintf("noting that gap %d is made up for", g.ID), func(w *writer) error {
 		n, err := w.exec(`UPDATE gaps SET replay = ?, closed = coalesce(closed, ?) WHERE id = ? AND count = ? AND to_lsn <> 0 AND lost = 0 AND accepted IS NULL`,
 			replay, time.Now().UnixMicro(), g.ID, g.Count)
 		if err == nil && n == 0 {
 			err = fmt.Errorf("it has not ended, is lost or accepted, or has taken more in: %w", outbox.ErrState)
+		}
+		for i := 0; err == nil && i < len(losses); i++ {
+			err = w.addGap(&losses[i], time.Now())
 		}
 		return err
 	})
@@ -97,15 +100,21 @@ func (s *Store) LeaveGap(ctx context.Context, g outbox.Gap, why string) error {
 	})
 }
 
-// AcceptGap notes that an operator takes a gap as it is.
-func (s *Store) AcceptGap(ctx context.Context, g outbox.Gap) error {
-	return s.write(ctx, fmt.Sprintf("accepting gap %d", g.ID), func(w *writer) error {
-		at := g.Accepted.UnixMicro()
-		n, err := w.exec(`UPDATE gaps SET accepted = ?, who = ?, why = ?, closed = coalesce(closed, ?)
-			WHERE id = ? AND count = ? AND to_lsn <> 0 AND replay IS NULL AND accepted IS NULL`, at, g.By, g.Why, at, g.ID, g.Count)
-		if err == nil && n == 0 {
-			err = fmt.Errorf("it goes on, is settled, or has taken more in: %w", outbox.ErrState)
+// AcceptGaps notes that an operator takes gaps as they are.
+func (s *Store) AcceptGaps(ctx context.Context, gaps []outbox.Gap) error {
+	return s.write(ctx, "accepting gaps", func(w *writer) error {
+		for i := range gaps {
+			g := &gaps[i]
+			at := g.Accepted.UnixMicro()
+			n, err := w.exec(`UPDATE gaps SET accepted = ?, who = ?, why = ?, closed = coalesce(closed, ?)
+				WHERE id = ? AND count = ? AND to_lsn <> 0 AND replay IS NULL AND accepted IS NULL`, at, g.By, g.Why, at, g.ID, g.Count)
+			if err == nil && n == 0 {
+				err = fmt.Errorf("it goes on, is settled, or has taken more in: %w", outbox.ErrState)
+			}
+			if err != nil {
+				return fmt.Errorf("gap %d: %w", g.ID, err)
+			}
 		}
-		return err
+		return nil
 	})
 }

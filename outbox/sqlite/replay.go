@@ -51,9 +51,9 @@ func (s *Store) SaveReplay(ctx context.Context, r outbox.Replay) (outbox.Replay,
 		n := 1
 		if r.ID == 0 {
 			r.ID, r.Replayed = w.next("replays"), outbox.Replayed{}
-			_, err = w.exec(`INSERT INTO replays (id, source, from_epoch, from_lsn, to_epoch, to_lsn, rules, muted, resend, who, why, begun, ended)
-				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-				r.ID, r.From.Source, r.From.Epoch, int64(r.From.LSN), r.To.Epoch, int64(r.To.LSN), list(r.Rules), truth(r.Muted), truth(r.Resend), r.By, r.Why,
+			_, err = w.exec(`INSERT INTO replays (id, source, from_epoch, from_lsn, to_epoch, to_lsn, rules, muted, resend, yet_again, who, why, begun, ended)
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+				r.ID, r.From.Source, r.From.Epoch, int64(r.From.LSN), r.To.Epoch, int64(r.To.LSN), list(r.Rules), truth(r.Muted), truth(r.Resend), truth(r.YetAgain), r.By, r.Why,
 				r.Begun.UnixMicro(), micros(r.Ended))
 		} else {
 			n, err = w.exec(`UPDATE replays SET from_epoch = ?, from_lsn = ?, to_epoch = ?, to_lsn = ?, ended = ? WHERE id = ?`,
@@ -72,7 +72,7 @@ func (s *Store) SaveReplay(ctx context.Context, r outbox.Replay) (outbox.Replay,
 
 // Replays lists the replays, newest first.
 func (s *Store) Replays(ctx context.Context) ([]outbox.Replay, error) {
-	all, err := rows(s.reading(ctx), scanReplay, `SELECT id, source, from_epoch, from_lsn, to_epoch, to_lsn, rules, muted, resend, who, why,
+	all, err := rows(s.reading(ctx), scanReplay, `SELECT id, source, from_epoch, from_lsn, to_epoch, to_lsn, rules, muted, resend, yet_again, who, why,
 		added, again, resent, begun, ended FROM replays ORDER BY id DESC`)
 	if err != nil {
 		return nil, fmt.Errorf("reading the replays: %w", explain(err))
@@ -84,7 +84,7 @@ func scanReplay(scan scanner) (r outbox.Replay, err error) {
 	var from, to int64
 	var names sql.NullString
 	var begun, ended sql.NullInt64
-	if err := scan(&r.ID, &r.From.Source, &r.From.Epoch, &from, &r.To.Epoch, &to, &names, &r.Muted, &r.Resend, &r.By, &r.Why,
+	if err := scan(&r.ID, &r.From.Source, &r.From.Epoch, &from, &r.To.Epoch, &to, &names, &r.Muted, &r.Resend, &r.YetAgain, &r.By, &r.Why,
 		&r.Added, &r.Again, &r.Resent, &begun, &ended); err != nil {
 		return r, err
 	}
