@@ -577,35 +577,36 @@ func TestStreamedKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	streamed := func() {
+	streamed := func(do func()) {
 		t.Helper()
-		blocks := 0
+		before := 0
+		r.await("a count", func() bool {
+			before = r.blocks
+			return true
+		})
+		do()
 		r.await("a stream", func() bool {
-			if blocks == 0 {
-				blocks = r.blocks
-			}
 			pgtest.Exec(t, url, "insert into busy values ('x')")
-			return r.blocks > blocks && len(r.streams) == 1
+			return r.blocks > before && len(r.streams) == 1
 		})
 	}
 	if _, err := large.Exec(t.Context(), "begin"); err != nil {
 		t.Fatal(err)
 	}
-	grow(1)
-	streamed()
+	streamed(func() { grow(1) })
 	pgtest.Exec(t, url, "insert into t values (-1)")
 	confirmedReaches(t, url, slot, r.transactions(1)[0].End)
-	pgtest.Exec(t, url, "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = '"+slot+"'")
-	grow(501)
-	streamed()
+	streamed(func() {
+		pgtest.Exec(t, url, "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = '"+slot+"'")
+		grow(501)
+	})
 	// A process that begins anew knows no more than its checkpoint.
 	_ = stop()
 	next := newRecorder(t)
 	next.done, next.last = r.done, r.last
 	r = next
 	run(t, Options{URL: url + "&logical_decoding_work_mem=64kB", Slot: slot, Start: s.Status().Confirmed}, r)
-	grow(1001)
-	streamed()
+	streamed(func() { grow(1001) })
 	if _, err := large.Exec(t.Context(), "commit"); err != nil {
 		t.Fatal(err)
 	}
@@ -619,8 +620,7 @@ func TestStreamedKilled(t *testing.T) {
 	if _, err := large.Exec(t.Context(), "begin"); err != nil {
 		t.Fatal(err)
 	}
-	grow(2001)
-	streamed()
+	streamed(func() { grow(2001) })
 	c.Kill()
 	if err := c.Restart(t.Context()); err != nil {
 		t.Fatal(err)
