@@ -38,7 +38,11 @@ func (in *intake) swap(at position.LSN) {
 
 // Relation notes that a table looks different from here on.
 func (in *intake) Relation(t *cdc.Table) error {
-	if was, known := in.names[t.OID]; known && was != t.TableName {
+	was, known := in.names[t.OID]
+	if !known { // the stream has not told it yet: it may have got its name since the rules were loaded
+		was, known = in.live.Load().nameOf(t.OID)
+	}
+	if known && was != t.TableName {
 		in.renamed(t, was)
 	}
 	maps.DeleteFunc(in.names, func(_ uint32, name cdc.TableName) bool { return name == t.TableName }) // that one is gone, or has another name

@@ -16,12 +16,10 @@ func (l *live) hides(t *cdc.Table) func(column string) bool {
 	if was, ok := l.strays[t.OID]; ok {
 		names = append(names, l.source.Sensitive(was)...)
 	}
-	var loaded *cdc.Table
-	for _, known := range l.catalog.Tables {
-		if known.OID == t.OID {
-			loaded = known
-			names = append(names, l.source.Sensitive(known.TableName)...)
-		}
+	was, _ := l.nameOf(t.OID)
+	loaded := l.catalog.Tables[was]
+	if loaded != nil {
+		names = append(names, l.source.Sensitive(was)...)
 	}
 	every := func(string) bool { return true }
 	switch {

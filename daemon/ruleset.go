@@ -108,6 +108,16 @@ func (l *live) register(ctx context.Context, store outbox.Store) error {
 	return nil
 }
 
+// nameOf is what a table was called when the rules were checked.
+func (l *live) nameOf(oid uint32) (cdc.TableName, bool) {
+	for name, t := range l.catalog.Tables {
+		if t.OID == oid {
+			return name, true
+		}
+	}
+	return cdc.TableName{}, false
+}
+
 // named is the rule of that name that decides; nil: there is none.
 func (l *live) named(name string) *rules.Rule { return l.byName[name] }
 
