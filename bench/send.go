@@ -47,7 +47,7 @@ type sending struct {
 }
 
 func (s *sending) round(ctx context.Context) error {
-	sink, err := startSink()
+	sink, err := startSink(ctx)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ type sink struct {
 	addr string
 }
 
-func startSink() (*sink, error) {
+func startSink(ctx context.Context) (*sink, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") // a port that is free
 	if err != nil {
 		return nil, err
@@ -181,16 +181,21 @@ func startSink() (*sink, error) {
 	if s.process, err = start(exec.Command("smtp-sink", append(user, s.addr, "1000")...)); err != nil {
 		return nil, fmt.Errorf("starting smtp-sink, which comes with postfix (apt-get install postfix): %w", err)
 	}
-	for range 100 {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	for tick := time.Tick(20 * time.Millisecond); ; {
 		conn, err := net.Dial("tcp", s.addr)
 		if err == nil {
 			conn.Close()
 			return s, nil
 		}
-		time.Sleep(20 * time.Millisecond)
+		select {
+		case <-tick:
+		case <-ctx.Done():
+			s.stop()
+			return nil, errors.New("smtp-sink does not listen: " + s.stderr.String())
+		}
 	}
-	s.stop()
-	return nil, errors.New("smtp-sink does not listen: " + s.stderr.String())
 }
 
 // stop kills it: it knows no other way.

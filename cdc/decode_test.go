@@ -172,24 +172,36 @@ func TestDecoder(t *testing.T) {
 	h := new(teller)
 	d := newDecoder(h)
 	d.refuse = func(prefix string) { _ = h.say("refused %q", prefix) }
-	kinds := make(map[byte]bool)
-	for _, m := range captured(t, "session.hex") {
-		kinds[m[0]] = true
+	replayCapture(t, d, "session.hex", "BCRYIUDTMO")
+	h.golden(t, "testdata/session.txt")
+}
+
+// replayCapture has a decoder read what was captured, which has messages of all these kinds.
+func replayCapture(t *testing.T, d *decoder, name, kinds string) {
+	t.Helper()
+	seen := make(map[byte]bool)
+	for _, m := range captured(t, name) {
+		seen[m[0]] = true
 		if err := d.message(t.Context(), 1, m); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, kind := range []byte("BCRYIUDTMO") {
-		if !kinds[kind] {
+	for _, kind := range []byte(kinds) {
+		if !seen[kind] {
 			t.Errorf("no message %q was captured", kind)
 		}
 	}
+}
+
+// golden compares what was told with a file.
+func (h *teller) golden(t *testing.T, file string) {
+	t.Helper()
 	if *update {
-		if err := os.WriteFile("testdata/session.txt", h.Bytes(), 0o644); err != nil {
+		if err := os.WriteFile(file, h.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want, err := os.ReadFile("testdata/session.txt")
+	want, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}

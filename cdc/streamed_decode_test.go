@@ -57,33 +57,11 @@ func TestStreamedDecoder(t *testing.T) {
 	}
 	h := new(teller)
 	d := newDecoder(h)
-	kinds := make(map[byte]bool)
-	for _, m := range captured(t, "streamed.hex") {
-		kinds[m[0]] = true
-		if err := d.message(t.Context(), 1, m); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, kind := range []byte("SEAcRYIUDTMBC") {
-		if !kinds[kind] {
-			t.Errorf("no message %q was captured", kind)
-		}
-	}
+	replayCapture(t, d, "streamed.hex", "SEAcRYIUDTMBC")
 	if len(d.streams) != 0 || d.block != nil || d.open {
 		t.Errorf("%d streams are left", len(d.streams))
 	}
-	if *update {
-		if err := os.WriteFile("testdata/streamed.txt", h.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile("testdata/streamed.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(strings.Split(string(want), "\n"), strings.Split(h.String(), "\n")); diff != "" {
-		t.Error(diff)
-	}
+	h.golden(t, "testdata/streamed.txt")
 }
 
 // TestStreamedDecoderSkips has the server send a transaction that was handed over before.

@@ -39,17 +39,6 @@ func FuzzParseHistory(f *testing.F) {
 	})
 }
 
-// either is a URL that names several servers, of which the stream takes the primary.
-func either(clusters ...*pgcluster.Cluster) string {
-	var hosts []string
-	for _, c := range clusters {
-		_, host, _ := strings.Cut(c.URL("postgres"), "@")
-		host, _, _ = strings.Cut(host, "/")
-		hosts = append(hosts, host)
-	}
-	return "postgres://postgres@" + strings.Join(hosts, ",") + "/postgres?sslmode=disable&target_session_attrs=read-write"
-}
-
 // awaitReplay waits until the standby has all of the primary's log.
 func awaitReplay(t *testing.T, primary, standby *pgcluster.Cluster) {
 	t.Helper()
@@ -104,7 +93,7 @@ func TestPromotedStandby(t *testing.T) {
 	var moved atomic.Int32
 	r := newRecorder(t)
 	s, _ := run(t, Options{
-		URL: either(primary, standby), Slot: slot, Start: start,
+		URL: pgcluster.PrimaryOf(primary, standby), Slot: slot, Start: start,
 		Moved: func(_ context.Context, timeline int32) error {
 			if moved.Swap(timeline) == 0 {
 				return errors.New("not now")

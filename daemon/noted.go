@@ -10,6 +10,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -229,20 +230,9 @@ func notInJournal(known []publishedOp, on rules.On, from, to spot) (told []strin
 		}
 	}
 	for _, why := range slices.Sorted(maps.Keys(byReason)) {
-		told = append(told, fmt.Sprintf("the table %s %s (%s)", on.Table, why, joined(byReason[why])))
+		told = append(told, fmt.Sprintf("the table %s %s (%s)", on.Table, why, strings.Join(byReason[why], ", ")))
 	}
 	return told
-}
-
-func joined(words []string) string {
-	var b bytes.Buffer
-	for i, w := range words {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(w)
-	}
-	return b.String()
 }
 
 func unpublishedOp(known []publishedOp, table cdc.TableName, op cdc.Op, from, to spot) string {

@@ -193,7 +193,7 @@ func TestFailoverOfTheDaemon(t *testing.T) {
 	w := over(t, primary)
 	w.sql("select pg_create_physical_replication_slot('standby')")
 	standby := pgtest.Standby(t, primary, map[string]string{"primary_slot_name": "standby", "hot_standby_feedback": "on", "sync_replication_slots": "on"})
-	w.config.DatabaseURL = Secret(between(primary, standby))
+	w.config.DatabaseURL = Secret(pgcluster.PrimaryOf(primary, standby))
 	d := w.start()
 	w.visit(d, 1)
 	conn := pgtest.Connect(t, standby.URL("postgres"))
@@ -232,17 +232,6 @@ func newestKeeping() (bin string, ok bool) {
 func (w *world) visitUnseen() {
 	w.t.Helper()
 	w.sql(`insert into visits (kind, staff_id, note) values ('visit', 1, 'while away')`)
-}
-
-// between is a URL that names several servers, of which the daemon takes the primary.
-func between(clusters ...*pgcluster.Cluster) string {
-	var hosts []string
-	for _, c := range clusters {
-		_, host, _ := strings.Cut(c.URL("postgres"), "@")
-		host, _, _ = strings.Cut(host, "/")
-		hosts = append(hosts, host)
-	}
-	return "postgres://postgres@" + strings.Join(hosts, ",") + "/postgres?sslmode=disable&target_session_attrs=read-write"
 }
 
 // ends waits until the daemon has ended by itself, and checks why.

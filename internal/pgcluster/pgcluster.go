@@ -114,6 +114,15 @@ func (c *Cluster) URL(database string) string {
 	return u.String()
 }
 
+// PrimaryOf is the URL that names several servers, of which a client takes the primary.
+func PrimaryOf(clusters ...*Cluster) string {
+	hosts := make([]string, len(clusters))
+	for i, c := range clusters {
+		hosts[i] = net.JoinHostPort("127.0.0.1", strconv.Itoa(c.port))
+	}
+	return "postgres://postgres@" + strings.Join(hosts, ",") + "/postgres?sslmode=disable&target_session_attrs=read-write"
+}
+
 // Version is the server's major version.
 func (c *Cluster) Version() int { return c.version }
 
