@@ -16,7 +16,7 @@ help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 demo: postgres ## Show the main job: a throwaway Postgres, an example CRM, an inbox in the browser
 	$(GO) run ./cmd/postman demo
-test: postgres compiler ## Vet and test everything, with the race detector (under 6 minutes)
+test: postgres compiler ## Vet and test everything, with the race detector (7 minutes on two cores)
 	$(if $(BENCH),$(GO) -C bench vet ./... && $(GO) -C bench test -bench=. -benchtime=1x ./...)
 	$(GO) vet ./... && $(GO) test -race -shuffle=on ./...
 bench: postgres ## Measure latency and drain rate beside a bare loop, in the same run
