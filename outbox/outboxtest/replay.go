@@ -352,13 +352,15 @@ func (m *model) replayAgain(t *rapid.T) {
 			resend = append(resend, n.ID)
 		}
 	}
-	got, err := m.store.Replay(t.Context(), outbox.ReplayBatch{Replay: order.ID, Source: m.source.ID, Epoch: 1, Transactions: []outbox.Transaction{tx}, Texts: texts, Resend: resend})
+	b := outbox.ReplayBatch{Replay: order.ID, Source: m.source.ID, Epoch: 1, Transactions: []outbox.Transaction{tx}, Texts: texts, Resend: resend, Again: rapid.Bool().Draw(t, "again")}
+	got, err := m.store.Replay(t.Context(), b)
 	fatal(t, err)
-	agree(t, "what the replay did", got, m.replay(&order, &tx, resend, m.names))
+	agree(t, "what the replay did", got, m.replay(&order, &b, m.names))
 }
 
 // replay does what a replay is told to.
-func (o *oracle) replay(order *outbox.Replay, tx *outbox.Transaction, resend []int64, names map[uint32]string) (done outbox.Replayed) {
+func (o *oracle) replay(order *outbox.Replay, b *outbox.ReplayBatch, names map[uint32]string) (done outbox.Replayed) {
+	tx := &b.Transactions[0]
 	for i := range tx.Matches {
 		n := &tx.Matches[i]
 		known := o.match(matchKey{position.Position{Source: o.source.ID, Epoch: o.source.Epoch, LSN: tx.LSN, Ordinal: n.Ordinal}, n.Rule})
@@ -380,14 +382,14 @@ func (o *oracle) replay(order *outbox.Replay, tx *outbox.Transaction, resend []i
 		known.HoldUncertain, known.Silent, known.Version = n.HoldUncertain, n.Silent, n.Version
 		known.Released, known.Undecided, known.Attempts, known.begun, known.Replay = false, false, 0, 0, order.ID
 	}
-	for _, id := range resend {
-		done.Resent += o.resend(order, id)
+	for _, id := range b.Resend {
+		done.Resent += o.resend(order, id, b.Again)
 	}
 	o.blank(time.Time{})
 	return done
 }
 
-func (o *oracle) resend(order *outbox.Replay, match int64) (resent int) {
+func (o *oracle) resend(order *outbox.Replay, match int64, again bool) (resent int) {
 	latest, next := make(map[[16]byte]*oracleMessage), uint32(0)
 	for _, n := range o.messages {
 		if n.of.ID != match {
@@ -399,11 +401,11 @@ func (o *oracle) resend(order *outbox.Replay, match int64) (resent int) {
 		}
 	}
 	for _, n := range latest {
-		if !words("sent dead uncertain failed not-sent")[n.State.String()] || len(n.Recipient) == 0 {
+		if n.Resend > 0 && !again || !words("sent dead uncertain failed not-sent")[n.State.String()] || n.of.Silent || len(n.Recipient) == 0 {
 			continue
 		}
-		again := o.queue(n.of, outbox.NewMessage{Address: n.Address, Resend: next, State: outbox.MessageQueued, Reason: ownWords, Due: time.Now(), Recipient: n.Recipient, CC: n.CC}, time.Now())
-		again.Replay, again.Due = order.ID, ownTime
+		more := o.queue(n.of, outbox.NewMessage{Address: n.Address, Resend: next, State: outbox.MessageQueued, Reason: ownWords, Due: time.Now(), Recipient: n.Recipient, CC: n.CC}, time.Now())
+		more.Replay, more.Due = order.ID, ownTime
 		resent++
 	}
 	return resent
