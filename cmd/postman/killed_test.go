@@ -29,7 +29,7 @@ func TestCopyKilled(t *testing.T) {
 	for name, settings := range map[string]string{"whole": "", "in progress": "&logical_decoding_work_mem=64kB"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			const n, mailed = 10_000, 200
+			const n, mailed = 10_000, 2000
 			s := newSite(t, "rules:\n  - {name: each, on: {table: rows, ops: [insert]}, to: new.email, template: plain, hold_over: {transaction: 1}}\n"+
 				strings.Replace(rowsRule("mailed"), "to:", fmt.Sprintf("when: new.id < %d, to:", mailed), 1), nil, rowsTable)
 			s.env = append(s.env, "DATABASE_URL="+s.url+settings)

@@ -41,7 +41,8 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			env.Vars = append(env.Vars, "REPOSITORY="+repository, "DATABASE_URL="+url, "SMTP_URL=smtp://"+relay.Addr(), "POSTMAN_SLOT="+pgtest.Name(url),
-				"POSTMAN_FROM=Postman <postman@example.com>", "POSTMAN_HTTP=127.0.0.1:0")
+				"POSTMAN_FROM=Postman <postman@example.com>", "POSTMAN_HTTP=127.0.0.1:0",
+				"GORACE=atexit_sleep_ms=0") // else each command would wait for a second before it ends
 			return world(env.WorkDir, url)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
