@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -22,24 +21,13 @@ func TestWhatIsMissedIsTrouble(t *testing.T) {
 	trouble = func() string {
 		t.Helper()
 		before := strings.Join(d.Status().Trouble, "\n")
-		r, err := http.Get("http://" + d.Addr().String() + "/healthz")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer r.Body.Close()
-		var body struct {
-			Healthy bool
-			Trouble []string
-		}
-		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
-			t.Fatal(err)
-		}
-		s, text := d.Status(), strings.Join(body.Trouble, "\n")
+		code, healthy, text := w.healthz(d)
+		s := d.Status()
 		if after := strings.Join(s.Trouble, "\n"); before != after {
 			return trouble() // it changed in between
 		}
-		if r.StatusCode != http.StatusOK || !body.Healthy || !s.Healthy || before != text {
-			t.Errorf("healthz says %s %+v, and the status %v %q", r.Status, body, s.Healthy, s.Trouble)
+		if code != http.StatusOK || !healthy || !s.Healthy || before != text {
+			t.Errorf("healthz says %d, %v %q, and the status %v %q", code, healthy, text, s.Healthy, s.Trouble)
 		}
 		return text
 	}
@@ -99,5 +87,4 @@ func TestWhatIsMissedIsTrouble(t *testing.T) {
 		t.Error("nothing can be stored, and it is healthy")
 	}
 	d.setTrouble("store", nil)
-	http.DefaultClient.CloseIdleConnections()
 }
