@@ -74,7 +74,7 @@ func TestAheadOfTheEnd(t *testing.T) {
 	w.holds("it takes nothing more", func() bool { return w.Room() == 0 })
 	take(must(w.store.Append(t.Context(), b, 1)))
 	<-stopped
-	if ms := must(w.store.ClaimMatches(t.Context(), time.Now(), 9)); len(ms) != 1 {
+	if ms := must(w.store.ClaimMatches(t.Context(), outbox.Claim{Now: time.Now(), Most: 9})); len(ms) != 1 {
 		t.Errorf("%d matches to claim", len(ms))
 	}
 	if s := w.Status(); s.Matches+s.Messages+s.InFlight != 0 || len(w.relay.Mails()) != 1 {

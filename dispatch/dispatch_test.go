@@ -407,7 +407,7 @@ func TestSilent(t *testing.T) {
 			c := message("reset", reset("queued@example.com"))
 			c.tune = func(m *outbox.NewMatch) { m.Silent, m.Due = true, time.Now().Add(time.Hour) }
 			w.append(0, c)
-			claimed := must(w.store.ClaimMatches(t.Context(), time.Now().Add(2*time.Hour), 1))
+			claimed := must(w.store.ClaimMatches(t.Context(), outbox.Claim{Now: time.Now().Add(2 * time.Hour), Most: 1}))
 			must(w.store.Expand(t.Context(), outbox.Expansion{Match: claimed[0].ID, State: outbox.MatchExpanded, Messages: []outbox.NewMessage{{
 				Address: "queued@example.com", State: outbox.MessageQueued, Due: time.Now(), Recipient: row, Body: []byte(body),
 			}}}))

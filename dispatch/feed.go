@@ -44,7 +44,7 @@ func (d *Dispatcher) claim(ctx context.Context) time.Duration {
 	}
 	var due time.Time
 	if err == nil {
-		due, err = d.o.Store.NextDue(ctx)
+		due, err = d.o.Store.NextDue(ctx, nil, nil)
 	}
 	if err != nil {
 		if ctx.Err() == nil && d.storeUp.failed() {
@@ -91,7 +91,7 @@ func (d *Dispatcher) claimMatches(ctx context.Context, n int) (full bool, err er
 	if n == 0 {
 		return false, nil
 	}
-	ms, err := d.o.Store.ClaimMatches(ctx, time.Now(), n)
+	ms, err := d.o.Store.ClaimMatches(ctx, outbox.Claim{Now: time.Now(), Most: n})
 	if err != nil {
 		return false, err
 	}
@@ -105,7 +105,7 @@ func (d *Dispatcher) claimMessages(ctx context.Context, n int) (full bool, err e
 	if n == 0 {
 		return false, nil
 	}
-	ms, err := d.o.Store.ClaimMessages(ctx, time.Now(), n)
+	ms, err := d.o.Store.ClaimMessages(ctx, outbox.Claim{Now: time.Now(), Most: n})
 	if err != nil {
 		return false, err
 	}

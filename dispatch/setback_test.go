@@ -54,7 +54,7 @@ func TestEarlySetback(t *testing.T) {
 		if r := w.reported(); len(r) != 1 || !strings.HasPrefix(r[0], "visibility reset") {
 			t.Errorf("reported %q", r)
 		}
-		if free := must(w.store.ClaimMatches(ctx, time.Now().Add(time.Hour), 9)); len(free) != 1 {
+		if free := must(w.store.ClaimMatches(ctx, outbox.Claim{Now: time.Now().Add(time.Hour), Most: 9})); len(free) != 1 {
 			t.Error("its claim was not given back")
 		}
 		w.onTime()
@@ -106,7 +106,7 @@ func TestBusySetback(t *testing.T) {
 			}
 			last = pause
 			time.Sleep(pause + time.Millisecond)
-			if ms := must(w.store.ClaimMatches(t.Context(), time.Now(), 9)); len(ms) != 1 {
+			if ms := must(w.store.ClaimMatches(t.Context(), outbox.Claim{Now: time.Now(), Most: 9})); len(ms) != 1 {
 				t.Fatalf("%d are due", len(ms))
 			}
 		}

@@ -100,14 +100,16 @@ type Store interface {
 	// final for good, and drops what these show; it returns how many. Other final matches are blanked when they become final.
 	Blank(ctx context.Context, now time.Time) (int, error)
 
-	// ClaimMatches claims up to n pending matches that are due, by priority, then due time, then the order in which they came.
-	ClaimMatches(ctx context.Context, now time.Time, n int) ([]Match, error)
+	// ClaimMatches claims pending matches that are due. High ones come first, and wait for nobody. Of the others, normal ones come
+	// before bulk ones; after every seventh normal one comes a bulk one that is due, so that these never wait for ever. Within a priority the
+	// rules take turns, one match each, by their numbers and from claim to claim; and within a rule, due times and then positions decide.
+	ClaimMatches(ctx context.Context, c Claim) ([]Match, error)
 	// Expand ends, defers or holds a claimed match and queues its messages. A message that is known is passed
 	// over. It returns the messages that it stored as Sending, and releases the claim. ErrState: the match is no longer
 	// pending and claimed; nothing was stored, and the claim is gone.
 	Expand(ctx context.Context, e Expansion) ([]Message, error)
-	// ClaimMessages claims up to n queued messages that are due, in the order of ClaimMatches.
-	ClaimMessages(ctx context.Context, now time.Time, n int) ([]Message, error)
+	// ClaimMessages claims queued messages that are due, in the order of ClaimMatches.
+	ClaimMessages(ctx context.Context, c Claim) ([]Message, error)
 	// Start takes claimed messages to sending and returns the ids of those that may go. No dot may be begun before it
 	// returned. The others were cancelled meanwhile, or were not claimed: they stay as they are, and their claims are gone.
 	Start(ctx context.Context, starts []Start) ([]int64, error)
@@ -117,8 +119,8 @@ type Store interface {
 	Record(ctx context.Context, outcomes []Outcome) error
 	// Release gives up claims that came to nothing, in good order.
 	Release(matches, messages []int64)
-	// NextDue is when the next unclaimed match or message is due; zero: none.
-	NextDue(ctx context.Context) (time.Time, error)
+	// NextDue is when the next unclaimed match or message is due, of such rules as [Claim] has them; zero: none.
+	NextDue(ctx context.Context, matchOf, messageOf func(rule uint32) bool) (time.Time, error)
 	// RecentMatches counts, for each rule, the commit times since then of matches that hold_over counts: not those of replays.
 	RecentMatches(ctx context.Context, since time.Time) (map[uint32][]time.Time, error)
 
@@ -170,6 +172,15 @@ type Recovered struct {
 	Requeued  int // sending messages that go out again, with the same Message-ID
 	Uncertain int // sending messages that wait for an operator
 	GivenUp   int // matches and messages that MostInterrupted processes ended with
+}
+
+// Claim says what is to be claimed.
+type Claim struct {
+	Now  time.Time // what is due by then
+	Most int
+	// Rule says of which rules; nil: of all. It is called while the store is at work, and must neither
+	// wait nor ask the store.
+	Rule func(rule uint32) bool
 }
 
 // Filter selects matches or messages. Zero fields select all.

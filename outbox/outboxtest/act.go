@@ -19,7 +19,7 @@ func (r *rig) place(s outbox.MessageState) int64 {
 		return id
 	case outbox.MessageReplaced, outbox.MessageCancelled:
 		id := r.expanded(r.careful, outbox.MessageQueued)[0].ID
-		_, err := r.store.ClaimMessages(r.Context(), past, 1000)
+		_, err := r.store.ClaimMessages(r.Context(), outbox.Claim{Now: past, Most: 1000})
 		r.ok(err)
 		r.record(outbox.Outcome{Message: id, State: s})
 		return id
@@ -174,7 +174,7 @@ func testActAndClaims(r *rig) {
 
 	// A retry makes it due at once; whoever looks finds it.
 	r.act(outbox.Retry, outbox.Filter{Messages: []int64{sending}})
-	ms, err := r.store.ClaimMessages(r.Context(), past.Add(time.Hour), 10)
+	ms, err := r.store.ClaimMessages(r.Context(), outbox.Claim{Now: past.Add(time.Hour), Most: 10})
 	r.ok(err)
 	if len(ms) != 1 || ms[0].ID != sending || len(ms[0].Body) == 0 {
 		r.Errorf("after the retry %+v were claimed", ms)

@@ -17,7 +17,7 @@ func testClaimOrder(r *rig) {
 	want := []string{"0 1m0s", "0 1h0m0s", "1 0s", "1 2µs", "1 1s", "1 1s", "2 0s"}
 	var got []string
 	for i, n := range []int{0, 1, 4, 1, 5} {
-		ms, err := r.store.ClaimMatches(r.Context(), past.Add(time.Hour), n)
+		ms, err := r.store.ClaimMatches(r.Context(), outbox.Claim{Now: past.Add(time.Hour), Most: n})
 		r.ok(err)
 		if len(ms) != n && i != 4 {
 			r.Fatalf("%d of %d were claimed", len(ms), n)
@@ -39,7 +39,7 @@ func testClaimOrder(r *rig) {
 		r.ok(err)
 	}
 	for _, n := range []int{1, 2, 2} {
-		ms, err := r.store.ClaimMessages(r.Context(), past.Add(time.Hour), n)
+		ms, err := r.store.ClaimMessages(r.Context(), outbox.Claim{Now: past.Add(time.Hour), Most: n})
 		r.ok(err)
 		for _, m := range ms {
 			messages = append(messages, m.Address)
@@ -85,7 +85,7 @@ func testClaimsAreExclusive(r *rig) {
 
 func testNextDue(r *rig) {
 	next := func() time.Time {
-		at, err := r.store.NextDue(r.Context())
+		at, err := r.store.NextDue(r.Context(), nil, nil)
 		r.ok(err)
 		return at
 	}
@@ -112,7 +112,7 @@ func testNextDue(r *rig) {
 	_, err = r.store.Expand(r.Context(), outbox.Expansion{Match: m.ID, State: outbox.MatchExpanded, Messages: []outbox.NewMessage{soon}})
 	r.ok(err)
 	r.equal("a message", next(), soon.Due)
-	ms, err := r.store.ClaimMessages(r.Context(), later, 1)
+	ms, err := r.store.ClaimMessages(r.Context(), outbox.Claim{Now: later, Most: 1})
 	r.ok(err)
 	r.record(outbox.Outcome{Message: ms[0].ID, State: outbox.MessageQueued, Due: later.Add(-30 * time.Minute)})
 	r.equal("a message that is tried again", next(), later.Add(-30*time.Minute))
@@ -135,7 +135,7 @@ func testManyAtATime(r *rig) {
 	for range workers {
 		wg.Go(func() {
 			for {
-				ms, err := r.store.ClaimMatches(r.Context(), time.Now(), 7)
+				ms, err := r.store.ClaimMatches(r.Context(), outbox.Claim{Now: time.Now(), Most: 7})
 				if err != nil || len(ms) == 0 {
 					r.check(err)
 					return

@@ -48,7 +48,7 @@ func testExpand(r *rig) {
 		r.Errorf("the final one is due at %v and finished at %v", listed[0].Due, listed[0].Finished)
 	}
 	r.equal("the listed messages", listed, want)
-	claimed, err := r.store.ClaimMessages(r.Context(), queued.Due, 10)
+	claimed, err := r.store.ClaimMessages(r.Context(), outbox.Claim{Now: queued.Due, Most: 10})
 	r.ok(err)
 	r.equal("the claimed messages", claimed, want[1:2])
 	r.equal("the sending message", got[0], want[2])
@@ -77,7 +77,7 @@ func testExpandToEachState(r *rig) {
 		m.State, m.Reason = state, "because"
 		r.equal("the match after "+state.String(), r.getMatch(m.ID), m)
 	}
-	ms, err := r.store.ClaimMatches(r.Context(), later, 10)
+	ms, err := r.store.ClaimMatches(r.Context(), outbox.Claim{Now: later, Most: 10})
 	r.ok(err)
 	if len(ms) != 1 || ms[0].Attempts != 1 {
 		r.Errorf("claimed again are %+v", ms)

@@ -103,7 +103,7 @@ func testInnocents(r *rig) {
 // work does all that it can claim; false: nothing was left, or the culprit was in hand and everything has ended.
 func (r *rig) work(culprit uint64) bool {
 	r.Helper()
-	ms, err := r.store.ClaimMatches(r.Context(), time.Now(), 1000)
+	ms, err := r.store.ClaimMatches(r.Context(), outbox.Claim{Now: time.Now(), Most: 1000})
 	r.ok(err)
 	for _, m := range ms {
 		if m.Position.Ordinal == culprit {
@@ -123,7 +123,7 @@ func testUndecided(r *rig) {
 	all := r.matches(outbox.Filter{})
 	r.equal("undecided", []bool{all[1].Undecided, all[0].Undecided}, []bool{true, false})
 	r.act(outbox.Retry, outbox.Filter{Matches: []int64{all[1].ID}})
-	ms, err := r.store.ClaimMatches(r.Context(), time.Now(), 10)
+	ms, err := r.store.ClaimMatches(r.Context(), outbox.Claim{Now: time.Now(), Most: 10})
 	r.ok(err)
 	for _, m := range ms {
 		r.equal("undecided, when it is claimed", m.Undecided, m.ID == all[1].ID)

@@ -214,25 +214,24 @@ func (m *model) blank(t *rapid.T) {
 }
 
 func (m *model) nextDue(t *rapid.T) {
-	got, err := m.store.NextDue(t.Context())
+	matches, messages := m.anyClaim(t), m.anyClaim(t)
+	got, err := m.store.NextDue(t.Context(), matches.Rule, messages.Rule)
 	fatal(t, err)
 	var want time.Time
 	now := time.Now()
-	earlier := func(at time.Time, suspect int) {
-		if !m.admits(suspect) && at.Before(now) {
-			at = now // it has to wait for others: not for long
+	earlier := func(all []waiting, of func(uint32) bool) {
+		for _, n := range all {
+			at := n.due
+			if !m.admits(n.suspect) && at.Before(now) {
+				at = now // it has to wait for others: not for long
+			}
+			if (of == nil || of(n.rule)) && (want.IsZero() || at.Before(want)) {
+				want = at
+			}
 		}
-		if want.IsZero() || at.Before(want) {
-			want = at
-		}
 	}
-	never := moments[len(moments)-1].Add(time.Hour)
-	for _, n := range m.due(never) {
-		earlier(n.Due, n.suspect)
-	}
-	for _, n := range m.dueMessages(never) {
-		earlier(n.Due, n.suspect)
-	}
+	earlier(m.waitingMatches(), matches.Rule)
+	earlier(m.waitingMessages(), messages.Rule)
 	if want.Equal(now) && got.After(now.Add(-time.Second)) && got.Before(now.Add(time.Second)) {
 		return
 	}

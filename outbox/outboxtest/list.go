@@ -185,7 +185,7 @@ func testBlanking(r *rig) {
 	_, err := r.store.Recover(r.Context(), past)
 	r.ok(err)
 	r.equal("after a restart", change(m.ID), "secret")
-	r.equal("claimed after a restart", len(must(r.store.ClaimMessages(r.Context(), past, 10))), 1)
+	r.equal("claimed after a restart", len(must(r.store.ClaimMessages(r.Context(), outbox.Claim{Now: past, Most: 10}))), 1)
 	started, err := r.store.Start(r.Context(), []outbox.Start{{Message: got[0].ID}})
 	r.ok(err)
 	r.equal("started after a restart", len(started), 1)

@@ -64,7 +64,7 @@ type model struct {
 	oracle
 	open   func() outbox.Store
 	store  outbox.Store
-	rules  [2]uint32
+	rules  [3]uint32
 	names  map[uint32]string
 	lsn    position.LSN
 	before []outbox.Transaction // for replays
@@ -79,10 +79,13 @@ func newModel(t *rapid.T, r *rig) *model {
 	var err error
 	m.source, err = m.store.SaveSource(t.Context(), outbox.Source{SystemID: "1", Database: "crm", Slot: "postman", Epoch: 1, State: outbox.SourceStreaming, Checkpoint: 100})
 	fatal(t, err)
-	ids, err := m.store.RuleIDs(t.Context(), outbox.RuleName{Name: "notify"}, outbox.RuleName{Name: "careful"})
+	names := []outbox.RuleName{{Name: "notify"}, {Name: "careful"}, {Name: "third"}}
+	ids, err := m.store.RuleIDs(t.Context(), names...)
 	fatal(t, err)
-	m.rules = [2]uint32(ids)
-	m.names[ids[0]], m.names[ids[1]] = "notify", "careful"
+	m.rules = [3]uint32(ids)
+	for i, id := range ids {
+		m.names[id] = names[i].Name
+	}
 	return m
 }
 
@@ -98,7 +101,7 @@ var moments = []time.Time{past, past.Add(time.Second), past.Add(2 * time.Second)
 func moment(t *rapid.T, what string) time.Time { return rapid.SampledFrom(moments).Draw(t, what) }
 
 func (m *model) newMatch(t *rapid.T, ordinal int) outbox.NewMatch {
-	rule := rapid.IntRange(0, 1).Draw(t, "rule")
+	rule := rapid.IntRange(0, len(m.rules)-1).Draw(t, "rule")
 	m.change++
 	n := outbox.NewMatch{
 		Ordinal: uint64(ordinal), Rule: m.rules[rule], HoldUncertain: rule == 1, Version: outbox.HashOf(version), Shape: outbox.HashOf(shape),
@@ -230,59 +233,48 @@ func (m *model) commitSpill(t *rapid.T) {
 	m.take(t, []outbox.Transaction{tx}, 0)
 }
 
+// anyClaim asks for a few, of all rules or of one.
+func (m *model) anyClaim(t *rapid.T) outbox.Claim {
+	c := outbox.Claim{Now: moment(t, "now"), Most: rapid.IntRange(0, 9).Draw(t, "n")}
+	if of := rapid.IntRange(0, 3*len(m.rules)).Draw(t, "of"); of < len(m.rules) {
+		c.Rule = func(rule uint32) bool { return rule == m.rules[of] }
+	}
+	return c
+}
+
 func (m *model) claimMatches(t *rapid.T) {
-	now, n := moment(t, "now"), rapid.IntRange(0, 4).Draw(t, "n")
-	got, err := m.store.ClaimMatches(t.Context(), now, n)
+	c := m.anyClaim(t)
+	got, err := m.store.ClaimMatches(t.Context(), c)
 	fatal(t, err)
-	var want []*oracleMatch
-	for _, one := range m.due(now) {
-		if len(want) < n && m.admits(one.suspect) {
-			one.claimed = true // for whoever is behind it
-			want = append(want, one)
-		}
-	}
-	for _, one := range want {
-		one.claimed = false
-	}
+	want := m.claim(&m.turns[0], m.waitingMatches(), c)
 	if len(got) != len(want) {
 		t.Fatalf("%d matches were claimed, not %d", len(got), len(want))
 	}
-	for i, c := range got {
-		known := m.match(matchKey{c.Position, c.Rule})
-		if known == nil || known.claimed || known.State != outbox.MatchPending || c.Due.After(now) ||
-			c.Priority != want[i].Priority || !c.Due.Equal(want[i].Due) {
-			t.Fatalf("claim %d of %d is %+v; it was to be like %+v", i, n, c, want[i].Match)
+	for i, one := range got {
+		known := m.match(matchKey{one.Position, one.Rule})
+		if known == nil || known.claimed || known.State != outbox.MatchPending || !want[i].like(one.Priority, one.Rule, one.Due) {
+			t.Fatalf("claim %d of %d is %+v; it was to be like %+v", i, c.Most, one, want[i].match.Match)
 		}
-		agree(t, "the claimed match", c, known.Match)
+		agree(t, "the claimed match", one, known.Match)
 		known.claimed = true
 		known.begun++
 	}
 }
 
 func (m *model) claimMessages(t *rapid.T) {
-	now, n := moment(t, "now"), rapid.IntRange(0, 4).Draw(t, "n")
-	got, err := m.store.ClaimMessages(t.Context(), now, n)
+	c := m.anyClaim(t)
+	got, err := m.store.ClaimMessages(t.Context(), c)
 	fatal(t, err)
-	var want []*oracleMessage
-	for _, one := range m.dueMessages(now) {
-		if len(want) < n && m.admits(one.suspect) {
-			one.claimed = true // for whoever is behind it
-			want = append(want, one)
-		}
-	}
-	for _, one := range want {
-		one.claimed = false
-	}
+	want := m.claim(&m.turns[1], m.waitingMessages(), c)
 	if len(got) != len(want) {
 		t.Fatalf("%d messages were claimed, not %d", len(got), len(want))
 	}
-	for i, c := range got {
-		known := m.message(c.ID)
-		if known == nil || known.claimed || known.State != outbox.MessageQueued || c.Due.After(now) ||
-			c.Priority != want[i].Priority || !c.Due.Equal(want[i].Due) {
-			t.Fatalf("claim %d of %d is %+v; it was to be like %+v", i, n, c, want[i].Message)
+	for i, one := range got {
+		known := m.message(one.ID)
+		if known == nil || known.claimed || known.State != outbox.MessageQueued || !want[i].like(one.Priority, one.Rule, one.Due) {
+			t.Fatalf("claim %d of %d is %+v; it was to be like %+v", i, c.Most, one, want[i].message.Message)
 		}
-		agree(t, "the claimed message", c, known.Message)
+		agree(t, "the claimed message", one, known.Message)
 		known.claimed = true
 		known.begun++
 	}

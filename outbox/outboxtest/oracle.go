@@ -17,6 +17,7 @@ type oracle struct {
 	matches  []*oracleMatch // in the order in which they came
 	messages []*oracleMessage
 	spilled  map[uint32][]outbox.NewMatch
+	turns    [2]oracleTurns // of matches, and of messages
 }
 
 type oracleMatch struct {
@@ -321,6 +322,7 @@ func (o *oracle) die(now time.Time) (r outbox.Recovered) {
 		r.Discarded += len(s)
 	}
 	clear(o.spilled)
+	o.turns = [2]oracleTurns{}
 	return r
 }
 
@@ -371,31 +373,3 @@ func (o *oracle) admits(suspect int) bool {
 
 // companies are how many suspects may be in hand together, by the deaths that they have seen.
 var companies = map[int]int{2: 16, 3: 4, 4: 1}
-
-// due returns the matches that are free and due, in the order of claims.
-func (o *oracle) due(now time.Time) []*oracleMatch {
-	var due []*oracleMatch
-	for _, m := range o.matches {
-		if m.State == outbox.MatchPending && !m.claimed && !m.Due.After(now) {
-			due = append(due, m)
-		}
-	}
-	slices.SortStableFunc(due, func(a, b *oracleMatch) int {
-		return cmp.Or(cmp.Compare(a.Priority, b.Priority), a.Due.Compare(b.Due))
-	})
-	return due
-}
-
-// dueMessages returns the messages that are free and due, in the order of claims.
-func (o *oracle) dueMessages(now time.Time) []*oracleMessage {
-	var due []*oracleMessage
-	for _, n := range o.messages {
-		if n.State == outbox.MessageQueued && !n.claimed && !n.Due.After(now) {
-			due = append(due, n)
-		}
-	}
-	slices.SortStableFunc(due, func(a, b *oracleMessage) int {
-		return cmp.Or(cmp.Compare(a.Priority, b.Priority), a.Due.Compare(b.Due))
-	})
-	return due
-}

@@ -58,6 +58,10 @@ func Run(t *testing.T, open Open) {
 		"mend gap":              testMendGap,
 		"accept gap":            testAcceptGap,
 		"claim order":           testClaimOrder,
+		"claims are fair":       testClaimsAreFair,
+		"claims of some rules":  testClaimsOfSomeRules,
+		"turns go on":           testTurnsGoOn,
+		"bulk moves on":         testBulkMovesOn,
 		"claims are exclusive":  testClaimsAreExclusive,
 		"next due":              testNextDue,
 		"expand":                testExpand,
@@ -233,9 +237,9 @@ func message(address string, s outbox.MessageState) outbox.NewMessage {
 // claimed claims everything that is due, and returns the ids.
 func (r *rig) claimed() (matches, messages []int64) {
 	r.Helper()
-	ms, err := r.store.ClaimMatches(r.Context(), time.Now(), 1000)
+	ms, err := r.store.ClaimMatches(r.Context(), outbox.Claim{Now: time.Now(), Most: 1000})
 	r.ok(err)
-	gs, err := r.store.ClaimMessages(r.Context(), time.Now(), 1000)
+	gs, err := r.store.ClaimMessages(r.Context(), outbox.Claim{Now: time.Now(), Most: 1000})
 	r.ok(err)
 	for _, m := range ms {
 		matches = append(matches, m.ID)

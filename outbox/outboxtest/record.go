@@ -96,7 +96,7 @@ func testRecordEachOutcome(r *rig) {
 			if to != outbox.MessageQueued {
 				continue
 			}
-			ms, err := r.store.ClaimMessages(r.Context(), due, 1)
+			ms, err := r.store.ClaimMessages(r.Context(), outbox.Claim{Now: due, Most: 1})
 			r.ok(err)
 			if len(ms) != 1 || ms[0].ID != id {
 				r.Errorf("%s → queued: claimed %+v", from, ms)
@@ -151,10 +151,10 @@ func testAttempts(r *rig) {
 	second := outbox.Attempt{Relay: "smtp.example.com:25", Started: past.Add(time.Minute), Took: time.Second, Text: "connection refused"}
 	r.record(outbox.Outcome{Message: id, State: outbox.MessageQueued, Due: past, Burned: true, Attempt: &first})
 	r.equal("where it went", r.getMessage(id).Redirected, first.Redirected)
-	r.equal("claimed again", len(must(r.store.ClaimMessages(r.Context(), past, 9))), 1)
+	r.equal("claimed again", len(must(r.store.ClaimMessages(r.Context(), outbox.Claim{Now: past, Most: 9}))), 1)
 	r.record(outbox.Outcome{Message: id, State: outbox.MessageQueued, Due: past, Attempt: &second})
 	r.equal("where it went at last", r.getMessage(id).Redirected, "")
-	r.equal("claimed again", len(must(r.store.ClaimMessages(r.Context(), past, 9))), 1)
+	r.equal("claimed again", len(must(r.store.ClaimMessages(r.Context(), outbox.Claim{Now: past, Most: 9}))), 1)
 	r.record(outbox.Outcome{Message: id, State: outbox.MessageExpired})
 	got, err := r.store.Attempts(r.Context(), id)
 	r.ok(err)

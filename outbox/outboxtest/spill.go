@@ -65,7 +65,7 @@ func (r *rig) nothing() {
 	if matches, _ := r.claimed(); len(matches) != 0 {
 		r.Errorf("%v were claimed", matches)
 	}
-	next, err := r.store.NextDue(r.Context())
+	next, err := r.store.NextDue(r.Context(), nil, nil)
 	r.ok(err)
 	if !next.IsZero() {
 		r.Errorf("something is due at %v", next)

@@ -218,15 +218,15 @@ func (w *writer) offerMatches(in *incoming, stored []arrival) []outbox.Match {
 		if a.state != outbox.MatchPending {
 			continue
 		}
-		at := key{due: a.due(in.now).UnixMicro(), group: a.tx, id: a.id}
+		l, at := line{matches, a.Priority, a.Rule}, key{due: a.due(in.now).UnixMicro(), group: a.tx, id: a.id}
 		if !a.claim {
-			w.offer(matches, a.Priority, at)
+			w.offer(l, at)
 			continue
 		}
 		m := w.match(in, a)
 		claimed = append(claimed, m)
 		m.Change = nil
-		w.claim(matches, claim{key: at, priority: a.Priority, sensitive: a.Blanked != nil, match: &m})
+		w.claim(claim{line: l, key: at, sensitive: a.Blanked != nil, match: &m})
 	}
 	return claimed
 }

@@ -167,11 +167,11 @@ func BenchmarkSend(b *testing.B) {
 		queue()
 		b.StartTimer()
 		for sent := 0; sent < each; {
-			claimed, err := w.store.ClaimMessages(b.Context(), time.Now(), 32)
+			claimed, err := w.store.ClaimMessages(b.Context(), outbox.Claim{Now: time.Now(), Most: 32})
 			if err != nil {
 				b.Fatal(err)
 			}
-			if _, err := w.store.NextDue(b.Context()); err != nil {
+			if _, err := w.store.NextDue(b.Context(), nil, nil); err != nil {
 				b.Fatal(err)
 			}
 			var starts []outbox.Start

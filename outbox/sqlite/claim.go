@@ -2,30 +2,17 @@ package sqlite
 
 import (
 	"context"
-	"fmt"
-	"math"
 	"time"
 
 	"postman/outbox"
 )
 
-// page is how many entries of an index are read at once, when the first few did not suffice.
-const page = 256
-
-// The searches for what is due, in the order of claims: a priority, from a key on, up to a time.
-var selectDue = [...]string{
-	matches: fmt.Sprintf(`SELECT due, tx, id FROM matches INDEXED BY matches_due
-		WHERE state = %d AND priority = ? AND (due, tx, id) > (?, ?, ?) AND due <= ? ORDER BY due, tx, id LIMIT ?`, outbox.MatchPending),
-	messages: fmt.Sprintf(`SELECT due, match, id FROM messages INDEXED BY messages_due
-		WHERE state = %d AND priority = ? AND (due, match, id) > (?, ?, ?) AND due <= ? ORDER BY due, match, id LIMIT ?`, outbox.MessageQueued),
-}
-
-// ClaimMatches claims up to n pending matches that are due.
-func (s *Store) ClaimMatches(ctx context.Context, now time.Time, n int) ([]outbox.Match, error) {
+// ClaimMatches claims pending matches that are due.
+func (s *Store) ClaimMatches(ctx context.Context, c outbox.Claim) ([]outbox.Match, error) {
 	var claimed []outbox.Match
 	err := s.write(ctx, "claiming matches", func(w *writer) error {
 		claimed = claimed[:0]
-		due, err := w.due(matches, now, n)
+		due, err := w.due(matches, &c)
 		if err != nil {
 			return err
 		}
@@ -34,7 +21,8 @@ func (s *Store) ClaimMatches(ctx context.Context, now time.Time, n int) ([]outbo
 			m := f.row
 			claimed = append(claimed, m)
 			m.Change = nil
-			w.claim(matches, claim{key: due[i], priority: m.Priority, sensitive: f.sensitive, match: &m})
+			due[i].sensitive, due[i].match = f.sensitive, &m
+			w.claim(due[i])
 		}
 		if err == nil {
 			err = w.begun(matches, due)
@@ -47,18 +35,19 @@ func (s *Store) ClaimMatches(ctx context.Context, now time.Time, n int) ([]outbo
 	return claimed, nil
 }
 
-// ClaimMessages claims up to n queued messages that are due.
-func (s *Store) ClaimMessages(ctx context.Context, now time.Time, n int) ([]outbox.Message, error) {
+// ClaimMessages claims queued messages that are due.
+func (s *Store) ClaimMessages(ctx context.Context, c outbox.Claim) ([]outbox.Message, error) {
 	var claimed []outbox.Message
 	err := s.write(ctx, "claiming messages", func(w *writer) error {
-		due, err := w.due(messages, now, n)
+		due, err := w.due(messages, &c)
 		if err != nil {
 			return err
 		}
 		found, err := some(w, scanMessage, claimMessages, due)
 		for i, f := range found {
 			claimed = append(claimed, f.row)
-			w.claim(messages, claim{key: due[i], priority: f.row.Priority, sensitive: f.sensitive, hold: f.row.HoldUncertain})
+			due[i].sensitive, due[i].hold = f.sensitive, f.row.HoldUncertain
+			w.claim(due[i])
 		}
 		if err == nil {
 			err = w.begun(messages, due)
@@ -78,110 +67,99 @@ func (s *Store) Release(matchIDs, messageIDs []int64) {
 }
 
 // NextDue is when the next unclaimed match or message is due.
-func (s *Store) NextDue(ctx context.Context) (time.Time, error) {
-	next := int64(math.MaxInt64)
+func (s *Store) NextDue(ctx context.Context, matchOf, messageOf func(rule uint32) bool) (time.Time, error) {
+	next := int64(never)
 	err := s.write(ctx, "looking for what is due next", func(w *writer) error {
+		w.claims.mu.Lock()
+		defer w.claims.mu.Unlock()
+		if err := w.survey(); err != nil {
+			return err
+		}
 		l := w.claims.lineup()
-		for k := range selectDue {
+		for k, of := range []func(uint32) bool{matches: matchOf, messages: messageOf} {
 			for p := range outbox.Bulk + 1 {
-				err := w.walk(kind(k), p, math.MaxInt64, 1, func(at key) visited {
-					if alone := l; !alone.admit(kind(k), at.id) {
-						next = min(next, max(at.due, time.Now().Add(again).UnixMicro()))
-						return skipped
-					}
-					next = min(next, at.due)
-					return stopped
-				})
+				at, err := w.nextOf(kind(k), p, of, l)
 				if err != nil {
 					return err
 				}
+				next = min(next, at)
 			}
 		}
 		return nil
 	})
-	if err != nil || next == math.MaxInt64 {
+	if err != nil || next == never {
 		return time.Time{}, err
 	}
 	return time.UnixMicro(next).UTC(), nil
 }
 
-// due returns the first n of a kind that are due and free, in the order of claims.
-func (w *writer) due(k kind, now time.Time, n int) ([]key, error) {
-	var found []key
-	l := w.claims.lineup()
-	for p := range outbox.Bulk + 1 {
-		err := w.walk(k, p, now.UnixMicro(), n-len(found)+1, func(at key) visited {
-			switch {
-			case len(found) >= n:
-				return stopped
-			case !l.admit(k, at.id):
-				return skipped
+// nextOf is when the next of a kind and priority is due. The lines that seem to be next are looked at, until one is.
+func (w *writer) nextOf(k kind, p outbox.Priority, of func(rule uint32) bool, l lineup) (int64, error) {
+	queues := w.claims.rings[k][p].queues
+	next := int64(never)
+	late := make(map[uint32]bool) // of these, something waits for others to be done
+	for {
+		var least *queue
+		for i := range queues {
+			q := &queues[i]
+			if q.next < next && (least == nil || q.next < least.next) && !late[q.rule] && (of == nil || of(q.rule)) {
+				least = q
 			}
-			found = append(found, at)
-			return taken
+		}
+		if least == nil {
+			return next, nil
+		}
+		r := w.reader(line{k, p, least.rule}, least, 1)
+		at, found, err := r.find(never, func(at key) bool {
+			if alone := l; alone.admit(k, at.id) {
+				return true
+			}
+			next = min(next, max(at.due, time.Now().Add(again).UnixMicro()))
+			return false
 		})
+		if err != nil {
+			return 0, err
+		}
+		if late[least.rule] = r.left; found {
+			next = min(next, at.due)
+		}
+	}
+}
+
+// due returns what comes next of a kind, of what is due and free.
+func (w *writer) due(k kind, c *outbox.Claim) ([]claim, error) {
+	w.claims.mu.Lock()
+	defer w.claims.mu.Unlock()
+	if err := w.survey(); err != nil {
+		return nil, err
+	}
+	var found []claim
+	now, l := c.Now.UnixMicro(), w.claims.lineup()
+	admit := func(at key) bool { return l.admit(k, at.id) }
+	var all [outbox.Bulk + 1]turns
+	for p := range all {
+		all[p] = w.turns(k, outbox.Priority(p), c)
+	}
+	for len(found) < c.Most {
+		one, ok, err := w.claims.nextTurn(&all, now, admit)
 		if err != nil {
 			return nil, err
 		}
+		if !ok {
+			break
+		}
+		found = append(found, one)
 	}
 	return found, nil
 }
 
-// visited is what a visit does to what it finds.
-type visited uint8
-
-const (
-	taken   visited = iota // it is claimed
-	skipped                // it is left for later, and the walk goes on
-	stopped                // it is left, and the walk ends
-)
-
-// walk visits what is free of a kind and priority and due by a time, from the mark on, and moves the mark over all that is
-// not free and all that visit takes, up to the first that it does not. First is how many it is likely to want.
-func (w *writer) walk(k kind, p outbox.Priority, until int64, first int, visit func(key) visited) error {
-	c := w.claims
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	mark, left := c.marks[k][p], false
-	for limit := min(first, page); ; limit = page {
-		var read []key
-		err := w.each(selectDue[k], func(scan scanner) error {
-			var at key
-			err := scan(&at.due, &at.group, &at.id)
-			read = append(read, at)
-			return err
-		}, p, mark.due, mark.group, mark.id, until, limit)
-		if err != nil {
-			return fmt.Errorf("searching what is due: %w", err)
-		}
-		for _, at := range read {
-			_, held := c.held[k][at.id]
-			if hidden := k == matches && w.known.provisional[at.group]; !held && !hidden {
-				switch visit(at) {
-				case taken:
-				case skipped:
-					left = true
-				case stopped:
-					return nil
-				}
-			}
-			if mark = at; !left {
-				c.marks[k][p] = at
-			}
-		}
-		if len(read) < limit {
-			return nil
-		}
-	}
-}
-
 // claim takes or changes a claim, for as long as the transaction stands.
-func (w *writer) claim(k kind, to claim) { w.claimed = append(w.claimed, w.claims.set(k, to.id, to)) }
+func (w *writer) claim(to claim) { w.claimed = append(w.claimed, w.claims.set(to)) }
 
 // unclaim ends a claim, for as long as the transaction stands.
 func (w *writer) unclaim(k kind, id int64) { w.claimed = append(w.claimed, w.claims.end(k, id)) }
 
 // offer says, once it is durable, that something is due that nobody has claimed.
-func (w *writer) offer(k kind, p outbox.Priority, at key) {
-	w.after(func() { w.claims.offer(k, p, at) })
+func (w *writer) offer(l line, at key) {
+	w.after(func() { w.claims.offer(l, at) })
 }

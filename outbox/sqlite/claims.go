@@ -17,7 +17,14 @@ const (
 	messages
 )
 
-// key is a place in the order in which things are due.
+// line is where something waits.
+type line struct {
+	kind     kind
+	priority outbox.Priority
+	rule     uint32
+}
+
+// key is a place in a line.
 type key struct {
 	due   int64 // microseconds
 	group int64 // of a match its transaction, of a message its match: the order of positions
@@ -30,8 +37,8 @@ func (k key) before(other key) bool {
 
 // claim is something that this process is about to finish, with what will be needed then.
 type claim struct {
+	line
 	key
-	priority  outbox.Priority
 	sensitive bool          // something of its match is to be blanked
 	match     *outbox.Match // of a match, without the change
 	hold      bool          // of a message: an uncertain one waits for an operator
@@ -46,37 +53,79 @@ type change struct {
 	held   bool // before
 }
 
-// claims holds what is claimed, and how far the search for what is due need not look.
+// claims holds what is claimed, whose turn it is, and how far the search for what is due need not look.
 //
-// The marks keep that search short while thousands are claimed: of each kind and priority, everything that is due up to
-// the mark is claimed, gone or hidden. A search starts behind the mark and moves it on; whatever becomes free before it
-// takes it back. A mark that lies too early costs time, one too late would lose a mail, so every doubt resets them.
+// The marks keep that search short while thousands are claimed: in each line, everything that is due up to the mark is
+// claimed, gone or hidden. A search starts behind the mark and moves it on; whatever becomes free before it takes it back. A
+// mark that lies too early costs time, one too late would lose a mail, so every doubt resets them.
 type claims struct {
-	mu    sync.Mutex
-	held  [2]map[int64]claim
-	marks [2][outbox.Bulk + 1]key
+	mu     sync.Mutex
+	held   [2]map[int64]claim
+	rings  [2][outbox.Bulk + 1]ring
+	normal [2]int // that were claimed since the last bulk one
+	known  bool   // the rings hold every line in which something waits
 
 	suspects [2]map[int64]int // what dead processes had in hand, and how many of them; since Recover
 	released [2][]int64       // claims that came to nothing, and are still counted as begun
 }
 
-func newClaims() *claims {
-	c := &claims{held: [2]map[int64]claim{make(map[int64]claim), make(map[int64]claim)}}
-	c.reset()
-	return c
+// ring is the lines of a kind and priority, which take turns.
+type ring struct {
+	queues []queue // by rule; one for each line in which something waits, or did
+	last   uint32  // the rule that had the last turn
 }
+
+// queue is what is known of a line.
+type queue struct {
+	rule uint32
+	mark key
+	next int64 // nothing that is free is due before
+}
+
+// never is when nothing is due.
+const never = math.MaxInt64
 
 // start lies before everything.
 var start = key{due: math.MinInt64}
+
+func newClaims() *claims {
+	return &claims{held: [2]map[int64]claim{make(map[int64]claim), make(map[int64]claim)}}
+}
 
 // reset has the next search look at everything.
 func (c *claims) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for k := range c.marks {
-		for p := range c.marks[k] {
-			c.marks[k][p] = start
+	c.forget()
+}
+
+// forget is reset. It is called with mu held, as all that follow with a line are.
+func (c *claims) forget() {
+	c.known = false
+	for k := range c.rings {
+		for p := range c.rings[k] {
+			c.rings[k][p].queues = nil
 		}
+	}
+}
+
+// queue returns what is known of a line.
+func (c *claims) queue(l line) *queue {
+	r := &c.rings[l.kind][l.priority]
+	i, there := slices.BinarySearchFunc(r.queues, l.rule, func(q queue, rule uint32) int { return cmp.Compare(q.rule, rule) })
+	if !there {
+		r.queues = slices.Insert(r.queues, i, queue{rule: l.rule, mark: start, next: never})
+	}
+	return &r.queues[i]
+}
+
+// back has a line begin no later than with a key.
+func (c *claims) back(l line, at key) {
+	q := c.queue(l)
+	q.next = min(q.next, at.due)
+	at.id--
+	if at.before(q.mark) {
+		q.mark = at
 	}
 }
 
@@ -89,12 +138,12 @@ func (c *claims) get(k kind, id int64) (claim, bool) {
 }
 
 // set stores a claim, or changes it.
-func (c *claims) set(k kind, id int64, to claim) change {
+func (c *claims) set(to claim) change {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before, held := c.held[k][id]
-	c.held[k][id] = to
-	return change{k, id, before, held}
+	before, held := c.held[to.kind][to.id]
+	c.held[to.kind][to.id] = to
+	return change{to.kind, to.id, before, held}
 }
 
 // end forgets the claim on what goes on without us.
@@ -113,30 +162,23 @@ func (c *claims) free(k kind, ids ...int64) {
 	for _, id := range ids {
 		if held, ok := c.held[k][id]; ok && !held.sending {
 			delete(c.held[k], id)
-			c.back(k, held.priority, held.key)
+			c.back(held.line, held.key)
 			c.released[k] = append(c.released[k], id)
 		}
 	}
 }
 
 // offer says that something that nobody has claimed is due at a key.
-func (c *claims) offer(k kind, p outbox.Priority, at key) {
+func (c *claims) offer(l line, at key) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.back(k, p, at)
-}
-
-// back moves a mark before a key. It is called with mu held.
-func (c *claims) back(k kind, p outbox.Priority, at key) {
-	at.id--
-	if at.before(c.marks[k][p]) {
-		c.marks[k][p] = at
-	}
+	c.back(l, at)
 }
 
 // undo takes back what a transaction that was rolled back did. Where the marks stood before it is not known any more.
 func (c *claims) undo(all []change) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, was := range slices.Backward(all) {
 		if was.held {
 			c.held[was.kind][was.id] = was.before
@@ -144,8 +186,7 @@ func (c *claims) undo(all []change) {
 			delete(c.held[was.kind], was.id)
 		}
 	}
-	c.mu.Unlock()
-	c.reset()
+	c.forget()
 }
 
 // empty says whether nothing is claimed.

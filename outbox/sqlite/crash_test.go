@@ -67,12 +67,12 @@ func work(path string) {
 		go finishing(ctx, s, matches)
 	}
 	for { // what the last process left
-		found, err := s.ClaimMatches(ctx, time.Now(), 3)
+		found, err := s.ClaimMatches(ctx, outbox.Claim{Now: time.Now(), Most: 3})
 		check(err)
 		for _, m := range found {
 			matches <- m
 		}
-		messages, err := s.ClaimMessages(ctx, time.Now(), 3)
+		messages, err := s.ClaimMessages(ctx, outbox.Claim{Now: time.Now(), Most: 3})
 		check(err)
 		for _, m := range messages {
 			started, err := s.Start(ctx, []outbox.Start{{Message: m.ID}})
@@ -376,7 +376,7 @@ func drain(t *testing.T, path string) {
 	s := open(t, path)
 	defer s.Close()
 	now := time.Now().Add(time.Hour)
-	matches, err := s.ClaimMatches(t.Context(), now, 1_000_000)
+	matches, err := s.ClaimMatches(t.Context(), outbox.Claim{Now: now, Most: 1_000_000})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -385,7 +385,7 @@ func drain(t *testing.T, path string) {
 			t.Fatal(err)
 		}
 	}
-	messages, err := s.ClaimMessages(t.Context(), now, 1_000_000)
+	messages, err := s.ClaimMessages(t.Context(), outbox.Claim{Now: now, Most: 1_000_000})
 	if err != nil {
 		t.Fatal(err)
 	}

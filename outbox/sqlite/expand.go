@@ -72,7 +72,7 @@ func (w *writer) moveMatch(e *outbox.Expansion, held claim, now time.Time) (int,
 	next, tries := held.key, 0
 	if e.State == outbox.MatchPending {
 		next.due, tries = or(e.Due, now).UnixMicro(), 1
-		w.offer(matches, held.priority, next)
+		w.offer(held.line, next)
 	}
 	n, err := w.exec(`UPDATE matches SET state = ?, reason = ?, due = ?, attempts = attempts + ?, begun = 0 WHERE id = ? AND state = ?`,
 		int64(e.State), e.Reason, next.due, tries, e.Match, int64(outbox.MatchPending))
@@ -84,7 +84,7 @@ func (w *writer) moveMatch(e *outbox.Expansion, held claim, now time.Time) (int,
 }
 
 var insertMessages = newInsertion("messages", "(match, address_key, resend)", "id", "match", "address", "address_key", "resend", "state", "reason",
-	"due", "priority", "lease", "created", "finished", "recipient", "cc", "message_id", "subject", "body", "begun", "template")
+	"due", "priority", "lease", "created", "finished", "recipient", "cc", "message_id", "subject", "body", "begun", "template", "rule")
 
 // newcomer is a message that a match gets, under the id that it is to have.
 type newcomer struct {
@@ -108,14 +108,15 @@ func (w *writer) addMessages(e *outbox.Expansion, held claim, now time.Time) ([]
 	if err != nil {
 		return nil, err
 	}
+	l := line{messages, held.priority, held.rule}
 	var sending []outbox.Message
 	for _, m := range newcomers {
 		at := m.key(held, now)
 		if m.State == outbox.MessageQueued {
-			w.offer(messages, held.priority, at)
+			w.offer(l, at)
 		}
 		if m.State == outbox.MessageSending {
-			w.claim(messages, claim{key: at, priority: held.priority, sensitive: held.sensitive, hold: held.match.HoldUncertain, sending: true})
+			w.claim(claim{line: l, key: at, sensitive: held.sensitive, hold: held.match.HoldUncertain, sending: true})
 			sending = append(sending, m.message(held, now))
 		}
 	}
@@ -139,7 +140,7 @@ func (m newcomer) values(held claim, now time.Time) []any {
 	return []any{
 		m.id, held.id, m.Address, address[:], int64(m.Resend), int64(m.State), m.Reason, or(m.Due, now).UnixMicro(), int64(held.priority),
 		micros(m.Lease), now.UnixMicro(), finished, absent(m.Recipient), list(m.CC), m.MessageID, m.Subject, body,
-		truth(m.State == outbox.MessageSending), hashOrNull(m.Template),
+		truth(m.State == outbox.MessageSending), hashOrNull(m.Template), held.rule,
 	}
 }
 

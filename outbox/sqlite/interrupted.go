@@ -35,9 +35,8 @@ type lineup struct {
 	n, most  int
 }
 
+// It is called with mu held.
 func (c *claims) lineup() lineup {
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	l := lineup{suspects: c.suspects, most: math.MaxInt}
 	for k := range c.suspects {
 		for id, n := range c.suspects[k] {
@@ -73,7 +72,7 @@ var (
 )
 
 // begun counts that work on some begins.
-func (w *writer) begun(k kind, due []key) error {
+func (w *writer) begun(k kind, due []claim) error {
 	if len(due) == 0 {
 		return nil
 	}

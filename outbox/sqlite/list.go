@@ -94,7 +94,7 @@ func scanMessage(scan scanner) (f stub[outbox.Message], err error) {
 }
 
 // some reads what was found due, in the same order.
-func some[T any](w *writer, scan func(scanner) (stub[T], error), query string, due []key) ([]stub[T], error) {
+func some[T any](w *writer, scan func(scanner) (stub[T], error), query string, due []claim) ([]stub[T], error) {
 	if len(due) == 0 {
 		return nil, nil
 	}
@@ -116,7 +116,7 @@ func some[T any](w *writer, scan func(scanner) (stub[T], error), query string, d
 	return found, nil
 }
 
-func idsOf(due []key) []int64 {
+func idsOf(due []claim) []int64 {
 	ids := make([]int64, len(due))
 	for i, d := range due {
 		ids[i] = d.id

@@ -22,12 +22,12 @@ func BenchmarkMillion(b *testing.B) {
 	})
 	fill(b, s, total, waiting)
 	now := time.Now()
-	if _, err := s.ClaimMatches(b.Context(), now, 10_000); err != nil {
+	if _, err := s.ClaimMatches(b.Context(), outbox.Claim{Now: now, Most: 10_000}); err != nil {
 		b.Fatal(err)
 	}
 	for name, ask := range map[string]func() error{
 		"claim and release 100": func() error {
-			found, err := s.ClaimMatches(b.Context(), now, 100)
+			found, err := s.ClaimMatches(b.Context(), outbox.Claim{Now: now, Most: 100})
 			var ids []int64
 			for _, m := range found {
 				ids = append(ids, m.ID)
@@ -37,13 +37,13 @@ func BenchmarkMillion(b *testing.B) {
 		},
 		"claim behind 10000": func() error {
 			s.claims.reset()
-			found, err := s.ClaimMatches(b.Context(), now, 1)
+			found, err := s.ClaimMatches(b.Context(), outbox.Claim{Now: now, Most: 1})
 			if len(found) == 1 {
 				s.Release([]int64{found[0].ID}, nil)
 			}
 			return err
 		},
-		"next due": func() error { _, err := s.NextDue(b.Context()); return err },
+		"next due": func() error { _, err := s.NextDue(b.Context(), nil, nil); return err },
 		"count":    func() error { _, err := s.Count(b.Context()); return err },
 		"last 50":  func() error { _, err := s.Messages(b.Context(), outbox.Filter{Limit: 50}); return err },
 		"last 50 dead or failed": func() error {

@@ -42,7 +42,7 @@ func (w *writer) start(starts []outbox.Start) (started []int64, err error) {
 		c := held[id]
 		delete(held, id)
 		c.sending = true
-		w.claim(messages, c)
+		w.claim(c)
 		started = append(started, id)
 	})
 	for id := range held { // it was cancelled meanwhile
@@ -175,7 +175,7 @@ func (w *writer) settled(s *settling) error {
 	w.unclaim(messages, s.Message)
 	w.cleared(messages, s.Message)
 	if s.moved && s.to == outbox.MessageQueued {
-		w.offer(messages, s.held.priority, s.next)
+		w.offer(s.held.line, s.next)
 	}
 	if s.moved && s.held.sensitive && s.to.Final() && !s.to.Retryable() {
 		return w.blank(s.held.group)

@@ -227,7 +227,7 @@ func (w *writer) resend(r *replaying, match int64) (int, error) {
 	for _, m := range again {
 		address := outbox.AddressKey(m.Address)
 		values = append(values, w.next("messages"), match, m.Address, address[:], int64(next), int64(outbox.MessageQueued), "sent once more by replay "+fmt.Sprint(r.Replay),
-			r.now.UnixMicro(), int64(m.Priority), r.now.UnixMicro(), m.Recipient, list(m.CC), "", "", r.Replay)
+			r.now.UnixMicro(), int64(m.Priority), r.now.UnixMicro(), m.Recipient, list(m.CC), "", "", r.Replay, m.Rule)
 	}
 	n, err := w.insert(&insertResent, values)
 	if err == nil && n != len(again) {
@@ -237,4 +237,4 @@ func (w *writer) resend(r *replaying, match int64) (int, error) {
 }
 
 var insertResent = newInsertion("messages", "(match, address_key, resend)", "id", "match", "address", "address_key", "resend", "state", "reason",
-	"due", "priority", "created", "recipient", "cc", "message_id", "subject", "replay")
+	"due", "priority", "created", "recipient", "cc", "message_id", "subject", "replay", "rule")

@@ -52,7 +52,7 @@ func named(name string, durable *[]string, fail error) func(*writer) error {
 		if _, err := w.ruleID(name, ""); err != nil {
 			return err
 		}
-		w.claim(matches, claim{key: key{id: int64(len(name))}})
+		w.claim(claim{key: key{id: int64(len(name))}})
 		w.after(func() { *durable = append(*durable, name) })
 		return fail
 	}
@@ -219,8 +219,10 @@ func TestPlans(t *testing.T) {
 		return text
 	}
 	for name, c := range map[string]struct{ query, spared string }{
-		"due matches":             {selectDue[matches], "-"},
-		"due messages":            {selectDue[messages], "-"},
+		"due matches":             {selectLine[matches], "-"},
+		"due messages":            {selectLine[messages], "-"},
+		"lines of matches":        {selectLines[matches], "SCAN lines"},
+		"lines of messages":       {selectLines[messages], "SCAN lines"},
 		"blanking":                {blankFinal, "SCAN matches USING INDEX matches_blank"}, // holds only what is to be blanked
 		"blanking one":            {blankOne, "-"},
 		"blanking what expired":   {blankExpired, "SCAN transactions USING INDEX transactions_provisional"},
