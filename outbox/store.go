@@ -130,6 +130,9 @@ type Store interface {
 	Messages(ctx context.Context, f Filter) ([]Message, error)
 	// Attempts lists a message's attempts, oldest first.
 	Attempts(ctx context.Context, message int64) ([]Attempt, error)
+	// Usage counts the mails that each relay took in the month of a moment, in UTC: those that Record stored as sent, when the attempt ended,
+	// for the relay that it names.
+	Usage(ctx context.Context, month time.Time) (map[string]int64, error)
 	// Count counts matches and messages by state.
 	Count(ctx context.Context) (Counts, error)
 	// Failures lists the rules of which matches or messages have failed, and wait for a retry; of either, it counts the latest [MostFailures].

@@ -121,6 +121,9 @@ func (m *model) record(t *rapid.T) {
 			Message: n.ID, State: rapid.SampledFrom(states).Draw(t, "state"), Reason: "as it was recorded", Reply: "250 ok",
 			Due: moment(t, "due"), Burned: rapid.Bool().Draw(t, "burned"),
 		}
+		if relay := rapid.SampledFrom([]string{"", "first", "second"}).Draw(t, "relay"); relay != "" {
+			out.Attempt = &outbox.Attempt{Relay: relay, Started: moment(t, "started")}
+		}
 		all = append(all, out)
 		if !m.oracle.record(n, &out) {
 			refused = true

@@ -55,6 +55,7 @@ func testModel(r *rig) {
 			"blank":           m.blank,
 			"next due":        m.nextDue,
 			"count":           m.agreeOnCounts,
+			"usage":           m.agreeOnUsage,
 		})
 	})
 }
@@ -75,7 +76,7 @@ func newModel(t *rapid.T, r *rig) *model {
 	dir := r.TempDir()
 	m := &model{open: func() outbox.Store { return r.open(r.T, dir) }, names: make(map[uint32]string), lsn: 100}
 	m.store = m.open()
-	m.spilled = make(map[uint32][]outbox.NewMatch)
+	m.spilled, m.usage = make(map[uint32][]outbox.NewMatch), make(map[string]map[string]int64)
 	var err error
 	m.source, err = m.store.SaveSource(t.Context(), outbox.Source{SystemID: "1", Database: "crm", Slot: "postman", Epoch: 1, State: outbox.SourceStreaming, Checkpoint: 100})
 	fatal(t, err)
@@ -370,6 +371,14 @@ func (m *model) agreeOnCounts(t *rapid.T) {
 		want.Messages[n.State]++
 	}
 	agree(t, "the counts", got, want)
+}
+
+func (m *model) agreeOnUsage(t *rapid.T) {
+	for _, at := range moments {
+		got, err := m.store.Usage(t.Context(), at)
+		fatal(t, err)
+		agree(t, "what relays took", got, m.usage[at.Format("2006-01")])
+	}
 }
 
 // agree fails the life when two values differ, but for when they were made.

@@ -18,6 +18,7 @@ type oracle struct {
 	messages []*oracleMessage
 	spilled  map[uint32][]outbox.NewMatch
 	turns    [2]oracleTurns // of matches, and of messages
+	usage    map[string]map[string]int64
 }
 
 type oracleMatch struct {
@@ -221,6 +222,13 @@ func (o *oracle) record(n *oracleMessage, out *outbox.Outcome) bool {
 	}
 	if out.Burned {
 		n.Attempts++
+	}
+	if a := out.Attempt; a != nil && out.State == outbox.MessageSent {
+		month := a.Started.Format("2006-01")
+		if o.usage[month] == nil {
+			o.usage[month] = make(map[string]int64)
+		}
+		o.usage[month][a.Relay]++
 	}
 	o.settle(n)
 	return true

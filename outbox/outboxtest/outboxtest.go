@@ -72,6 +72,7 @@ func Run(t *testing.T, open Open) {
 		"record each outcome":   testRecordEachOutcome,
 		"record refuses":        testRecordRefuses,
 		"attempts":              testAttempts,
+		"usage":                 testUsage,
 		"bodies":                testBodies,
 		"blanking":              testBlanking,
 		"blanking at expiry":    testBlankingAtExpiry,

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"postman/outbox"
 	"postman/outbox/sqlite"
@@ -217,6 +218,10 @@ func TestMigrateFromFirst(t *testing.T) {
 		`INSERT INTO transactions VALUES (1, 1, 1, 10, 20, 7, 0, '', NULL)`,
 		`INSERT INTO matches (id, tx, ordinal, rule, version, op, state, reason, due, priority, key, hold_uncertain, silent, created, change)
 			VALUES (1, 1, 0, 1, 1, 'insert', 8, 'it could not be tried', 0, 1, '', 0, 0, 0, x'01'), (2, 1, 1, 1, 1, 'insert', 0, '', 0, 1, '', 0, 0, 0, x'01')`,
+		`INSERT INTO messages (id, match, address, address_key, resend, state, reason, due, priority, created, message_id, subject)
+			VALUES (1, 2, 'a@x', x'01', 0, 0, '', 0, 1, 0, '', ''), (2, 2, 'b@x', x'02', 0, 2, '', 0, 1, 0, '', ''), (3, 2, 'c@x', x'03', 0, 3, '', 0, 1, 0, '', '')`,
+		`INSERT INTO attempts VALUES (2, 1, 'first', 0, 5, 450, '', ''), (2, 2, 'second', 2678399000000, 2000000, 250, '', ''), (3, 1, 'second', 0, 5, 550, '', ''),
+			(1, 1, 'second', 0, 5, 250, '', '')`,
 	} {
 		if _, err := db.Exec(statement); err != nil {
 			t.Fatalf("%s: %v", statement, err)
@@ -229,6 +234,15 @@ func TestMigrateFromFirst(t *testing.T) {
 	defer s.Close()
 	if since, err := s.TextSince(t.Context(), outbox.Hash{}); err != nil || !since.IsZero() {
 		t.Errorf("a text of the first version came at %v, %v", since, err)
+	}
+	claimed, err := s.ClaimMessages(t.Context(), outbox.Claim{Now: time.Now(), Most: 9, Rule: func(rule uint32) bool { return rule == 1 }})
+	if err != nil || len(claimed) != 1 || claimed[0].Address != "a@x" {
+		t.Errorf("of the rule, %+v were claimed, %v", claimed, err)
+	}
+	for month, want := range map[int64]int64{0: 0, 2678400: 1} { // it took two seconds, over the end of January
+		if usage, err := s.Usage(t.Context(), time.Unix(month, 0)); err != nil || usage["second"] != want || usage["first"] != 0 {
+			t.Errorf("the relays took %v, %v", usage, err)
+		}
 	}
 	found, err := s.Matches(t.Context(), outbox.Filter{})
 	if err != nil || len(found) != 2 || s.ID() != "first" || found[0].Undecided || !found[1].Undecided {

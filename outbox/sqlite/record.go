@@ -162,12 +162,19 @@ func (w *writer) settle(order []*settling, all map[int64]*settling, now time.Tim
 	if err := w.rowwise(&dropBody, drop, moved); err != nil {
 		return err
 	}
+	used := make(map[consumer]int)
 	for _, s := range order {
 		if a := s.Attempt; s.moved && a != nil {
+			if s.to == outbox.MessageSent {
+				used[consumer{monthOf(a.Started.Add(a.Took)), a.Relay}]++
+			}
 			attempts = append(attempts, s.Message, a.Relay, a.Started.UnixMicro(), a.Took.Microseconds(), int64(a.Code), a.Enhanced, a.Text, a.Redirected)
 		}
 	}
-	return w.rowwise(&attemptRows, attempts, func(int64) {})
+	if err := w.rowwise(&attemptRows, attempts, func(int64) {}); err != nil {
+		return err
+	}
+	return w.use(used)
 }
 
 // settled ends the claim of a message whose outcome was written.
