@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"strings"
@@ -27,6 +28,11 @@ create table schedules (id bigint primary key, kind text not null, customer_id i
 create table visits (change bigint primary key, class int not null, staff_id int not null);
 create table tickets (change bigint primary key, urgent text not null, level int not null, status progress not null, staff_id int not null);
 create table imports (change bigint primary key, wanted bool not null, staff_id int not null, payload text not null);
+create table bookings (change bigint primary key, staff_id int not null);
+alter table bookings replica identity full;
+create table wipes (change bigint primary key);
+create table parcels (change bigint primary key, staff_id int not null);
+select pg_replication_origin_create('peer-' || g) from generate_series(0, 2) g;
 insert into customers select g, 'Customer ' || g, '010-0000-' || g from generate_series(0, 99) g;
 insert into staff select g, 'staff' || g || '@example.com', 'Colleague ' || g from generate_series(0, 9) g`
 
@@ -48,17 +54,34 @@ type application struct {
 	counts     map[string]int // what happened
 
 	tickets sync.RWMutex // held by who writes some
+	parcels table        // which is renamed
+}
+
+// table is one whose name changes.
+type table struct {
+	mu   sync.RWMutex // held by who writes to it
+	name string
+}
+
+// rename has the table be called otherwise. Nobody writes to it meanwhile, and nobody waits for what was written to be read.
+func (t *table) rename(as func(was string) (name string)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.name = as(t.name)
 }
 
 func newApplication(t *testing.T, url string, seed uint64) *application {
-	return &application{t: t, url: url, seed: seed, rolledBack: make(map[int64]bool), unmatched: make(map[int64]bool), counts: make(map[string]int)}
+	return &application{
+		t: t, url: url, seed: seed, rolledBack: make(map[int64]bool), unmatched: make(map[int64]bool), counts: make(map[string]int),
+		parcels: table{name: firstEdition.table},
+	}
 }
 
 func (a *application) run(ctx context.Context, b bulk) {
 	var working sync.WaitGroup
 	for i := range workers {
 		working.Go(func() {
-			w := &worker{app: a, dice: rand.New(rand.NewPCG(a.seed, uint64(i)))}
+			w := &worker{app: a, origin: fmt.Sprintf("peer-%d", i), dice: rand.New(rand.NewPCG(a.seed, uint64(i)))}
 			w.run(ctx)
 		})
 	}
@@ -91,10 +114,11 @@ func (a *application) counted() map[string]int {
 
 // worker is one connection of the application.
 type worker struct {
-	app  *application
-	dice *rand.Rand
-	conn *pgx.Conn
-	ids  []int64 // rows that are committed for certain
+	app    *application
+	origin string // of what it writes as if it came from elsewhere
+	dice   *rand.Rand
+	conn   *pgx.Conn
+	ids    []int64 // rows that are committed for certain
 }
 
 // run writes transactions at an even pace. A lost connection is made again, and the transaction is not: whether it was
@@ -153,16 +177,21 @@ func (w *worker) transaction(ctx context.Context) (n int, err error) {
 		weight int
 		write  func(context.Context) (int, error)
 	}{
-		{25, w.single},
-		{9, w.uninteresting},
-		{14, w.several},
-		{11, w.update},
+		{20, w.single},
+		{8, w.uninteresting},
+		{12, w.several},
+		{10, w.update},
 		{5, w.ping},
-		{8, w.rollBack},
+		{7, w.rollBack},
 		{6, w.savepoint},
 		{6, w.nested},
 		{8, w.visit},
-		{8, w.ticket},
+		{7, w.ticket},
+		{4, w.parcel},
+		{3, w.remove},
+		{1, w.empty},
+		{2, w.mute},
+		{1, w.copyFromElsewhere},
 	}
 	at := w.dice.IntN(100)
 	for _, k := range kinds {

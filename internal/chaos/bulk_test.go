@@ -18,9 +18,10 @@ func (a *application) importMany(ctx context.Context, n int) error {
 	defer conn.Close(context.WithoutCancel(ctx))
 	last := a.changes.Add(int64(n))
 	_, err = conn.Exec(ctx, `with imported as (
-			insert into schedules (id, kind, customer_id, staff_id, change, note) select g, 'meeting', g % 100, g % 10, g, repeat('i', 100) from generate_series($1::bigint, $2::bigint) g
-			returning change, staff_id)
-		insert into ledger select change, 'staff' || staff_id || '@example.com' from imported`, last-int64(n)+1, last)
+			insert into schedules (id, kind, customer_id, staff_id, change, note) select g, 'meeting', g % 100, g % 10, g, repeat('i', 90) || ' ' || g from generate_series($1::bigint, $2::bigint) g
+			returning *)
+		insert into ledger select i.change, s.email, $3, 'Dear ' || s.name || ', ' || c.name || ' (' || c.phone || '): ' || i.note
+		  from imported i join staff s on s.id = i.staff_id join customers c on c.id = i.customer_id`, last-int64(n)+1, last, always)
 	return err
 }
 
@@ -133,6 +134,7 @@ func (l *loader) write(ctx context.Context, tx pgx.Tx, n int) (wanted []int64, e
 	_, err = tx.Exec(ctx, `with imported as (
 			insert into imports select g, g % $3 = 0, g % 10, repeat('b', 60) from generate_series($1::bigint, $2::bigint) g
 			returning change, staff_id, wanted)
-		insert into ledger select change, 'staff' || staff_id || '@example.com' from imported where wanted`, begin, last, int64(oneInRows))
+		insert into ledger select i.change, s.email, $4, 'Dear ' || s.name || ', something happened.' from imported i join staff s on s.id = i.staff_id where wanted`,
+		begin, last, int64(oneInRows), always)
 	return wanted, err
 }

@@ -110,6 +110,7 @@ func newWorld(t *testing.T, s size, seed uint64) *world {
 func (w *world) run() {
 	w.must(w.postman.start())
 	w.streaming(w.postman.process.began)
+	w.live()
 	writing, stop := context.WithCancel(w.t.Context())
 	var others sync.WaitGroup
 	others.Go(func() { w.app.run(writing, w.size.bulk) })

@@ -1,10 +1,12 @@
 package chaos
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,10 +17,10 @@ import (
 	"time"
 
 	"postman/daemon"
+	"postman/outbox"
+	"postman/outbox/sqlite"
 	"postman/position"
 )
-
-const lanes = 4
 
 // Retries and time limits are short so that a test need not wait for them; all else is default.
 const configFile = `http: ''
@@ -26,6 +28,7 @@ smtp: {lanes: 4}
 lookup: {timeout: 2s}
 retry: {first: 200ms, max: 1s, give_up: 1h}
 log: {format: text, level: info}
+ignore_origins: [peer-0, peer-1, peer-2]
 `
 
 // postman is the command and the folder that it runs in.
@@ -35,7 +38,7 @@ type postman struct {
 	log         *os.File // what its processes say
 
 	process  *process // the daemon; nil while none is meant to run
-	kills    []time.Time
+	kills    []kill
 	runs     []run
 	editions []saved
 }
@@ -44,6 +47,13 @@ type postman struct {
 type run struct {
 	checkpoint position.LSN // with which it began
 	begin, end int64        // of what it logged
+}
+
+// kill is an end of the daemon that it did not see coming.
+type kill struct {
+	at time.Time
+	// sending are the Message-IDs of what it had begun to send, and whose outcome was not durable.
+	sending map[string]bool
 }
 
 // build builds the command as a user would, and lays its files out.
@@ -156,12 +166,33 @@ func (p *postman) kill() error {
 		return fmt.Errorf("postman ended by itself: %s", run.cmd.ProcessState)
 	default:
 	}
-	p.kills = append(p.kills, time.Now())
+	k := kill{at: time.Now()}
 	run.kill()
 	if status := run.cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() {
 		return fmt.Errorf("postman ended by itself: %s", run.cmd.ProcessState)
 	}
-	return nil
+	var err error
+	k.sending, err = p.sending()
+	p.kills = append(p.kills, k)
+	return err
+}
+
+// sending are the Message-IDs that the store calls so, while no daemon runs.
+func (p *postman) sending() (map[string]bool, error) {
+	ids := make(map[string]bool)
+	store, err := sqlite.Open(filepath.Join(p.dir, "postman.db"), sqlite.Options{ReadOnly: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		return ids, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	messages, err := store.Messages(context.Background(), outbox.Filter{MessageStates: []outbox.MessageState{outbox.MessageSending}})
+	for _, m := range messages {
+		ids[m.MessageID] = true
+	}
+	return ids, err
 }
 
 func (r *process) kill() {

@@ -37,6 +37,8 @@ var faults = []fault{
 	{"column that a rule reads changed and back", (*world).retype, 0, 2},
 	{"label added to an enum that a rule reads", (*world).label, 1, 1},
 	{"column that a rule reads renamed, and the rule mended later", (*world).rename, 0, 4},
+	{"table that a rule is on renamed, and the rule mended later", (*world).renameTable, 1, 4},
+	{"table that a rule is on renamed while the daemon is away", (*world).renameAway, 0, 4},
 }
 
 // play has faults happen, in the order that the seed gives. The pauses are as often too short for the daemon to come up as they are long.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -20,12 +21,32 @@ type executor interface {
 func staffOf(change int64) int64    { return change % 10 }
 func emailOf(change int64) string   { return fmt.Sprintf("staff%d@example.com", staffOf(change)) }
 func customerOf(id int64) (c int64) { return id % 100 }
+func noteOf(change int64) string    { return fmt.Sprintf("%s %d", strings.Repeat("n", 90), change) }
+
+// What the mails say.
+func told(change int64) string {
+	return fmt.Sprintf("Dear Colleague %d, something happened.", staffOf(change))
+}
+
+func toldOfBooking(change, id int64) string {
+	c := customerOf(id)
+	return fmt.Sprintf("Dear Colleague %d, Customer %d (010-0000-%d): %s", staffOf(change), c, c, noteOf(change))
+}
+
+const pinged = "Here we are."
+
+// ledge writes a line into the ledger, in the same statement as what follows: change, address, class and what its mail has to say.
+const ledge = "with l as (insert into ledger values ($1, $2, $3, $4) returning change, email) "
 
 // book inserts a row that a rule matches, and its line in the ledger.
 func (w *worker) book(ctx context.Context, to executor) (change int64, err error) {
+	return w.bookAs(ctx, to, always)
+}
+
+func (w *worker) bookAs(ctx context.Context, to executor, class int) (change int64, err error) {
 	change = w.change()
-	_, err = to.Exec(ctx, `with l as (insert into ledger values ($1, $2))
-		insert into schedules values ($1, 'meeting', $3, $4, $1, repeat('n', 100))`, change, emailOf(change), customerOf(change), staffOf(change))
+	_, err = to.Exec(ctx, ledge+"insert into schedules values ($1, 'meeting', $5, $6, $1, $7)",
+		change, emailOf(change), class, toldOfBooking(change, change), customerOf(change), staffOf(change), noteOf(change))
 	return change, err
 }
 
@@ -40,8 +61,8 @@ func (w *worker) note(ctx context.Context, to executor) error {
 // rebook updates a row so that a rule matches it, and writes a new line into the ledger.
 func (w *worker) rebook(ctx context.Context, to executor, id int64) error {
 	change := w.change()
-	_, err := to.Exec(ctx, `with l as (insert into ledger values ($1, $2))
-		update schedules set kind = 'meeting', change = $1, staff_id = $3 where id = $4`, change, emailOf(change), staffOf(change), id)
+	_, err := to.Exec(ctx, ledge+"update schedules set kind = 'meeting', change = $1, staff_id = $5, note = $6 where id = $7",
+		change, emailOf(change), always, toldOfBooking(change, id), staffOf(change), noteOf(change), id)
 	return err
 }
 
@@ -101,8 +122,7 @@ func (w *worker) ping(ctx context.Context) (int, error) {
 
 func (w *worker) emit(ctx context.Context, to executor) (change int64, err error) {
 	change = w.change()
-	_, err = to.Exec(ctx, `with l as (insert into ledger values ($1, $2) returning change, email)
-		select pg_logical_emit_message(true, 'postman.ping', row_to_json(l)::text) from l`, change, emailOf(change))
+	_, err = to.Exec(ctx, ledge+"select pg_logical_emit_message(true, 'postman.ping', row_to_json(l)::text) from l", change, emailOf(change), always, pinged)
 	return change, err
 }
 
@@ -185,8 +205,7 @@ func (w *worker) within(ctx context.Context, tx pgx.Tx, depth int) (undone []int
 // visit is a change of which it depends on the rules at the time whether it is told of.
 func (w *worker) visit(ctx context.Context) (int, error) {
 	change := w.change()
-	_, err := w.conn.Exec(ctx, `with l as (insert into ledger values ($1, $2, $4))
-		insert into visits values ($1, $4, $3)`, change, emailOf(change), staffOf(change), w.dice.IntN(classes))
+	_, err := w.conn.Exec(ctx, ledge+"insert into visits values ($1, $3, $5)", change, emailOf(change), w.dice.IntN(classes), told(change), staffOf(change))
 	return 1, err
 }
 
@@ -203,8 +222,100 @@ func (w *worker) ticket(ctx context.Context) (int, error) {
 		w.app.remember(w.app.unmatched, change)
 		return 1, err
 	}
-	_, err := w.conn.Exec(ctx, `with l as (insert into ledger values ($1, $2))
-		insert into tickets values ($1, 'yes', 3, 'open', $3)`, change, emailOf(change), staffOf(change))
+	_, err := w.conn.Exec(ctx, ledge+"insert into tickets values ($1, 'yes', 3, 'open', $5)", change, emailOf(change), always, told(change), staffOf(change))
+	return 1, err
+}
+
+// parcel is a row of a table that is renamed now and then.
+func (w *worker) parcel(ctx context.Context) (int, error) {
+	t := &w.app.parcels
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	change := w.change()
+	_, err := w.conn.Exec(ctx, ledge+"insert into "+t.name+" values ($1, $5)", change, emailOf(change), always, told(change), staffOf(change))
+	return 1, err
+}
+
+// remove deletes a row, of which the old one is told.
+func (w *worker) remove(ctx context.Context) (int, error) {
+	change := w.change()
+	if _, err := w.conn.Exec(ctx, "insert into bookings values ($1, $2)", change, staffOf(change)); err != nil {
+		return 1, err
+	}
+	_, err := w.conn.Exec(ctx, ledge+"delete from bookings where change = $1", change, emailOf(change), always, told(change))
+	w.app.count("rows deleted")
+	return 2, err
+}
+
+// empty truncates a table, or changes its mind.
+func (w *worker) empty(ctx context.Context) (int, error) {
+	err := pgx.BeginFunc(ctx, w.conn, func(tx pgx.Tx) error {
+		change := w.change()
+		for _, statement := range []string{
+			"truncate wipes", fmt.Sprintf("insert into wipes values (%d)", change), // whoever truncates waits for the others
+			fmt.Sprintf("insert into ledger values (%d, 'office@example.com', %d, '')", change, emptied),
+		} {
+			if _, err := tx.Exec(ctx, statement); err != nil {
+				return err
+			}
+		}
+		if w.dice.IntN(4) == 0 {
+			return errChangedMind
+		}
+		return nil
+	})
+	if errors.Is(err, errChangedMind) {
+		err = nil
+	}
+	w.app.count("tables truncated")
+	return 2, err
+}
+
+const muteIt = "select pg_logical_emit_message(true, 'postman.mute', 'a migration')"
+
+// mute writes a transaction that mutes itself: in the beginning, in the middle or in the end, or in a savepoint; or takes that back, and does not.
+func (w *worker) mute(ctx context.Context) (n int, err error) {
+	at, back := w.dice.IntN(4), w.dice.IntN(3) == 0
+	class := muted
+	if back {
+		class = always
+	}
+	err = pgx.BeginFunc(ctx, w.conn, func(tx pgx.Tx) error {
+		for i := range 4 {
+			if i == at {
+				err := pgx.BeginFunc(ctx, tx, func(inner pgx.Tx) error {
+					if _, err := inner.Exec(ctx, muteIt); err != nil || !back {
+						return err
+					}
+					return errChangedMind
+				})
+				if err != nil && !errors.Is(err, errChangedMind) {
+					return err
+				}
+			}
+			if _, err := w.bookAs(ctx, tx, class); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	w.app.count(map[bool]string{false: "transactions muted", true: "transactions muted in a savepoint that was rolled back"}[back])
+	return 4, err
+}
+
+// copyFromElsewhere writes what was replayed from another database, and is ignored.
+func (w *worker) copyFromElsewhere(ctx context.Context) (int, error) {
+	_, err := w.conn.Exec(ctx, "select pg_replication_origin_session_setup($1)", w.origin)
+	if busy, ok := errors.AsType[*pgconn.PgError](err); ok && busy.Code == "55006" {
+		return 0, nil // by the process of a connection that broke, and has not ended yet
+	}
+	if err == nil {
+		_, err = w.bookAs(ctx, w.conn, foreign)
+	}
+	if err == nil {
+		_, err = w.conn.Exec(ctx, "select pg_replication_origin_session_reset()")
+	}
+	w.app.count("transactions from elsewhere")
 	return 1, err
 }
 

@@ -18,20 +18,41 @@ import (
 )
 
 // oracleSchema is what the verdict rests on: each change that a rule may have to see is written down in the ledger, by the same
-// transaction, so that Postgres itself says what was committed. No rule watches it. A class of -1 is of a change that is told of whatever
-// the rules say at the time; else it has to be the class that rules tell of at its commit.
+// transaction, so that Postgres itself says what was committed, and what a mail of it has to say. No rule watches it. The class of a line says when it is
+// told of: from 0 on, when the rules at its commit tell of that class.
 const oracleSchema = `
-create table ledger (change bigint primary key, email text not null, class int not null default -1);
+create table ledger (change bigint primary key, email text not null, class int not null, body text not null);
 create publication oracle for table ledger with (publish = 'insert')`
 
 const oracleSlot = "select pg_create_logical_replication_slot('oracle', 'pgoutput')"
 
+// Classes of lines that are told of whatever the rules say at the time, or are not.
+const (
+	always  = -1
+	muted   = -2 // by its transaction: there is a match, and no mail
+	foreign = -3 // it came from elsewhere: there is no match
+	emptied = -4 // a truncate: its mail is there, and cannot say of which
+)
+
 // line is a line of the ledger.
 type line struct {
-	email string
+	mail
 	class int
 	at    position.LSN // of its commit
 }
+
+// mail is what has to come of a change.
+type mail struct{ to, text string }
+
+// dues is what has to come of all that was committed.
+type dues struct {
+	mails   map[int64]mail // by change
+	emptied int            // mails of truncates
+	muted   int            // matches without a mail
+}
+
+// messages is how many mails have to be sent.
+func (d *dues) messages() int { return len(d.mails) + d.emptied }
 
 // oracle reads the ledger as it was committed, by a slot of its own and code that postman does not use, since only there the position
 // of a commit is told.
@@ -97,12 +118,12 @@ func (o *oracle) insert(m *pglogrepl.InsertMessage, at pglogrepl.LSN) error {
 		return err
 	}
 	class, err := strconv.Atoi(string(columns[2].Data))
-	o.lines[change] = line{email: string(columns[1].Data), class: class, at: position.LSN(at)}
+	o.lines[change] = line{mail: mail{string(columns[1].Data), string(columns[3].Data)}, class: class, at: position.LSN(at)}
 	return err
 }
 
-// due is what has to be mailed: the address by change. It also compares what the slot told with the ledger.
-func (o *oracle) due(ctx context.Context, t *testing.T, h *history) map[int64]string {
+// due is what has to come. It also compares what the slot told with the ledger.
+func (o *oracle) due(ctx context.Context, t *testing.T, h *history) *dues {
 	t.Helper()
 	if err := o.read(ctx); err != nil {
 		t.Fatal(err)
@@ -116,18 +137,25 @@ func (o *oracle) due(ctx context.Context, t *testing.T, h *history) map[int64]st
 	if err != nil || stored != len(o.lines) {
 		t.Fatalf("the oracle knows %d lines of %d: %v", len(o.lines), stored, err)
 	}
-	due := make(map[int64]string)
+	due := &dues{mails: make(map[int64]mail)}
 	for change, l := range o.lines {
-		if l.class >= 0 {
+		switch l.class {
+		case always:
+			due.mails[change] = l.mail
+		case emptied:
+			due.emptied++
+		case muted:
+			due.muted++
+		case foreign:
+		default:
 			e, err := h.deciding(l.at)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if e.class != l.class {
-				continue
+			if e.class == l.class {
+				due.mails[change] = l.mail
 			}
 		}
-		due[change] = l.email
 	}
 	return due
 }

@@ -177,7 +177,7 @@ func (w *world) recovers(broken time.Time) {
 // takeRelay takes the relay away for a while, during which other things may fail.
 func (w *world) takeRelay() {
 	w.away.Wait()
-	w.relay.goAway()
+	w.relay.hangUp()
 	w.away.Go(func() {
 		time.Sleep(w.size.outage)
 		if err := w.relay.comeBack(); err != nil {

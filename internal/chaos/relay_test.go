@@ -24,13 +24,24 @@ type relay struct {
 
 	mu       sync.Mutex
 	dice     *rand.Rand
-	listener net.Listener // nil while the relay is away
-	open     map[net.Conn]bool
-	dropped  []time.Time // replies to a final dot that were cut off
-	closings []time.Time // connections that were closed behind a 421
-	outages  []time.Time // when they began
+	listener net.Listener          // nil while the relay is away
+	open     map[net.Conn]net.Conn // of a client, and on to the server
+	broken   []breakage
 	counts   map[string]int
 	serving  sync.WaitGroup
+}
+
+// breakage is the end of a connection that may have taken the reply to its last mail with it: that was cut off; or the relay went away; or
+// it closed the connection behind a 421, so that what is said to it is answered with a reset, which takes with it what has arrived
+// and was not read, such as the reply to the mail before, if that was said in one flight with the envelope that was told 421.
+type breakage struct {
+	at   time.Time
+	conn int // as the server numbers it
+}
+
+// breaks notes that a connection breaks. Only with the lock.
+func (r *relay) breaks(server net.Conn) {
+	r.broken = append(r.broken, breakage{time.Now(), r.server.Connection(server.LocalAddr())})
 }
 
 // mood is something that a relay does now and then.
@@ -99,7 +110,7 @@ func (r *relay) counted() map[string]int {
 
 func startRelay(t *testing.T, seed uint64) *relay {
 	t.Helper()
-	r := &relay{addr: "127.0.0.1:0", dice: rand.New(rand.NewPCG(seed, 1_000)), open: make(map[net.Conn]bool), counts: make(map[string]int)}
+	r := &relay{addr: "127.0.0.1:0", dice: rand.New(rand.NewPCG(seed, 1_000)), open: make(map[net.Conn]net.Conn), counts: make(map[string]int)}
 	server, err := smtptest.Start(smtptest.Options{Hook: r.hook})
 	if err != nil {
 		t.Fatal(err)
@@ -137,14 +148,7 @@ func (r *relay) comeBack() error {
 	return nil
 }
 
-// goAway refuses connections and cuts those that are open.
-func (r *relay) goAway() {
-	r.mu.Lock()
-	r.outages = append(r.outages, time.Now())
-	r.mu.Unlock()
-	r.hangUp()
-}
-
+// hangUp refuses connections and cuts those that are open.
 func (r *relay) hangUp() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -152,8 +156,9 @@ func (r *relay) hangUp() {
 		r.listener.Close()
 		r.listener = nil
 	}
-	for conn := range r.open {
-		conn.Close()
+	for client, server := range r.open {
+		r.breaks(server)
+		client.Close()
 	}
 }
 
@@ -175,7 +180,11 @@ func (r *relay) connect(client net.Conn) {
 		_ = server.(*net.TCPConn).CloseWrite() // likewise
 	})
 	both.Go(func() {
-		r.replies(client, server)
+		if r.replies(client, server) {
+			r.mu.Lock()
+			r.breaks(server)
+			r.mu.Unlock()
+		}
 		client.Close()
 	})
 	both.Wait()
@@ -193,7 +202,7 @@ func (r *relay) hold(client, server net.Conn) bool {
 		server.Close()
 		return false
 	}
-	r.open[client] = true
+	r.open[client] = server
 	return true
 }
 
@@ -216,32 +225,23 @@ func (r *relay) mails(server io.Writer, client net.Conn) {
 	}
 }
 
-// replies passes on what the server says, and now and then not that it took a mail. After 421 it closes (RFC 5321, section 3.8).
-func (r *relay) replies(client io.Writer, server io.Reader) {
+// replies passes on what the server says, and now and then not that it took a mail. After 421 it closes (RFC 5321, section 3.8). It says
+// whether it is the relay that has ended the conversation.
+func (r *relay) replies(client io.Writer, server io.Reader) (ended bool) {
 	buf := make([]byte, 4096)
 	for {
 		n, err := server.Read(buf)
-		if err != nil || bytes.Contains(buf[:n], []byte("queued")) && r.drops() {
-			return
+		if err != nil {
+			return false
 		}
-		_, err = client.Write(buf[:n])
-		if closing := bytes.Contains(buf[:n], []byte("421 4.3.2 closing")); err != nil || closing {
-			if closing {
-				r.mu.Lock()
-				r.closings = append(r.closings, time.Now())
-				r.mu.Unlock()
-			}
-			return
+		if bytes.Contains(buf[:n], []byte("queued")) && r.now(dotDropped, oneInDots) {
+			return true
+		}
+		if _, err = client.Write(buf[:n]); err != nil {
+			return false
+		}
+		if bytes.Contains(buf[:n], []byte("421 4.3.2 closing")) {
+			return true
 		}
 	}
-}
-
-func (r *relay) drops() bool {
-	if !r.now(dotDropped, oneInDots) {
-		return false
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.dropped = append(r.dropped, time.Now())
-	return true
 }

@@ -13,19 +13,21 @@ type edition struct {
 	class  int    // of visits that are told of
 	column string // of tickets that says yes, as the table calls it
 	reads  string // and as the rule does
+	table  string // on which the rule on parcels is
 	words  [3]int // in which booked, imported and ticketed are said
 }
 
-var firstEdition = edition{column: "urgent", reads: "urgent"}
+var firstEdition = edition{column: "urgent", reads: "urgent", table: "parcels"}
 
-func otherColumn(name string) string {
-	return map[string]string{"urgent": "hot", "hot": "urgent"}[name]
+// other is the other of the two names that a column or a table has by turns.
+func other(name string) string {
+	return map[string]string{"urgent": "hot", "hot": "urgent", "parcels": "freight", "freight": "parcels"}[name]
 }
 
 const (
 	classes  = 3
 	editions = 6 // that can be told apart by how many rules they have
-	filler   = 2 // more rules in each: one of them may be broken, and does not count then
+	filler   = 3 // more rules in each: two of them may be broken, and do not count then
 )
 
 // next says the same in other words, but for the class.
@@ -49,7 +51,7 @@ var (
 	}
 )
 
-const own = 5 // rules but for the fillers
+const own = 8 // rules but for the fillers
 
 func (e edition) rules() int { return own + filler*(e.number%editions) }
 
@@ -78,6 +80,9 @@ func (e edition) text() string {
 	rule("imported", "{table: imports, ops: [insert]}", quoted(imported[e.words[1]]), staff, "told")
 	rule("ticketed", "{table: tickets, ops: [insert]}", quoted(ticketed[e.words[2]]), staff, "told")
 	rule("visited", "{table: visits, ops: [insert]}", quoted(fmt.Sprintf("new.class == %d", e.class)), staff, "told")
+	rule("shipped", "{table: "+e.table+", ops: [insert]}", "", staff, "told")
+	rule("removed", "{table: bookings, ops: [delete]}", "", strings.ReplaceAll(staff, "@new", "@old"), "removed")
+	rule("emptied", "{table: wipes, ops: [truncate]}", "", "{address: office@example.com}", "emptied")
 	rule("pinged", "{message: ping}", "", "message.email", "pinged")
 	return b.String()
 }
@@ -88,6 +93,12 @@ var templates = map[string]string{
 `,
 	"told": `{{define "subject"}}change {{.new.change}}{{end}}
 {{define "body"}}<p>Dear {{.to.name}}, something happened.</p>{{end}}
+`,
+	"removed": `{{define "subject"}}change {{.old.change}}{{end}}
+{{define "body"}}<p>Dear {{.to.name}}, something happened.</p>{{end}}
+`,
+	"emptied": `{{define "subject"}}emptied{{end}}
+{{define "body"}}<p>The table is empty.</p>{{end}}
 `,
 	"pinged": `{{define "subject"}}change {{.message.change}}{{end}}
 {{define "body"}}<p>Here we are.</p>{{end}}

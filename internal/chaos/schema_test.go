@@ -122,8 +122,10 @@ func (w *world) mistake() {
 	})
 }
 
-// broken says whether the rule on tickets reads a column that was renamed.
-func (w *world) broken() bool { return w.edition.column != w.edition.reads }
+// broken says whether the rule on tickets reads a column that was renamed, or that on parcels is on a table that was.
+func (w *world) broken() bool {
+	return w.edition.column != w.edition.reads || w.edition.table != w.app.parcels.name
+}
 
 // rename gives a column that a rule reads another name, or, the next time, has the rule follow, and what it missed replayed.
 //
@@ -131,7 +133,7 @@ func (w *world) broken() bool { return w.edition.column != w.edition.reads }
 // rule does not fit any more is missed for good, since the rule that fitted it is there no longer. Everything else happens as the
 // dice will have it: the daemon, or Postgres, may be killed while the rule is broken, and the rules may be saved.
 func (w *world) rename() {
-	if w.broken() {
+	if w.edition.column != w.edition.reads {
 		w.follow()
 		return
 	}
@@ -139,13 +141,39 @@ func (w *world) rename() {
 	defer resume()
 	w.stored()
 	was := w.edition.column
-	w.edition.column = otherColumn(was)
+	w.edition.column = other(was)
 	w.ddl("columns: renamed while a rule reads it", "alter table tickets rename column %s to %s", was, w.edition.column)
 }
 
-// follow mends the rule, and then what it missed.
+// renameTable gives a table that a rule is on another name, or, the next time, has the rule follow, and what it missed replayed. Nobody waits
+// for what was written before: the daemon reads it when the table is called otherwise.
+func (w *world) renameTable() {
+	if w.edition.table != w.app.parcels.name {
+		w.follow()
+		return
+	}
+	w.app.parcels.rename(func(was string) string {
+		w.ddl("tables: renamed while a rule is on it", "alter table %s rename to %s", was, other(was))
+		return other(was)
+	})
+}
+
+// renameAway is as renameTable while no daemon runs: there is something to read from before and from behind.
+func (w *world) renameAway() {
+	if w.edition.table != w.app.parcels.name {
+		w.follow()
+		return
+	}
+	w.must(w.postman.kill())
+	time.Sleep(w.upTo(time.Second))
+	w.renameTable()
+	time.Sleep(w.upTo(time.Second))
+	w.must(w.postman.start())
+}
+
+// follow mends the rules, and then what they missed.
 func (w *world) follow() {
-	w.edition.reads = w.edition.column
+	w.edition.reads, w.edition.table = w.edition.column, w.app.parcels.name
 	w.edition = w.edition.next(w.dice)
 	w.must(w.postman.save(w.edition))
 	w.streaming(w.postman.process.began)

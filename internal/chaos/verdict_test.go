@@ -2,9 +2,13 @@ package chaos
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
-	"net/mail"
+	"mime"
+	"mime/multipart"
+	netmail "net/mail"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,97 +25,149 @@ type verdict struct {
 	mails      int
 	lost       []int64  // changes without a mail
 	invented   []int64  // changes that are mailed and were not due
-	wrong      []string // mails to somebody else, copies with another Message-ID, a Message-ID of two changes, unreadable mails
+	emptied    int      // mails of truncates, beyond those that were due, or short of them
+	wrong      []string // mails to somebody else, or with another text; copies with another Message-ID; a Message-ID of two changes; unreadable mails
 	duplicates int      // mails beyond the first of a change
-	unforced   []string // duplicates without a failure between the first copy and the second
+	unforced   []string // duplicates that no failure explains
 }
 
-// copies are the mails of one change.
-type copies struct {
-	ids []string
-	at  []time.Time
+// came is a mail that the relay took.
+type came struct {
+	change int64 // 0: of a truncate, which does not say of which
+	id     string
+	mail
+	at   time.Time
+	conn int
 }
 
-// judge compares the mails with what was due (address by change), given what failed.
-func judge(due map[int64]string, mails []smtptest.Mail, failures []failure) (v verdict) {
+// judge compares the mails with what was due, given what failed.
+func judge(due *dues, mails []smtptest.Mail, kills []kill, broken []breakage) (v verdict) {
 	v.mails = len(mails)
-	came, owner := make(map[int64]*copies), make(map[string]int64)
+	copies, first, last := make(map[string][]*came), make(map[int64]string), make(map[int]*came)
+	v.emptied = -due.emptied
+	after := make(map[*came]*came) // on the same connection
 	for i := range mails {
-		change, id, err := read(&mails[i])
+		m, err := read(&mails[i])
 		if err != nil {
 			v.wrong = append(v.wrong, err.Error())
 			continue
 		}
-		if c, taken := owner[id]; taken && c != change {
-			v.wrong = append(v.wrong, fmt.Sprintf("changes %d and %d share the Message-ID %s", c, change, id))
+		if before := last[m.conn]; before != nil {
+			after[before] = m
 		}
-		owner[id] = change
-		if to, ok := due[change]; ok && !slices.Equal(mails[i].To, []string{to}) {
-			v.wrong = append(v.wrong, fmt.Sprintf("change %d went to %v, not to %s", change, mails[i].To, to))
+		last[m.conn] = m
+		known := copies[m.id]
+		copies[m.id] = append(known, m)
+		switch {
+		case len(known) > 0 && known[0].change != m.change:
+			v.wrong = append(v.wrong, fmt.Sprintf("changes %d and %d share the Message-ID %s", known[0].change, m.change, m.id))
+		case len(known) > 0:
+			v.duplicate(known[len(known)-1], m, after[known[len(known)-1]], kills, broken)
+		case m.change == 0:
+			v.emptied++
+		case first[m.change] != "":
+			v.wrong = append(v.wrong, fmt.Sprintf("change %d came as %s and as %s", m.change, first[m.change], m.id))
+		default:
+			first[m.change] = m.id
 		}
-		c := came[change]
-		if c == nil {
-			c = new(copies)
-			came[change] = c
-		}
-		c.ids, c.at = append(c.ids, id), append(c.at, mails[i].Time)
-	}
-	for _, change := range slices.Sorted(maps.Keys(came)) {
-		if _, ok := due[change]; !ok {
-			v.invented = append(v.invented, change)
-		}
-		v.duplicate(change, came[change], failures)
-	}
-	for _, change := range slices.Sorted(maps.Keys(due)) {
-		if came[change] == nil {
-			v.lost = append(v.lost, change)
+		if want, ok := due.mails[m.change]; ok && m.mail != want {
+			v.wrong = append(v.wrong, fmt.Sprintf("change %d came as %+v; want %+v", m.change, m.mail, want))
 		}
 	}
+	v.lost, v.invented = missing(due.mails, first), missing(first, due.mails)
 	return v
 }
 
-// failure is what can explain a duplicate: its first copy came before the failure, or a little after, where a mail may lie
-// between a daemon that has died and the server that reads its dot; and its second copy came later.
-type failure struct {
-	at    time.Time
-	grace time.Duration
-}
-
-func (f failure) between(first, second time.Time) bool {
-	return !f.at.Add(f.grace).Before(first) && f.at.Before(second)
+// missing are the keys of a that b does not have, in order.
+func missing[A, B any](a map[int64]A, b map[int64]B) (keys []int64) {
+	for _, key := range slices.Sorted(maps.Keys(a)) {
+		if _, ok := b[key]; !ok {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // clock is how the times of copies are told.
 const clock = "15:04:05.000"
 
-// duplicate looks at a change's copies.
-func (v *verdict) duplicate(change int64, c *copies, failures []failure) {
-	for i := 1; i < len(c.ids); i++ {
-		v.duplicates++
-		if c.ids[i] != c.ids[0] {
-			v.wrong = append(v.wrong, fmt.Sprintf("change %d came as %s and as %s", change, c.ids[0], c.ids[i]))
-		}
-		forced := slices.ContainsFunc(failures, func(f failure) bool { return f.between(c.at[i-1], c.at[i]) })
-		if !forced {
-			v.unforced = append(v.unforced, fmt.Sprintf("%d, at %s and %s", change, c.at[i-1].Format(clock), c.at[i].Format(clock)))
-		}
+// duplicate looks at two copies of a mail that came one after the other; next is what came on the connection of the first behind it.
+func (v *verdict) duplicate(first, second, next *came, kills []kill, broken []breakage) {
+	v.duplicates++
+	killed := slices.ContainsFunc(kills, func(k kill) bool { return k.explains(first, second) })
+	if !killed && !slices.ContainsFunc(broken, func(b breakage) bool { return b.explains(first, second, next) }) {
+		v.unforced = append(v.unforced, fmt.Sprintf("%d, at %s and %s", first.change, first.at.Format(clock), second.at.Format(clock)))
 	}
 }
 
-// read finds the change that a mail tells, and the mail's Message-ID.
-func read(m *smtptest.Mail) (change int64, id string, err error) {
-	parsed, err := mail.ReadMessage(bytes.NewReader(m.Data))
+const (
+	// onItsWay is how long a mail may lie between an end that has died and a server that reads its dot.
+	onItsWay = time.Second
+	// unread is how long it may take a relay, which may be slow, to answer a dot, and the daemon to read that.
+	unread = slow + 2*time.Second
+)
+
+// explains says whether a kill can have come between a mail and what is known of it: its outcome was not durable then.
+func (k *kill) explains(first, second *came) bool {
+	return k.sending[first.id] && !first.at.After(k.at.Add(onItsWay)) && second.at.After(k.at)
+}
+
+// explains says whether the reply to the first copy can have been lost with a connection: it was the last mail on it, and came right before.
+func (b *breakage) explains(first, second, next *came) bool {
+	return b.conn == first.conn && !first.at.Before(b.at.Add(-unread)) && !first.at.After(b.at.Add(onItsWay)) && second.at.After(b.at) &&
+		(next == nil || next.at.After(b.at))
+}
+
+// read finds out what a mail says, and of which change.
+func read(m *smtptest.Mail) (*came, error) {
+	parsed, err := netmail.ReadMessage(bytes.NewReader(m.Data))
 	if err != nil {
-		return 0, "", fmt.Errorf("a mail to %v: %w", m.To, err)
+		return nil, fmt.Errorf("a mail to %v: %w", m.To, err)
 	}
-	number, ok := strings.CutPrefix(parsed.Header.Get("Subject"), "change ")
-	if change, err = strconv.ParseInt(number, 10, 64); !ok || err != nil {
-		return 0, "", fmt.Errorf("a mail to %v with the subject %q", m.To, parsed.Header.Get("Subject"))
+	c := &came{id: parsed.Header.Get("Message-Id"), mail: mail{to: strings.Join(m.To, ", ")}, at: m.Time, conn: m.Conn}
+	subject := parsed.Header.Get("Subject")
+	if number, ok := strings.CutPrefix(subject, "change "); ok {
+		c.change, err = strconv.ParseInt(number, 10, 64)
+	} else if subject != "emptied" {
+		err = errors.New("no change")
 	}
-	if id = parsed.Header.Get("Message-Id"); id == "" {
-		return 0, "", fmt.Errorf("the mail of change %d has no Message-ID", change)
+	if err != nil {
+		return nil, fmt.Errorf("a mail to %v with the subject %q: %w", m.To, subject, err)
 	}
-	return change, id, nil
+	if c.id == "" {
+		return nil, fmt.Errorf("the mail of change %d has no Message-ID", c.change)
+	}
+	if to, err := parsed.Header.AddressList("To"); err != nil || len(to) != 1 || to[0].Address != c.to {
+		return nil, fmt.Errorf("the mail of change %d, to %s, says To: %s", c.change, c.to, parsed.Header.Get("To"))
+	}
+	if c.text, err = plain(parsed); err != nil {
+		return nil, fmt.Errorf("the mail of change %d: %w", c.change, err)
+	}
+	return c, nil
+}
+
+// foot is what each mail says below.
+const foot = " Why you received this: Something happened."
+
+// plain is a mail's text part above its foot, without line breaks.
+func plain(m *netmail.Message) (string, error) {
+	kind, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
+	if err != nil || kind != "multipart/alternative" {
+		return "", fmt.Errorf("it is %s: %w", kind, err)
+	}
+	part, err := multipart.NewReader(m.Body, params["boundary"]).NextPart() // which decodes quoted-printable
+	if err != nil {
+		return "", err
+	}
+	if kind := part.Header.Get("Content-Type"); !strings.HasPrefix(kind, "text/plain") {
+		return "", fmt.Errorf("its first part is %s", kind)
+	}
+	all, err := io.ReadAll(part)
+	text, ok := strings.CutSuffix(strings.Join(strings.Fields(string(all)), " "), foot)
+	if !ok {
+		return "", fmt.Errorf("it does not say why it came: %q", text)
+	}
+	return text, err
 }
 
 // check fails the test for all that must not be.
@@ -132,11 +188,14 @@ func (v *verdict) check(t *testing.T, app *application) {
 		}
 		t.Errorf("one of %d invented mails: of change %d, %s", len(v.invented), change, why)
 	}
+	if v.emptied != 0 {
+		t.Errorf("of truncates there are %+d mails", v.emptied)
+	}
 	for _, what := range first(v.wrong) {
 		t.Errorf("one of %d wrong mails: %s", len(v.wrong), what)
 	}
 	if len(v.unforced) > 0 {
-		t.Errorf("%d mails came twice though nothing had failed: of the changes %v", len(v.unforced), first(v.unforced))
+		t.Errorf("%d mails came twice, and no failure explains it: of the changes %v", len(v.unforced), first(v.unforced))
 	}
 }
 
@@ -146,54 +205,74 @@ func first[T any](all []T) []T { return all[:min(10, len(all))] }
 func TestJudge(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	at := func(second int) time.Time { return start.Add(time.Duration(second) * time.Second) }
-	mailOf := func(change, second int, to, id string) smtptest.Mail {
-		return smtptest.Mail{To: []string{to}, Time: at(second), Data: fmt.Appendf(nil, "Subject: change %d\r\nMessage-ID: <%s>\r\n\r\nhello\r\n", change, id)}
+	at := func(second float64) time.Time { return start.Add(time.Duration(second * float64(time.Second))) }
+	saying := func(subject string, second float64, to, id, text string) smtptest.Mail {
+		return smtptest.Mail{To: []string{to}, Time: at(second), Conn: 1, Data: fmt.Appendf(nil, "Subject: %s\r\nMessage-ID: <%s>\r\nTo: <%s>\r\n"+
+			"Content-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n%s\r\n--b--\r\n",
+			subject, id, to, text+foot)}
 	}
-	due := map[int64]string{1: "a@x", 2: "b@x"}
+	mailOf := func(change int, second float64, to, id string) smtptest.Mail {
+		return saying(fmt.Sprint("change ", change), second, to, id, "hel=\r\nlo")
+	}
+	elsewhere := func(m smtptest.Mail) smtptest.Mail {
+		m.Conn = 2
+		return m
+	}
+	due := &dues{mails: map[int64]mail{1: {"a@x.y", "hello"}, 2: {"b@x.y", "hello"}}}
+	one, again, two := mailOf(1, 1, "a@x.y", "one"), mailOf(1, 5, "a@x.y", "one"), mailOf(2, 6, "b@x.y", "two")
+	forced := verdict{mails: 3, duplicates: 1}
+	unforced := verdict{mails: 3, duplicates: 1, unforced: []string{"1, at 00:00:01.000 and 00:00:05.000"}}
+	sending := map[string]bool{"<one>": true}
 	for name, test := range map[string]struct {
-		mails    []smtptest.Mail
-		failures []failure
-		want     verdict
+		due    *dues // nil: those above
+		mails  []smtptest.Mail
+		kills  []kill
+		broken []breakage
+		want   verdict
 	}{
-		"all well": {
-			mails: []smtptest.Mail{mailOf(2, 1, "b@x", "two"), mailOf(1, 2, "a@x", "one")},
-			want:  verdict{mails: 2},
+		"all well":               {mails: []smtptest.Mail{two, mailOf(1, 7, "a@x.y", "one")}, want: verdict{mails: 2}},
+		"one lost, one invented": {mails: []smtptest.Mail{one, mailOf(3, 2, "a@x.y", "three")}, want: verdict{mails: 2, lost: []int64{2}, invented: []int64{3}}},
+		"killed over it":         {mails: []smtptest.Mail{one, again, two}, kills: []kill{{at(3), sending}}, want: forced},
+		"killed on its way":      {mails: []smtptest.Mail{one, again, two}, kills: []kill{{at(0.5), sending}}, want: forced},
+		"killed over another":    {mails: []smtptest.Mail{one, again, two}, kills: []kill{{at(3), map[string]bool{"<two>": true}}}, want: unforced},
+		"killed before":          {mails: []smtptest.Mail{mailOf(1, 4, "a@x.y", "one"), again, two}, kills: []kill{{at(2), sending}}, want: verdict{mails: 3, duplicates: 1, unforced: []string{"1, at 00:00:04.000 and 00:00:05.000"}}},
+		"killed behind both":     {mails: []smtptest.Mail{one, again, two}, kills: []kill{{at(5.5), sending}}, want: unforced},
+		"its connection broke":   {mails: []smtptest.Mail{one, again, two}, broken: []breakage{{at(2), 1}}, want: forced},
+		"another connection":     {mails: []smtptest.Mail{one, again, two}, broken: []breakage{{at(2), 2}}, want: unforced},
+		"it broke much later":    {mails: []smtptest.Mail{one, again, two}, broken: []breakage{{at(4), 1}}, want: unforced},
+		"it broke behind the next": {
+			mails: []smtptest.Mail{one, mailOf(2, 1.5, "b@x.y", "two"), again}, broken: []breakage{{at(2), 1}}, want: unforced,
 		},
-		"one lost, one invented": {
-			mails: []smtptest.Mail{mailOf(1, 1, "a@x", "one"), mailOf(3, 2, "a@x", "three")},
-			want:  verdict{mails: 2, lost: []int64{2}, invented: []int64{3}},
-		},
-		"a forced duplicate": {
-			mails:    []smtptest.Mail{mailOf(1, 1, "a@x", "one"), mailOf(1, 5, "a@x", "one"), mailOf(2, 6, "b@x", "two")},
-			failures: []failure{{at(3), 0}},
-			want:     verdict{mails: 3, duplicates: 1},
-		},
-		"a duplicate that lay on its way": {
-			mails:    []smtptest.Mail{mailOf(1, 4, "a@x", "one"), mailOf(1, 5, "a@x", "one"), mailOf(2, 6, "b@x", "two")},
-			failures: []failure{{at(3), time.Second}},
-			want:     verdict{mails: 3, duplicates: 1},
-		},
-		"the failure was before": {
-			mails:    []smtptest.Mail{mailOf(1, 5, "a@x", "one"), mailOf(1, 6, "a@x", "one"), mailOf(2, 7, "b@x", "two")},
-			failures: []failure{{at(4), 0}, {at(3), time.Second}},
-			want:     verdict{mails: 3, duplicates: 1, unforced: []string{"1, at 00:00:05.000 and 00:00:06.000"}},
+		"it broke before the next": {
+			mails: []smtptest.Mail{one, elsewhere(mailOf(2, 1.5, "b@x.y", "two")), again}, broken: []breakage{{at(2), 1}}, want: forced,
 		},
 		"another Message-ID": {
-			mails:    []smtptest.Mail{mailOf(1, 1, "a@x", "one"), mailOf(1, 5, "a@x", "uno"), mailOf(2, 6, "b@x", "two")},
-			failures: []failure{{at(3), 0}},
-			want:     verdict{mails: 3, duplicates: 1, wrong: []string{"change 1 came as <one> and as <uno>"}},
+			mails: []smtptest.Mail{one, mailOf(1, 5, "a@x.y", "uno"), two}, kills: []kill{{at(3), sending}},
+			want: verdict{mails: 3, wrong: []string{"change 1 came as <one> and as <uno>"}},
 		},
 		"a Message-ID twice, the wrong person, no change": {
-			mails: []smtptest.Mail{mailOf(1, 1, "a@x", "one"), mailOf(2, 2, "a@x", "one"), {To: []string{"c@x"}, Data: []byte("Subject: hello\r\n\r\n")}},
-			want: verdict{mails: 3, wrong: []string{
-				"changes 1 and 2 share the Message-ID <one>", "change 2 went to [a@x], not to b@x", `a mail to [c@x] with the subject "hello"`,
+			mails: []smtptest.Mail{one, mailOf(2, 2, "a@x.y", "one"), {To: []string{"c@x"}, Data: []byte("Subject: hello\r\n\r\n")}},
+			want: verdict{mails: 3, lost: []int64{2}, wrong: []string{
+				"changes 1 and 2 share the Message-ID <one>", "change 2 came as {to:a@x.y text:hello}; want {to:b@x.y text:hello}",
+				`a mail to [c@x] with the subject "hello": no change`,
 			}},
 		},
+		"another text": {
+			mails: []smtptest.Mail{saying("change 1", 1, "a@x.y", "one", "good bye"), two},
+			want:  verdict{mails: 2, wrong: []string{"change 1 came as {to:a@x.y text:good bye}; want {to:a@x.y text:hello}"}},
+		},
+		"truncates": {
+			due: &dues{emptied: 2}, mails: []smtptest.Mail{saying("emptied", 1, "a@x.y", "e", "it is"), saying("emptied", 2, "a@x.y", "e", "it is"), saying("emptied", 3, "a@x.y", "f", "it is")},
+			kills: []kill{{at(1), map[string]bool{"<e>": true}}}, want: verdict{mails: 3, duplicates: 1},
+		},
+		"a truncate too few": {due: &dues{emptied: 1}, want: verdict{emptied: -1}},
 	} {
+		if test.due == nil {
+			test.due = due
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if diff := cmp.Diff(test.want, judge(due, test.mails, test.failures), cmp.AllowUnexported(verdict{})); diff != "" {
+			if diff := cmp.Diff(test.want, judge(test.due, test.mails, test.kills, test.broken), cmp.AllowUnexported(verdict{})); diff != "" {
 				t.Error(diff)
 			}
 		})

@@ -162,6 +162,13 @@ func (s *Server) Connections() int {
 	return len(s.conns)
 }
 
+// Connection is the number of the connection that a client has from an address; 0: it has not said EHLO.
+func (s *Server) Connection(from net.Addr) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conns[from.String()]
+}
+
 func (s *Server) ask(e Event) error {
 	if s.o.Hook == nil {
 		return nil
