@@ -126,6 +126,9 @@ func (a *api) handler() http.Handler {
 	mux.HandleFunc("GET /v1/outbox/messages/{id}", a.showMessage)
 	mux.HandleFunc("GET /v1/outbox/matches/{id}", a.showMatch)
 	mux.HandleFunc("POST /v1/outbox/{action}", a.act)
+	mux.HandleFunc("POST /v1/suppressions/list", a.listSuppressions)
+	mux.HandleFunc("POST /v1/suppressions", a.suppress)
+	mux.HandleFunc("POST /v1/suppressions/lift", a.unsuppress)
 	mux.HandleFunc("POST /v1/replay/plan", a.planReplay)
 	mux.HandleFunc("POST /v1/replay", a.replay)
 	mux.HandleFunc("POST /v1/gaps/accept", a.acceptGaps)
@@ -298,7 +301,7 @@ func (a *api) fits(ctx context.Context, action outbox.Action, f *outbox.Filter) 
 		case len(found) == 0:
 			wrong = append(wrong, fmt.Sprintf("there is no message %d", id))
 		case !slices.Contains(fromMessages, found[0].State):
-			wrong = append(wrong, fmt.Sprintf("message %d is %s%s", id, found[0].State, because(found[0].Reason)))
+			wrong = append(wrong, fmt.Sprintf("message %d is %s%s%s", id, found[0].State, because(found[0].Reason), wayOut(&found[0])))
 		}
 	}
 	for _, id := range f.Matches {

@@ -96,3 +96,12 @@ func clip(s string) string {
 	}
 	return strings.ToValidUTF8(s[:most], "") + "…"
 }
+
+// AddressOf is the address in what people write, with or without a name, as it goes over the wire and as the outbox knows it.
+func AddressOf(s string) (string, error) {
+	m, err := parseMailbox(strings.TrimSpace(s))
+	if err != nil {
+		return "", err
+	}
+	return m.Address, nil
+}

@@ -150,7 +150,11 @@ func (d *Dispatcher) first(m *outbox.Match) int {
 // write makes the match's messages. Copies go with the first one that can be sent.
 func (d *Dispatcher) write(ctx context.Context, m *outbox.Match, r *research, x *expanded) error {
 	x.State, x.letters, x.lease = outbox.MatchExpanded, make(map[[16]byte]letter), time.Now().Add(leaseFor)
-	cc, lost := copies(r.audience.cc)
+	barred, err := d.barred(ctx, r.audience)
+	if err != nil {
+		return err
+	}
+	cc, lost := copies(r.audience.cc, barred)
 	for i, to := range r.audience.to {
 		row, err := to.encode()
 		if err != nil {
@@ -159,6 +163,8 @@ func (d *Dispatcher) write(ctx context.Context, m *outbox.Match, r *research, x 
 		n := outbox.NewMessage{Address: to.given(), Due: time.Now(), Recipient: row}
 		if to.bad != nil {
 			n.State, n.Reason = outbox.MessageNoAddress, to.bad.Error()
+		} else if why := barred.why(to); why != "" {
+			n.State, n.Reason = outbox.MessageSuppressed, why
 		} else {
 			n.CC, cc = cc, nil
 			if err := d.render(ctx, m, r, i, &n, x); err != nil && x.broken == nil {
@@ -174,18 +180,22 @@ func (d *Dispatcher) write(ctx context.Context, m *outbox.Match, r *research, x 
 	return nil
 }
 
-const noCopies = "nobody has an address: the copies were not sent either"
+const noCopies = "no mail can go to anybody: the copies were not sent either"
 
-// copies are the addresses for Cc. One that is none is a message of its own, which has ended: it must not get lost silently.
-func copies(list []recipient) (cc []string, lost []outbox.NewMessage) {
+// copies are the addresses for Cc. One that is none, or that no mail may go to, is a message of its own, which has ended: it must not get
+// lost silently.
+func copies(list []recipient, b barred) (cc []string, lost []outbox.NewMessage) {
 	for _, r := range list {
-		if r.bad == nil {
+		n := outbox.NewMessage{Address: r.given(), Due: time.Now()}
+		if r.bad != nil {
+			n.State, n.Reason = outbox.MessageNoAddress, "cc: "+r.bad.Error()
+		} else if why := b.why(r); why != "" {
+			n.State, n.Reason = outbox.MessageSuppressed, "cc: "+why
+		} else {
 			cc = append(cc, mailbox(r.address, r.text(nameColumn)).String())
 			continue
 		}
-		lost = append(lost, outbox.NewMessage{
-			Address: r.given(), State: outbox.MessageNoAddress, Reason: "cc: " + r.bad.Error(), Due: time.Now(),
-		})
+		lost = append(lost, n)
 	}
 	return cc, lost
 }

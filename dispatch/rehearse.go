@@ -91,7 +91,7 @@ func (h *Rehearser) Rehearse(ctx context.Context, rule *rules.Rule, facts *rules
 // write makes the mails, as the Dispatcher's write does. Copies go with the first one that can be sent.
 func (h *Rehearser) write(r *research) *Rehearsed {
 	made := &Rehearsed{State: outbox.MatchExpanded}
-	cc, lost := copies(r.audience.cc)
+	cc, lost := copies(r.audience.cc, nil)
 	for i, to := range r.audience.to {
 		m := RehearsedMail{Address: to.given(), Recipient: to.row, NoAddress: to.bad}
 		if to.bad == nil {

@@ -83,7 +83,7 @@ func Resendable(messages []Message, replay int64, again bool) (r Resends) {
 		switch {
 		case m.Resend > 0 && !again:
 			r.Before, r.By = r.Before+1, max(r.By, m.Replay)
-		case !m.State.Resendable():
+		case !m.State.Resendable(), m.State == MessageSuppressed && len(m.Recipient) == 0: // a copy has no mail of its own
 		case m.Silent:
 			r.Silent++
 		case len(m.Recipient) == 0:

@@ -140,9 +140,9 @@ func (s MatchState) Retryable() bool { return s == MatchFailed }
 // Resendable says whether a replay sends a message once more that ended in this state.
 func (s MessageState) Resendable() bool {
 	switch s {
-	case MessageSent, MessageDead, MessageUncertain, MessageFailed, MessageNotSent:
+	case MessageSent, MessageDead, MessageUncertain, MessageFailed, MessageNotSent, MessageSuppressed:
 		return true
-	case MessageQueued, MessageSending, MessageHeld, MessageDigested, MessageSuppressed, MessageLimited, MessageRepeated, MessageReplaced,
+	case MessageQueued, MessageSending, MessageHeld, MessageDigested, MessageLimited, MessageRepeated, MessageReplaced,
 		MessageExpired, MessageCancelled, MessageNoAddress, MessageDiscarded:
 	}
 	return false

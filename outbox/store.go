@@ -111,12 +111,21 @@ type Store interface {
 	// ClaimMessages claims queued messages that are due, in the order of ClaimMatches.
 	ClaimMessages(ctx context.Context, c Claim) ([]Message, error)
 	// Start takes claimed messages to sending and returns the ids of those that may go. No dot may be begun before it
-	// returned. The others were cancelled meanwhile, or were not claimed: they stay as they are, and their claims are gone.
+	// returned. The others were cancelled meanwhile, or were not claimed: they stay as they are, and their claims are gone. So are those of
+	// messages that Suppress stops, or takes copies off.
 	Start(ctx context.Context, starts []Start) ([]int64, error)
 	// Record stores outcomes of messages that are sending or claimed and releases the claims. Bodies of finished messages are
 	// dropped; dead, failed and uncertain ones keep theirs for a retry. ErrState: the outcomes that it names were refused, since
 	// their messages are not where that outcome is possible; all others are stored.
 	Record(ctx context.Context, outcomes []Outcome) error
+	// Suppress keeps addresses from getting mail, and returns how many are new. One that is suppressed already stays so for the reason that
+	// it has. From then on no message to one becomes sending: Expand and Start end it as suppressed, and take copies to one off a message;
+	// such a copy is a message of its own, which has ended. What is sending already goes.
+	Suppress(ctx context.Context, list []Suppression) (added int, err error)
+	// Unsuppress lifts a suppression, and keeps who did and why. ErrNotFound: there is none.
+	Unsuppress(ctx context.Context, address, by, why string, now time.Time) error
+	// Suppressions lists what is suppressed, newest first.
+	Suppressions(ctx context.Context, f SuppressionFilter) ([]Suppression, error)
 	// Release gives up claims that came to nothing, in good order.
 	Release(matches, messages []int64)
 	// NextDue is when the next unclaimed match or message is due, of such rules as [Claim] has them; zero: none.

@@ -29,20 +29,21 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 type cli struct {
 	flags
 
-	Run     runCmd     `cmd:"" help:"Stream changes, decide, send. Stops on SIGTERM, reloads on SIGHUP."`
-	Check   checkCmd   `cmd:"" help:"Check rules, queries and templates before they are live. Changes nothing."`
-	Test    testCmd    `cmd:"" help:"Run the tests beside the rules. Sends and stores nothing."`
-	New     newCmd     `cmd:"" help:"Write a first rule, its template and its tests, to be edited."`
-	Schema  schemaCmd  `cmd:"" help:"Write the tables as rules see them, or what editors complete rules with."`
-	Setup   setupCmd   `cmd:"" help:"Make publications and slot, accept a gap, arm live sending."`
-	Status  statusCmd  `cmd:"" help:"Show how stream, rules, outbox and relay do."`
-	Outbox  outboxCmd  `cmd:"" help:"List, show, retry, cancel, release and discard matches and messages."`
-	Preview previewCmd `cmd:"" help:"Show the mail that a rule would send for a real row. Sends nothing."`
-	Explain explainCmd `cmd:"" help:"Tell why a mail came, or why a rule does not match."`
-	Replay  replayCmd  `cmd:"" help:"Decide again on what was committed, and send what was missed."`
-	Gaps    gapsCmd    `cmd:"" help:"End gaps that nothing can make up for, with the reason."`
-	Demo    demoCmd    `cmd:"" help:"Show it all on a throwaway database, with an inbox in the browser."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Run      runCmd      `cmd:"" help:"Stream changes, decide, send. Stops on SIGTERM, reloads on SIGHUP."`
+	Check    checkCmd    `cmd:"" help:"Check rules, queries and templates before they are live. Changes nothing."`
+	Test     testCmd     `cmd:"" help:"Run the tests beside the rules. Sends and stores nothing."`
+	New      newCmd      `cmd:"" help:"Write a first rule, its template and its tests, to be edited."`
+	Schema   schemaCmd   `cmd:"" help:"Write the tables as rules see them, or what editors complete rules with."`
+	Setup    setupCmd    `cmd:"" help:"Make publications and slot, accept a gap, arm live sending."`
+	Status   statusCmd   `cmd:"" help:"Show how stream, rules, outbox and relay do."`
+	Outbox   outboxCmd   `cmd:"" help:"List, show, retry, cancel, release and discard matches and messages."`
+	Suppress suppressCmd `cmd:"" help:"List, add, remove and import addresses that no mail goes to."`
+	Preview  previewCmd  `cmd:"" help:"Show the mail that a rule would send for a real row. Sends nothing."`
+	Explain  explainCmd  `cmd:"" help:"Tell why a mail came, or why a rule does not match."`
+	Replay   replayCmd   `cmd:"" help:"Decide again on what was committed, and send what was missed."`
+	Gaps     gapsCmd     `cmd:"" help:"End gaps that nothing can make up for, with the reason."`
+	Demo     demoCmd     `cmd:"" help:"Show it all on a throwaway database, with an inbox in the browser."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 
 // program is what a command works with.

@@ -52,6 +52,8 @@ func testModel(r *rig) {
 			"act":             m.act,
 			"die":             m.dieAtWork,
 			"replay":          m.replayAgain,
+			"suppress":        m.suppress,
+			"unsuppress":      m.unsuppress,
 			"blank":           m.blank,
 			"next due":        m.nextDue,
 			"count":           m.agreeOnCounts,
@@ -76,7 +78,7 @@ func newModel(t *rapid.T, r *rig) *model {
 	dir := r.TempDir()
 	m := &model{open: func() outbox.Store { return r.open(r.T, dir) }, names: make(map[uint32]string), lsn: 100}
 	m.store = m.open()
-	m.spilled, m.usage = make(map[uint32][]outbox.NewMatch), make(map[string]map[string]int64)
+	m.spilled, m.usage, m.barred = make(map[uint32][]outbox.NewMatch), make(map[string]map[string]int64), make(map[[16]byte]bool)
 	var err error
 	m.source, err = m.store.SaveSource(t.Context(), outbox.Source{SystemID: "1", Database: "crm", Slot: "postman", Epoch: 1, State: outbox.SourceStreaming, Checkpoint: 100})
 	fatal(t, err)

@@ -19,6 +19,7 @@ type oracle struct {
 	spilled  map[uint32][]outbox.NewMatch
 	turns    [2]oracleTurns // of matches, and of messages
 	usage    map[string]map[string]int64
+	barred   map[[16]byte]bool // addresses that are suppressed
 }
 
 type oracleMatch struct {
@@ -143,6 +144,9 @@ func (o *oracle) expand(m *oracleMatch, e *outbox.Expansion, now time.Time) (sen
 		m.Attempts++
 	}
 	for _, g := range e.Messages {
+		if (g.State == outbox.MessageSending || g.State == outbox.MessageQueued) && o.barred[outbox.AddressKey(g.Address)] {
+			g.State, g.Reason = outbox.MessageSuppressed, ownWords
+		}
 		if n := o.queue(m, g, now); n != nil && n.State == outbox.MessageSending {
 			sending = append(sending, n)
 		}
@@ -188,6 +192,12 @@ func (o *oracle) start(n *oracleMessage, s *outbox.Start) bool {
 	}
 	if n.State != outbox.MessageQueued {
 		n.claimed = false
+		return false
+	}
+	if o.barred[outbox.AddressKey(n.Address)] {
+		n.State, n.Reason, n.Reply, n.claimed, n.begun, n.suspect = outbox.MessageSuppressed, ownWords, "", false, 0, 0
+		o.settle(n)
+		o.blank(time.Time{})
 		return false
 	}
 	n.State, n.started = outbox.MessageSending, true

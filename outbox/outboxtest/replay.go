@@ -401,7 +401,7 @@ func (o *oracle) resend(order *outbox.Replay, match int64, again bool) (resent i
 		}
 	}
 	for _, n := range latest {
-		if n.Resend > 0 && !again || !words("sent dead uncertain failed not-sent")[n.State.String()] || n.of.Silent || len(n.Recipient) == 0 {
+		if n.Resend > 0 && !again || !words("sent dead uncertain failed not-sent suppressed")[n.State.String()] || n.of.Silent || len(n.Recipient) == 0 {
 			continue
 		}
 		more := o.queue(n.of, outbox.NewMessage{Address: n.Address, Resend: next, State: outbox.MessageQueued, Reason: ownWords, Due: time.Now(), Recipient: n.Recipient, CC: n.CC}, time.Now())

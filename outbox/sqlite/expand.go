@@ -42,6 +42,9 @@ func (w *writer) expand(e *outbox.Expansion, now time.Time) (sending []outbox.Me
 		refused, err = w.refuse(matches, e.Match, e.State, claimed)
 		return nil, refused, err
 	}
+	if e.Messages, err = w.bar(e.Messages); err != nil {
+		return nil, nil, err
+	}
 	if sending, err = w.addMessages(e, held, now); err != nil {
 		return nil, nil, err
 	}

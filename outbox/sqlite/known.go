@@ -25,13 +25,22 @@ func (w *writer) load() error {
 		sources: make(map[uint32]outbox.Source), rules: make(map[uint32]string), ruleIDs: make(map[string]uint32),
 		texts: make(map[outbox.Hash]int64), provisional: make(map[int64]bool), journal: make(map[uint32]int64), last: make(map[string]int64),
 	}
-	for _, err := range []error{w.loadSources(), w.loadJournal(), w.loadRules(), w.loadTexts(), w.loadProvisional(), w.loadLast()} {
+	for _, err := range []error{w.loadSources(), w.loadJournal(), w.loadRules(), w.loadTexts(), w.loadProvisional(), w.loadSuppresses(), w.loadLast()} {
 		if err != nil {
 			return fmt.Errorf("reading what the store knows: %w", err)
 		}
 	}
 	w.stale = false
 	return nil
+}
+
+func (w *writer) loadSuppresses() error {
+	return w.each(`SELECT EXISTS (SELECT 1 FROM suppressions WHERE lifted IS NULL)`, func(scan scanner) error {
+		var any bool
+		err := scan(&any)
+		w.suppresses.Store(any)
+		return err
+	})
 }
 
 func (w *writer) loadSources() error {

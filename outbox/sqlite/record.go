@@ -13,7 +13,7 @@ import (
 func (s *Store) Start(ctx context.Context, starts []outbox.Start) ([]int64, error) {
 	var started []int64
 	err := s.write(ctx, "taking messages to sending", func(w *writer) (err error) {
-		started, err = w.start(starts)
+		started, err = w.start(starts, time.Now())
 		return err
 	})
 	if err != nil {
@@ -26,7 +26,10 @@ var startRows = newRowwise(6, fmt.Sprintf(`UPDATE messages SET state = %d, lease
 	subject = coalesce(nullif(v.column4, ''), subject), body = coalesce(v.column5, body), template = coalesce(v.column6, template)
 	FROM %%s WHERE messages.id = v.column1 AND messages.state = %d RETURNING messages.id`, outbox.MessageSending, outbox.MessageQueued))
 
-func (w *writer) start(starts []outbox.Start) (started []int64, err error) {
+func (w *writer) start(starts []outbox.Start, now time.Time) (started []int64, err error) {
+	if starts, err = w.passing(starts, now); err != nil {
+		return nil, err
+	}
 	held := make(map[int64]claim, len(starts))
 	values := make([]any, 0, len(starts)*startRows.columns)
 	for i := range starts {

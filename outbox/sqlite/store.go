@@ -23,6 +23,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	sqlite3 "modernc.org/sqlite"
 	codes "modernc.org/sqlite/lib"
@@ -46,6 +47,8 @@ type Store struct {
 	conn   *sql.Conn
 	reads  *sql.DB
 	claims *claims
+
+	suppresses atomic.Bool // the writer knows that some address is suppressed
 
 	ops    chan op // unbuffered: what the writer took, it answers
 	quit   chan struct{}
@@ -140,7 +143,7 @@ func (s *Store) open() (err error) {
 		return err
 	}
 	s.reads.SetMaxOpenConns(readers)
-	w := newWriter(s.conn, s.claims)
+	w := newWriter(s.conn, s.claims, &s.suppresses)
 	if err := w.open(&s.id); err != nil {
 		w.close()
 		return err

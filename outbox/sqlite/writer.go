@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"sync/atomic"
 )
 
 // op is an operation on its way to the writer.
@@ -45,14 +46,15 @@ type writer struct {
 	known      known
 	stale      bool // known is not what the tables hold
 	claims     *claims
-	claimed    []change // what the open transaction did to claims
-	committed  []func() // to be done when it is durable
+	suppresses *atomic.Bool // there is an address that no mail goes to
+	claimed    []change     // what the open transaction did to claims
+	committed  []func()     // to be done when it is durable
 }
 
 // newWriter makes the writer of a connection. No context reaches SQLite: an operation that began comes to its end.
-func newWriter(conn *sql.Conn, c *claims) *writer {
+func newWriter(conn *sql.Conn, c *claims, suppresses *atomic.Bool) *writer {
 	prepare := func(query string) (*sql.Stmt, error) { return conn.PrepareContext(context.Background(), query) }
-	return &writer{prepare: prepare, statements: make(map[string]*sql.Stmt), claims: c}
+	return &writer{prepare: prepare, statements: make(map[string]*sql.Stmt), claims: c, suppresses: suppresses}
 }
 
 // open reads the store's identity and all that the writer keeps in memory.
