@@ -25,11 +25,12 @@ var arrows = map[string][]string{
 	"templates": {},
 	"cdc":       {},
 	"outbox":    {},
+	"bounce":    {},
 	"rules":     {"cdc"},
-	"dispatch":  {"outbox", "rules", "templates"},
-	"daemon":    {"cdc", "dispatch", "outbox", "rules", "templates"},
+	"dispatch":  {"bounce", "outbox", "rules", "templates"},
+	"daemon":    {"bounce", "cdc", "dispatch", "outbox", "rules", "templates"},
 	"authoring": {"cdc", "daemon", "dispatch", "outbox", "rules", "templates"},
-	"cmd":       {"authoring", "daemon", "internal", "the example"},
+	"cmd":       {"authoring", "bounce", "daemon", "internal", "the example"},
 	// The demo, test clusters, test servers: they may need anything, and only cmd may need them.
 	"internal":    {"cdc", "daemon", "dispatch", "examples", "outbox", "rules", "templates"},
 	"examples":    {},
@@ -80,7 +81,7 @@ func TestArrowsBroken(t *testing.T) {
 		},
 		"through the room, not the folder": {
 			pkg{ImportPath: "postman/dispatch/lane", Doc: "d", Imports: []string{"postman/cdc/stream"}},
-			[]string{"imports postman/cdc/stream; dispatch may import only itself, position, value, outbox, rules, templates"},
+			[]string{"imports postman/cdc/stream; dispatch may import only itself, position, value, bounce, outbox, rules, templates"},
 		},
 		"position knows value": {
 			pkg{ImportPath: "postman/position", Doc: "d", Imports: []string{"postman/value"}},
@@ -88,7 +89,7 @@ func TestArrowsBroken(t *testing.T) {
 		},
 		"a helper of the tests in the daemon": {
 			pkg{ImportPath: "postman/daemon", Doc: "d", Imports: []string{"postman/internal/pgcluster"}},
-			[]string{"imports postman/internal/pgcluster; daemon may import only itself, position, value, cdc, dispatch, outbox, rules, templates"},
+			[]string{"imports postman/internal/pgcluster; daemon may import only itself, position, value, bounce, cdc, dispatch, outbox, rules, templates"},
 		},
 		"a room nobody drew": {
 			pkg{ImportPath: "postman/util", Doc: "d"},

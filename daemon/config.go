@@ -15,6 +15,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"postman/bounce"
 	"postman/dispatch"
 )
 
@@ -239,6 +240,9 @@ func (c *Config) Validate() error {
 	checkAddress(bad, "from", "POSTMAN_FROM", c.From, c.Sends())
 	checkAddress(bad, "reply_to", "reply_to in postman.yaml", c.ReplyTo, false)
 	checkAddress(bad, "bounce", "POSTMAN_BOUNCE", c.Bounce, false)
+	if err := bounce.CheckSender(c.Bounce); err != nil {
+		bad("bounce: %w", err)
+	}
 	if _, err := dispatch.NewDomains("", c.FromDomains...); err != nil {
 		bad("from_domains: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"postman/bounce"
 	"postman/outbox"
 )
 
@@ -67,7 +68,7 @@ var errSilent = errors.New("it must not be sent: " + notSent)
 
 // address says whom the mail goes to: to one address for all in mode redirect.
 func (d *Dispatcher) address(j *job) error {
-	e := envelope{from: d.o.Bounce}
+	e := envelope{from: bounce.Sender(d.o.Bounce, d.o.Store.Secret(), j.message.ID)}
 	if d.silent(j.message.Silent) {
 		return errSilent
 	}

@@ -21,6 +21,8 @@ import (
 type Store interface {
 	// ID is the store's own identity, made with it, and part of every Message-ID.
 	ID() string
+	// Secret is a random key, made with the store, that signs what is to come back from outside.
+	Secret() []byte
 	Close() error
 
 	// Recover is called once, by the daemon, before anything else: it discards provisional matches and returns

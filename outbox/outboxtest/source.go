@@ -1,6 +1,7 @@
 package outboxtest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,9 +20,15 @@ func testIdentity(r *rig) {
 	}
 	r.reopen()
 	r.equal("the id after a restart", r.store.ID(), id)
+	secret := r.store.Secret()
+	r.reopen()
+	r.equal("the secret after a restart", r.store.Secret(), secret)
 	other := r.open(r.T, r.TempDir())
 	if other.ID() == id {
 		r.Errorf("two stores have the id %q", id)
+	}
+	if len(secret) != 32 || bytes.Equal(other.Secret(), secret) {
+		r.Errorf("two stores have the secret %x", secret)
 	}
 	r.ok(other.Close())
 }

@@ -42,6 +42,7 @@ type Options struct {
 type Store struct {
 	path   string
 	id     string
+	secret []byte
 	lock   *os.File
 	db     *sql.DB // of conn alone
 	conn   *sql.Conn
@@ -144,7 +145,7 @@ func (s *Store) open() (err error) {
 	}
 	s.reads.SetMaxOpenConns(readers)
 	w := newWriter(s.conn, s.claims, &s.suppresses)
-	if err := w.open(&s.id); err != nil {
+	if err := w.open(s); err != nil {
 		w.close()
 		return err
 	}
@@ -194,6 +195,12 @@ func (s *Store) dsn(parameters string) string {
 
 // ID is the store's own identity.
 func (s *Store) ID() string { return s.id }
+
+// Secret is the store's own key.
+func (s *Store) Secret() []byte { return s.secret }
+
+// identity reads who the store is.
+const identity = `SELECT (SELECT value FROM meta WHERE key = 'id'), unhex((SELECT value FROM meta WHERE key = 'secret'))`
 
 // Close waits for the operations that are on their way and gives the file free. Later ones get an error.
 func (s *Store) Close() error {

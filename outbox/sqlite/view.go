@@ -53,7 +53,7 @@ func (s *Store) sight(ctx context.Context) error {
 	case version < len(files):
 		return fmt.Errorf("its schema has version %d and this postman reads %d: let this postman run on it once, or read it with the one that wrote it", version, len(files))
 	}
-	return s.reads.QueryRowContext(ctx, `SELECT value FROM meta WHERE key = 'id'`).Scan(&s.id)
+	return s.reads.QueryRowContext(ctx, identity).Scan(&s.id, &s.secret)
 }
 
 // writable says whether files can be made in a folder.

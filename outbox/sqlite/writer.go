@@ -58,8 +58,8 @@ func newWriter(conn *sql.Conn, c *claims, suppresses *atomic.Bool) *writer {
 }
 
 // open reads the store's identity and all that the writer keeps in memory.
-func (w *writer) open(id *string) error {
-	if err := w.each(`SELECT value FROM meta WHERE key = 'id'`, func(scan scanner) error { return scan(id) }); err != nil {
+func (w *writer) open(s *Store) error {
+	if err := w.each(identity, func(scan scanner) error { return scan(&s.id, &s.secret) }); err != nil {
 		return fmt.Errorf("reading the store's identity: %w", err)
 	}
 	return w.load()
