@@ -173,9 +173,9 @@ const (
 
 // list leaves out matches that became messages, unless their state is asked for: their messages tell.
 func (a *api) list(w http.ResponseWriter, r *http.Request) {
-	_, f, err := selection(r)
+	sel, f, err := selection(r)
 	if err == nil {
-		err = a.knownRule(r.Context(), f.Rule)
+		err = a.knownRule(r.Context(), sel.Rule)
 	}
 	if f.Limit <= 0 {
 		f.Limit = usualListed
@@ -273,7 +273,7 @@ func (a *api) act(w http.ResponseWriter, r *http.Request) {
 		err = badRequest{"nothing is selected: name ids, a rule, a state or an address"}
 	}
 	if err == nil {
-		err = a.knownRule(r.Context(), f.Rule)
+		err = a.knownRule(r.Context(), sel.Rule)
 	}
 	if err == nil {
 		err = a.fits(r.Context(), action, &f)
@@ -348,7 +348,10 @@ func selection(r *http.Request) (sel Selection, f outbox.Filter, err error) {
 		return sel, f, badRequest{"reading the selection: " + err.Error()}
 	}
 	f = outbox.Filter{
-		Messages: sel.Messages, Matches: sel.Matches, Rule: sel.Rule, Address: sel.Address, Before: sel.Before, Limit: sel.Limit,
+		Messages: sel.Messages, Matches: sel.Matches, Address: sel.Address, Before: sel.Before, Limit: sel.Limit,
+	}
+	if sel.Rule != "" {
+		f.Rules = []string{sel.Rule}
 	}
 	for _, name := range sel.States {
 		var message outbox.MessageState

@@ -49,7 +49,7 @@ func TestWhatIsMissedIsTrouble(t *testing.T) {
 		t.Errorf("the log names the way out %d times", n)
 	}
 	w.sql(`alter table staff rename column mail to email`)
-	if _, err := d.store.Act(t.Context(), outbox.Retry, outbox.Filter{Rule: "visit", MatchStates: []outbox.MatchState{outbox.MatchFailed}}, "", d.started); err != nil {
+	if _, err := d.store.Act(t.Context(), outbox.Retry, outbox.Filter{Rules: []string{"visit"}, MatchStates: []outbox.MatchState{outbox.MatchFailed}}, "", d.started); err != nil {
 		t.Fatal(err)
 	}
 	d.wake()
@@ -58,7 +58,7 @@ func TestWhatIsMissedIsTrouble(t *testing.T) {
 
 	w.sql(`alter table visits drop column note`, `insert into visits (kind, staff_id) values ('visit', 1)`) // which the template shows
 	w.eventually("a message that failed", func() bool { return strings.Contains(trouble(), "1 message failed: ") })
-	if _, err := d.store.Act(t.Context(), outbox.Discard, outbox.Filter{Rule: "visit", MessageStates: []outbox.MessageState{outbox.MessageFailed}}, "told by phone", d.started); err != nil {
+	if _, err := d.store.Act(t.Context(), outbox.Discard, outbox.Filter{Rules: []string{"visit"}, MessageStates: []outbox.MessageState{outbox.MessageFailed}}, "told by phone", d.started); err != nil {
 		t.Fatal(err)
 	}
 	w.eventually("nothing is wrong", func() bool { return trouble() == "" })

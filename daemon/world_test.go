@@ -262,7 +262,7 @@ func (w *world) mark(d *Daemon) {
 // matchesOf is how many matches a rule has.
 func (w *world) matchesOf(d *Daemon, rule string) int {
 	w.t.Helper()
-	all, err := d.store.Matches(w.t.Context(), outbox.Filter{Rule: rule, Limit: 1_000_000})
+	all, err := d.store.Matches(w.t.Context(), outbox.Filter{Rules: []string{rule}, Limit: 1_000_000})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -315,7 +315,7 @@ func TestCancelled(t *testing.T) {
 				w.store.before = func(c string) {
 					if c == call {
 						once.Do(func() {
-							must(w.store.Act(context.Background(), outbox.Cancel, outbox.Filter{Rule: "reset"}, "", time.Now()))
+							must(w.store.Act(context.Background(), outbox.Cancel, outbox.Filter{Rules: []string{"reset"}}, "", time.Now()))
 						})
 					}
 				}

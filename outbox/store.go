@@ -154,6 +154,9 @@ type Store interface {
 	// with Before or Limit is an error: those page through lists.
 	Act(ctx context.Context, a Action, f Filter, reason string, now time.Time) (Acted, error)
 
+	// Affected counts what Act would move, as it stands now.
+	Affected(ctx context.Context, a Action, f Filter) (Affected, error)
+
 	// SaveNote keeps a text of the caller's beside a source, in the place of one with the same name. Note returns it, or ErrNotFound.
 	SaveNote(ctx context.Context, source uint32, name string, text []byte) error
 	Note(ctx context.Context, source uint32, name string) ([]byte, error)
@@ -201,10 +204,12 @@ type Claim struct {
 type Filter struct {
 	Messages      []int64        // of these ids; for matches: the match of one of these messages
 	Matches       []int64        // of these ids; for messages: of one of these matches
-	Rule          string         // by its present name; one that the store never saw selects nothing
+	Rules         []string       // of these, by their present names; one that the store never saw has none
 	MatchStates   []MatchState   // a list of messages does not heed them
 	MessageStates []MessageState // a list of matches does not heed them
 	Address       string         // however it is spelt, see AddressKey; for matches: of one of its messages
+	Since, Until  time.Time      // that came into the store then or later, and before
+	Error         string         // whose reason, or the relay's last words, have this in them; a to z are A to Z
 	Before        int64          // ids below, for paging
 	Limit         int
 }
@@ -265,4 +270,17 @@ func (a Action) By(f *Filter) (matches []MatchState, messages []MessageState) {
 type Acted struct {
 	Messages int
 	Matches  int
+}
+
+// Affected is what an action would move, by the rules' names and then by the states.
+type Affected struct {
+	Messages []Group[MessageState]
+	Matches  []Group[MatchState]
+}
+
+// Group is how many of a rule stand in a state.
+type Group[S MatchState | MessageState] struct {
+	Rule  string
+	State S
+	Count int
 }

@@ -218,7 +218,7 @@ func all[S comparable](by map[S]int) (n int) {
 func (s *site) messages(rule string) (messages []outbox.Message) {
 	s.t.Helper()
 	s.view(func(store outbox.Store) (err error) {
-		messages, err = store.Messages(s.t.Context(), outbox.Filter{Rule: rule, Limit: 1_000_000})
+		messages, err = store.Messages(s.t.Context(), outbox.Filter{Rules: []string{rule}, Limit: 1_000_000})
 		return err
 	})
 	return messages

@@ -128,11 +128,11 @@ func testActSelects(r *rig) {
 		want   outbox.Acted
 	}{
 		{"a state that the action does not take from", outbox.Filter{MessageStates: []outbox.MessageState{outbox.MessageQueued}}, outbox.Acted{}},
-		{"an unknown rule", outbox.Filter{Rule: "careless"}, outbox.Acted{}},
+		{"an unknown rule", outbox.Filter{Rules: []string{"careless"}}, outbox.Acted{}},
 		{"a message", outbox.Filter{Messages: messages[:1]}, outbox.Acted{Messages: 1}},
 		{"an address, spelt otherwise", outbox.Filter{Address: "A@Example.COM", Matches: []int64{r.getMessage(messages2[0]).Match}}, outbox.Acted{Messages: 1}},
 		{"a match and its messages", outbox.Filter{Matches: []int64{parent, held}}, outbox.Acted{Messages: 1, Matches: 1}},
-		{"a rule", outbox.Filter{Rule: "careful"}, outbox.Acted{Matches: 1}},
+		{"a rule", outbox.Filter{Rules: []string{"careful"}}, outbox.Acted{Matches: 1}},
 		{"states of matches", outbox.Filter{MatchStates: []outbox.MatchState{outbox.MatchHeld, outbox.MatchPending}}, outbox.Acted{Matches: 1}},
 		{"states of messages", outbox.Filter{MessageStates: []outbox.MessageState{outbox.MessageHeld}}, outbox.Acted{Messages: 1}},
 		{"all", outbox.Filter{}, outbox.Acted{}},

@@ -160,6 +160,9 @@ func (m *model) act(t *rapid.T) {
 	a := rapid.SampledFrom([]outbox.Action{outbox.Retry, outbox.Cancel, outbox.Release, outbox.Discard}).Draw(t, "action")
 	f := m.filter(t)
 	now := moment(t, "now")
+	affected, err := m.store.Affected(t.Context(), a, f)
+	fatal(t, err)
+	agree(t, "what would be moved", affected, m.affected(a, &f))
 	got, err := m.store.Act(t.Context(), a, f, "an operator", now)
 	fatal(t, err)
 	agree(t, "what was moved", got, m.oracle.act(a, &f, "an operator", now))
@@ -168,7 +171,10 @@ func (m *model) act(t *rapid.T) {
 
 func (m *model) filter(t *rapid.T) (f outbox.Filter) {
 	if rapid.IntRange(0, 3).Draw(t, "by rule") == 0 {
-		f.Rule = rapid.SampledFrom([]string{"notify", "careful", "careless"}).Draw(t, "rule")
+		f.Rules = rapid.SliceOfN(rapid.SampledFrom([]string{"notify", "careful", "careless"}), 1, 2).Draw(t, "rules")
+	}
+	if rapid.IntRange(0, 5).Draw(t, "by error") == 0 {
+		f.Error = rapid.SampledFrom([]string{"AS IT WAS", "250", "operator", "nowhere"}).Draw(t, "error")
 	}
 	switch rapid.IntRange(0, 7).Draw(t, "by") {
 	case 0, 1:

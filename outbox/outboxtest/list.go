@@ -60,11 +60,12 @@ func testLists(r *rig) {
 		{"limit", outbox.Filter{Limit: 2}, pick(matches, 0, 1)},
 		{"before", outbox.Filter{Before: matches[1]}, pick(matches, 2, 3, 4, 5)},
 		{"page", outbox.Filter{Before: matches[1], Limit: 3}, pick(matches, 2, 3, 4)},
-		{"rule", outbox.Filter{Rule: "careful"}, pick(matches, 0, 2, 4)},
-		{"unknown rule", outbox.Filter{Rule: "careless"}, nil},
+		{"rule", outbox.Filter{Rules: []string{"careful"}}, pick(matches, 0, 2, 4)},
+		{"rules", outbox.Filter{Rules: []string{"careless", "careful", "notify"}, Limit: 3}, pick(matches, 0, 1, 2)},
+		{"unknown rule", outbox.Filter{Rules: []string{"careless"}}, nil},
 		{"state", outbox.Filter{MatchStates: []outbox.MatchState{outbox.MatchHeld}}, pick(matches, 2, 3)},
 		{"states", outbox.Filter{MatchStates: []outbox.MatchState{outbox.MatchHeld, outbox.MatchPending}, Limit: 3}, pick(matches, 2, 3, 4)},
-		{"states and rule", outbox.Filter{MatchStates: []outbox.MatchState{outbox.MatchPending, outbox.MatchExpanded}, Rule: "careful"}, pick(matches, 0, 4)},
+		{"states and rule", outbox.Filter{MatchStates: []outbox.MatchState{outbox.MatchPending, outbox.MatchExpanded}, Rules: []string{"careful"}}, pick(matches, 0, 4)},
 		{"states of messages", outbox.Filter{MessageStates: []outbox.MessageState{outbox.MessageSent}, Limit: 1}, pick(matches, 0)},
 		{"ids", outbox.Filter{Matches: pick(matches, 4, 0)}, pick(matches, 0, 4)},
 		{"of messages", outbox.Filter{Messages: []int64{a[1].ID, a[0].ID}}, []int64{a[0].Match}},
@@ -82,7 +83,9 @@ func testLists(r *rig) {
 		{"nothing", outbox.Filter{}, messages},
 		{"limit", outbox.Filter{Limit: 2}, pick(messages, 0, 1)},
 		{"page", outbox.Filter{Before: messages[1], Limit: 2}, pick(messages, 2, 3)},
-		{"rule", outbox.Filter{Rule: "careful"}, pick(messages, 0, 1)},
+		{"rule", outbox.Filter{Rules: []string{"careful"}}, pick(messages, 0, 1)},
+		{"rules", outbox.Filter{Rules: []string{"careful", "notify"}}, messages},
+		{"unknown rule", outbox.Filter{Rules: []string{"careless"}}, nil},
 		{"state", outbox.Filter{MessageStates: []outbox.MessageState{outbox.MessageSending}}, pick(messages, 1, 3)},
 		{"states", outbox.Filter{
 			MessageStates: []outbox.MessageState{outbox.MessageQueued, outbox.MessageNoAddress, outbox.MessageHeld}, Limit: 2,
@@ -209,7 +212,7 @@ func testFailures(r *rig) {
 		return all
 	}
 	r.equal("the failures", list(), []outbox.Failure{{Rule: "careful", Matches: 2, Reason: "aardvark"}, {Rule: "notify", Messages: 1, Reason: "no such column"}})
-	r.act(outbox.Discard, outbox.Filter{Rule: "careful"})
+	r.act(outbox.Discard, outbox.Filter{Rules: []string{"careful"}})
 	r.equal("after what is held was discarded", len(list()), 2)
 	r.act(outbox.Discard, outbox.Filter{MatchStates: []outbox.MatchState{outbox.MatchFailed}, MessageStates: []outbox.MessageState{outbox.MessageFailed}})
 	r.equal("at last", len(list()), 0)

@@ -245,15 +245,10 @@ func (o *oracle) record(n *oracleMessage, out *outbox.Outcome) bool {
 }
 
 // act does what an operator asks for.
-// named says whether a filter names ids or states.
-func named(f *outbox.Filter) bool {
-	return len(f.Messages)+len(f.Matches)+len(f.MessageStates)+len(f.MatchStates) > 0
-}
-
 func (o *oracle) act(a outbox.Action, f *outbox.Filter, reason string, now time.Time) (acted outbox.Acted) {
 	for _, n := range o.messages {
-		to, applies := moves[a].messages[n.State.String()]
-		if !applies || !selectsMessage(f, n) || a == outbox.Discard && n.State == outbox.MessageFailed && !named(f) {
+		to, applies := takesMessage(a, f, n)
+		if !applies {
 			continue
 		}
 		acted.Messages++
@@ -266,8 +261,8 @@ func (o *oracle) act(a outbox.Action, f *outbox.Filter, reason string, now time.
 		o.settle(n)
 	}
 	for _, m := range o.matches {
-		to, applies := moves[a].matches[m.State.String()]
-		if !applies || !selectsMatch(f, m) || a == outbox.Discard && m.State == outbox.MatchFailed && !named(f) {
+		to, applies := takesMatch(a, f, m)
+		if !applies {
 			continue
 		}
 		acted.Matches++
@@ -279,23 +274,6 @@ func (o *oracle) act(a outbox.Action, f *outbox.Filter, reason string, now time.
 		m.Released = m.Released || a == outbox.Release
 	}
 	return acted
-}
-
-func selectsMessage(f *outbox.Filter, n *oracleMessage) bool {
-	return (len(f.MessageStates) > 0 || len(f.MatchStates) == 0) &&
-		(len(f.MessageStates) == 0 || slices.Contains(f.MessageStates, n.State)) &&
-		(len(f.Messages) == 0 || slices.Contains(f.Messages, n.ID)) &&
-		(len(f.Matches) == 0 || slices.Contains(f.Matches, n.of.ID)) &&
-		(f.Rule == "" || f.Rule == n.RuleName) &&
-		(f.Address == "" || outbox.AddressKey(f.Address) == outbox.AddressKey(n.Address))
-}
-
-func selectsMatch(f *outbox.Filter, m *oracleMatch) bool {
-	return len(f.Messages) == 0 && f.Address == "" &&
-		(len(f.MatchStates) > 0 || len(f.MessageStates) == 0) &&
-		(len(f.MatchStates) == 0 || slices.Contains(f.MatchStates, m.State)) &&
-		(len(f.Matches) == 0 || slices.Contains(f.Matches, m.ID)) &&
-		(f.Rule == "" || f.Rule == m.RuleName)
 }
 
 // die forgets what a process knows, and recovers.

@@ -156,11 +156,11 @@ func testSpillIsSettled(r *rig) {
 	want["notify muted: a migration"], want["careful muted: a migration"] = 6, 1
 	want["notify failed: evaluating"]++
 	r.equal("muted", states(), want)
-	if m := r.matches(outbox.Filter{Rule: "careful"})[0]; string(m.Change) != "blanked" {
+	if m := r.matches(outbox.Filter{Rules: []string{"careful"}})[0]; string(m.Change) != "blanked" {
 		r.Errorf("a muted change is %q", m.Change)
 	}
 	// A released match is due.
-	r.equal("released", r.act(outbox.Release, outbox.Filter{Rule: "notify"}), outbox.Acted{Matches: 6})
+	r.equal("released", r.act(outbox.Release, outbox.Filter{Rules: []string{"notify"}}), outbox.Acted{Matches: 6})
 	if matches, _ := r.claimed(); len(matches) != 7 {
 		r.Errorf("%d were claimed", len(matches))
 	}
@@ -180,7 +180,7 @@ func testSpillIsSettledInSteps(r *rig) {
 	r.nothing()
 	r.commit(key, n+3)
 	held := 0
-	for _, m := range r.matches(outbox.Filter{Rule: "notify"}) {
+	for _, m := range r.matches(outbox.Filter{Rules: []string{"notify"}}) {
 		is := m.State == outbox.MatchHeld
 		if is {
 			held++
@@ -190,7 +190,7 @@ func testSpillIsSettledInSteps(r *rig) {
 		}
 	}
 	r.equal("held", held, n-1500)
-	for _, m := range r.matches(outbox.Filter{Rule: "careful"}) {
+	for _, m := range r.matches(outbox.Filter{Rules: []string{"careful"}}) {
 		if m.State != outbox.MatchPending || !m.Expires.IsZero() {
 			r.Errorf("another rule's match is %s and expires %v", m.State, m.Expires)
 		}

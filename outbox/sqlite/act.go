@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,30 +64,41 @@ func (s *Store) Act(ctx context.Context, a outbox.Action, f outbox.Filter, reaso
 }
 
 func (w *writer) act(a outbox.Action, f *outbox.Filter, reason string, now time.Time) (acted outbox.Acted, err error) {
-	onMessages, known := messageMoves[a]
-	if !known {
-		return acted, fmt.Errorf("there is no action %q", a)
+	fromMatches, fromMessages, err := from(a, f)
+	if err != nil {
+		return acted, err
 	}
-	fromMatches, fromMessages := a.By(f)
-	if f.Before != 0 || f.Limit != 0 {
-		return acted, errors.New("an action takes all that its filter selects: Before and Limit are for lists")
+	if acted.Messages, err = moveAll(w, "messages", messageMoves[a], f, fromMessages, reason, now); err != nil {
+		return acted, err
 	}
-	// A filter that names only what messages have means messages, and the reverse.
-	if len(f.MessageStates) > 0 || len(f.MatchStates) == 0 {
-		if acted.Messages, err = moveAll(w, "messages", onMessages, f, both(fromMessages, f.MessageStates), reason, now); err != nil {
-			return acted, err
-		}
-	}
-	if len(f.Messages) == 0 && f.Address == "" && (len(f.MatchStates) > 0 || len(f.MessageStates) == 0) {
-		if acted.Matches, err = moveAll(w, "matches", matchMoves[a], f, both(fromMatches, f.MatchStates), reason, now); err != nil {
-			return acted, err
-		}
+	if acted.Matches, err = moveAll(w, "matches", matchMoves[a], f, fromMatches, reason, now); err != nil {
+		return acted, err
 	}
 	w.after(w.claims.reset) // some are due again
 	if a == outbox.Cancel || a == outbox.Discard {
 		err = w.blankAll()
 	}
 	return acted, err
+}
+
+// from are the states that an action takes from where a filter selects. A filter that names only what messages have means messages, and
+// the reverse.
+func from(a outbox.Action, f *outbox.Filter) (fromMatches []outbox.MatchState, fromMessages []outbox.MessageState, err error) {
+	if _, known := messageMoves[a]; !known {
+		return nil, nil, fmt.Errorf("there is no action %q", a)
+	}
+	if f.Before != 0 || f.Limit != 0 {
+		return nil, nil, errors.New("an action takes all that its filter selects: Before and Limit are for lists")
+	}
+	fromMatches, fromMessages = a.By(f)
+	fromMatches, fromMessages = both(fromMatches, f.MatchStates), both(fromMessages, f.MessageStates)
+	if len(f.MessageStates) == 0 && len(f.MatchStates) > 0 {
+		fromMessages = nil
+	}
+	if len(f.Messages) > 0 || f.Address != "" || len(f.MatchStates) == 0 && len(f.MessageStates) > 0 {
+		fromMatches = nil
+	}
+	return fromMatches, fromMessages, nil
 }
 
 // both are the states that an action takes from and that were asked for; none asked for: all.
@@ -117,4 +129,46 @@ func moveAll[S outbox.MatchState | outbox.MessageState](w *writer, table string,
 func (m move[S]) statement(table string, from S, f *outbox.Filter) (text string, selected []any) {
 	c := where(table, f).with(inState(from))
 	return fmt.Sprintf(`UPDATE %s AS m%s SET state = ?, reason = ?%s WHERE %s`, table, by(table, from, f), m.set, c), c.args
+}
+
+// Affected counts what Act would move.
+func (s *Store) Affected(ctx context.Context, a outbox.Action, f outbox.Filter) (all outbox.Affected, err error) {
+	fromMatches, fromMessages, err := from(a, &f)
+	if err == nil {
+		all.Messages, err = countAll(ctx, s, "messages", &f, fromMessages)
+	}
+	if err == nil {
+		all.Matches, err = countAll(ctx, s, "matches", &f, fromMatches)
+	}
+	if err != nil {
+		return outbox.Affected{}, fmt.Errorf("counting what is acted on (%s): %w", a, explain(err))
+	}
+	return all, nil
+}
+
+// countAll counts what the filter selects of a table in some states.
+func countAll[S outbox.MatchState | outbox.MessageState](ctx context.Context, s *Store, table string, f *outbox.Filter, from []S) ([]outbox.Group[S], error) {
+	var all []outbox.Group[S]
+	for _, state := range from {
+		text, args := countOf(table, state, f)
+		found, err := rows(s.reading(ctx), func(scan scanner) (outbox.Group[S], error) {
+			g := outbox.Group[S]{State: state}
+			err := scan(&g.Rule, &g.Count)
+			return g, err
+		}, text, args...)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	slices.SortFunc(all, func(a, b outbox.Group[S]) int {
+		return cmp.Or(cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.State, b.State))
+	})
+	return all, nil
+}
+
+// countOf counts, by rule, what the filter selects of a table in a state.
+func countOf[S outbox.MatchState | outbox.MessageState](table string, state S, f *outbox.Filter) (text string, args []any) {
+	c := where(table, f).with(inState(state))
+	return fmt.Sprintf(`SELECT (SELECT name FROM rules WHERE id = m.rule), count(*) FROM %s AS m%s WHERE %s GROUP BY m.rule`, table, by(table, state, f), c), c.args
 }

@@ -32,6 +32,15 @@ func where(table string, f *outbox.Filter) condition {
 	} else {
 		whereMessages(&c, f)
 	}
+	if len(f.Rules) > 0 {
+		c.and(`m.rule IN (SELECT id FROM rules WHERE name IN (SELECT value FROM json_each(?)))`, list(f.Rules))
+	}
+	if !f.Since.IsZero() {
+		c.and(`m.created >= ?`, f.Since.UnixMicro())
+	}
+	if !f.Until.IsZero() {
+		c.and(`m.created < ?`, f.Until.UnixMicro())
+	}
 	if f.Before != 0 {
 		c.and(`m.id < ?`, f.Before)
 	}
@@ -46,12 +55,12 @@ func whereMatches(c *condition, f *outbox.Filter) {
 	if len(f.Messages) > 0 {
 		c.and(`m.id IN (SELECT match FROM messages WHERE id IN (SELECT value FROM json_each(?)))`, list(f.Messages))
 	}
-	if f.Rule != "" {
-		c.and(`m.rule = (SELECT id FROM rules WHERE name = ?)`, f.Rule)
-	}
 	if f.Address != "" {
 		k := outbox.AddressKey(f.Address)
 		c.and(`EXISTS (SELECT 1 FROM messages x WHERE x.match = m.id AND x.address_key = ?)`, k[:])
+	}
+	if f.Error != "" {
+		c.and(`instr(lower(m.reason), lower(?)) > 0`, f.Error)
 	}
 }
 
@@ -62,12 +71,12 @@ func whereMessages(c *condition, f *outbox.Filter) {
 	if len(f.Matches) > 0 {
 		c.and(`m.match IN (SELECT value FROM json_each(?))`, list(f.Matches))
 	}
-	if f.Rule != "" {
-		c.and(`EXISTS (SELECT 1 FROM matches x WHERE x.id = m.match AND x.rule = (SELECT id FROM rules WHERE name = ?))`, f.Rule)
-	}
 	if f.Address != "" {
 		k := outbox.AddressKey(f.Address)
 		c.and(`m.address_key = ?`, k[:])
+	}
+	if f.Error != "" {
+		c.and(`(instr(lower(m.reason), lower(?)) > 0 OR instr(lower(m.reply), lower(?)) > 0)`, f.Error, f.Error)
 	}
 }
 

@@ -218,6 +218,10 @@ func TestPlans(t *testing.T) {
 		text, _ := messageMoves[a].statement("messages", from[0], &f)
 		return text
 	}
+	count := func(from outbox.MessageState, f outbox.Filter) string {
+		text, _ := countOf("messages", from, &f)
+		return text
+	}
 	for name, c := range map[string]struct{ query, spared string }{
 		"due matches":             {selectLine[matches], "-"},
 		"due messages":            {selectLine[messages], "-"},
@@ -242,6 +246,7 @@ func TestPlans(t *testing.T) {
 		"some of a state":         {list(outbox.Filter{Messages: few, MessageStates: []outbox.MessageState{outbox.MessageSent}}), "SCAN json_each"},
 		"queued ones of matches":  {list(outbox.Filter{Matches: few, MessageStates: []outbox.MessageState{outbox.MessageQueued}}), "SCAN json_each"},
 		"cancel some that wait":   {act(outbox.Cancel, outbox.Filter{Messages: few}), "SCAN json_each"},
+		"count the dead":          {count(outbox.MessageDead, outbox.Filter{Rules: []string{"a"}}), "SCAN json_each"},
 		"retry all that are dead": {act(outbox.Retry, outbox.Filter{}), "-"},
 	} {
 		plan, err := rows(s.reading(t.Context()), func(scan scanner) (detail string, err error) {
