@@ -335,8 +335,21 @@ func TestBadValues(t *testing.T) {
 // TestPanic holds that a defect costs a verdict and not the stream.
 func TestPanic(t *testing.T) {
 	t.Parallel()
-	got := new(frame).try(&column{})
-	if got.Err == nil || got.Truth != Undetermined {
-		t.Errorf("%+v", got)
+	for name, got := range map[string]Verdict{
+		"the tree":  new(frame).try(&column{}),
+		"the parts": new(frame).judge(&tried{parts: all{nil}}),
+	} {
+		if got.Err == nil || got.Truth != Undetermined {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	told := 0
+	p := &Plan{OnMismatch: func(_ *Rule, err error) {
+		if told++; err == nil {
+			t.Error("it is told of no error")
+		}
+	}}
+	if _, err := p.find(&opRules{}); err == nil || told != 1 {
+		t.Errorf("without an index: %v, told %d times", err, told)
 	}
 }

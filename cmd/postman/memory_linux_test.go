@@ -53,12 +53,24 @@ func TestSlowStore(t *testing.T) {
 		_, err := conn.Exec(t.Context(), fmt.Sprintf("insert into rows select n, n || '@example.com', md5(n::text) from generate_series(1, %d) n", n))
 		committed <- err
 	}()
+	// Until what may wait in memory is full, the stream is read, and the server hears of us without being told.
+	asks := pgtest.Connect(t, s.url)
+	sent := func() (lsn string) {
+		if err := asks.QueryRow(t.Context(), "select coalesce(max(sent_lsn)::text, '') from pg_stat_replication where pid = $1", reader).Scan(&lsn); err != nil {
+			t.Fatal(err)
+		}
+		return lsn
+	}
+	before := sent()
 	for range 2 {
 		free := s.block()
-		select {
-		case <-time.After(2500 * time.Millisecond):
-		case <-t.Context().Done():
-		}
+		last, since := before, time.Now()
+		s.await("nothing is read for longer than wal_sender_timeout", func() bool {
+			if now := sent(); now != last {
+				last, since = now, time.Now()
+			}
+			return last != before && time.Since(since) > 2500*time.Millisecond
+		})
 		free()
 	}
 	if err := <-committed; err != nil {
