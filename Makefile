@@ -20,7 +20,7 @@ help: ## Print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 demo: postgres ## Show the main job: a throwaway Postgres, an example CRM, an inbox in the browser
 	$(GO) run ./cmd/postman demo
-test: postgres compiler ## Vet and test everything, with the race detector (7 minutes on two cores)
+test: postgres compiler ## Vet and test everything, with the race detector (5 minutes on two cores)
 	$(if $(BENCH),$(GO) -C bench vet ./... && $(GO) -C bench test -bench=. -benchtime=1x ./...)
 	$(GO) vet ./... && $(GO) test $(RACE) -shuffle=on ./...
 bench: postgres ## Measure latency and drain rate beside a bare loop, in the same run
@@ -28,7 +28,7 @@ bench: postgres ## Measure latency and drain rate beside a bare loop, in the sam
 lint: ## Run golangci-lint with .golangci.yml
 	$(LINT) run ./... $(if $(BENCH),&& cd bench && $(LINT) run ./...)
 chaos: postgres ## Have everything fail for CHAOSTIME (10m) under load; count what is lost, invented or sent twice
-	POSTMAN_CHAOS=$(CHAOSTIME) $(GO) test -count=1 -v -timeout=2h -run=TestChaos ./internal/chaos
+	POSTMAN_CHAOS=$(CHAOSTIME) $(GO) test -count=1 -v -timeout=2h -artifacts -outputdir=$(or $(TMPDIR),/tmp) -run=TestChaos ./internal/chaos
 fuzz: ## Fuzz every parser of foreign bytes, each for FUZZTIME (20s)
 	@grep -rE '^func Fuzz' --include='*_test.go' . | sed 's|/[^/]*:func| |; s|(.*||' | while read -r package target; do \
 	  $(GO) test -run='^$$' -fuzz="^$$target$$" -fuzztime=$(FUZZTIME) "$$package" </dev/null; done

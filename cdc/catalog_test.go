@@ -14,6 +14,10 @@ import (
 
 func TestLoadCatalog(t *testing.T) {
 	t.Parallel()
+	pgtest.Versions(t, testLoadCatalog)
+}
+
+func testLoadCatalog(t *testing.T) {
 	url := pgtest.Database(t)
 	pgtest.Exec(t, url,
 		"create type mood as enum ('sad', 'glad')", "alter type mood add value 'ok' after 'sad'", "create domain happy as mood",
@@ -80,6 +84,10 @@ func TestLoadCatalog(t *testing.T) {
 
 func TestInspect(t *testing.T) {
 	t.Parallel()
+	pgtest.Versions(t, testInspect)
+}
+
+func testInspect(t *testing.T) {
 	url := pgtest.Database(t)
 	pgtest.Exec(t, url, "create table t (id int primary key)")
 	slot, start := provide(t, url, all("t")...)

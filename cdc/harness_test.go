@@ -77,6 +77,7 @@ func (r *recorder) told() {
 }
 
 func (r *recorder) Restart() error {
+	defer r.told()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.open != nil {

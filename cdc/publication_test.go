@@ -127,6 +127,10 @@ func TestPlanPublications(t *testing.T) {
 // application does. Where watching is refused, the statement that the refusal names must mend it.
 func TestApplicationNeverBreaks(t *testing.T) {
 	t.Parallel()
+	pgtest.Versions(t, testApplicationNeverBreaks)
+}
+
+func testApplicationNeverBreaks(t *testing.T) {
 	url := pgtest.Database(t)
 	slot := pgtest.Name(url)
 	tables := map[string]struct {

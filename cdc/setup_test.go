@@ -145,6 +145,10 @@ func TestCreateSlotRefused(t *testing.T) {
 // TestLostSlot lets the server remove WAL that the slot needs.
 func TestLostSlot(t *testing.T) {
 	t.Parallel()
+	pgtest.Versions(t, testLostSlot)
+}
+
+func testLostSlot(t *testing.T) {
 	url := pgtest.Own(t, map[string]string{"max_slot_wal_keep_size": "1MB", "wal_keep_size": "0"}).URL("postgres")
 	pgtest.Exec(t, url, "create table t (id int primary key)")
 	slot, start := provide(t, url, all("t")...)

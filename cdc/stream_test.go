@@ -18,6 +18,10 @@ import (
 // TestOperations: T11 of the acceptance list, with TestMessages, TestDDL, TestUndecodable and FuzzMessage: every kind of message.
 func TestOperations(t *testing.T) {
 	t.Parallel()
+	pgtest.Versions(t, testOperations)
+}
+
+func testOperations(t *testing.T) {
 	before := time.Now()
 	url, r, s := watch(t, all("t", "u"),
 		"create table t (id int primary key, name text)",
@@ -112,6 +116,10 @@ func TestTypes(t *testing.T) {
 // TestUnchangedTOAST: T10 of the acceptance list, as the stream has it.
 func TestUnchangedTOAST(t *testing.T) {
 	t.Parallel()
+	pgtest.Versions(t, testUnchangedTOAST)
+}
+
+func testUnchangedTOAST(t *testing.T) {
 	url, r, _ := watch(t, all("d", "f", "i"),
 		"create table d (id int primary key, n int, big text, small text)",
 		"create table f (id int primary key, n int, big text, small text)", "alter table f replica identity full",
@@ -153,6 +161,10 @@ func TestUnchangedTOAST(t *testing.T) {
 
 func TestMessages(t *testing.T) {
 	t.Parallel()
+	pgtest.Versions(t, testMessages)
+}
+
+func testMessages(t *testing.T) {
 	url, r, s := watch(t, all("t"), "create table t (id int primary key)")
 	pgtest.Exec(t, url,
 		"select pg_logical_emit_message(false, 'postman.loud', 'refused')",
@@ -192,6 +204,10 @@ func TestSavepoints(t *testing.T) {
 
 func TestPartitions(t *testing.T) {
 	t.Parallel()
+	pgtest.Versions(t, testPartitions)
+}
+
+func testPartitions(t *testing.T) {
 	url, r, _ := watch(t, all("t"),
 		"create table t (id int, at int, name text, primary key (id, at)) partition by range (at)",
 		"create table t_low partition of t for values from (0) to (10)",
@@ -265,6 +281,10 @@ func TestQuotedNames(t *testing.T) {
 
 func TestDDL(t *testing.T) {
 	t.Parallel()
+	pgtest.Versions(t, testDDL)
+}
+
+func testDDL(t *testing.T) {
 	url, r, _ := watch(t, all("t"), "create type mood as enum ('sad')", "create table t (id int primary key, a text, m mood)")
 	slot := pgtest.Name(url)
 	pgtest.Exec(t, url,

@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"postman/cdc"
-	"postman/internal/pgcluster"
 	"postman/internal/pgcluster/pgtest"
 	"postman/outbox"
 	"postman/position"
@@ -155,12 +154,12 @@ func (w *world) inspect() *cdc.Database {
 // within three segments of the log.
 func TestIdlePublication(t *testing.T) {
 	t.Parallel()
-	pgtest.Versions(t, []int{14, 18}, func(t *testing.T, own func(testing.TB, map[string]string) *pgcluster.Cluster) {
+	pgtest.Versions(t, func(t *testing.T) {
 		rounds := 2
 		if strings.HasSuffix(t.Name(), "/usual") { // of the other versions, a quarter has to do
 			rounds = 8
 		}
-		w := over(t, own(t, nil))
+		w := over(t, pgtest.Own(t, nil))
 		w.sql("create table busy (x text)")
 		w.stop(w.start()) // makes slot and publications, as a DBA does
 		w.sql("create role reader login replication", "grant pg_read_all_data to reader", "alter role reader set default_transaction_read_only = on")
@@ -218,6 +217,10 @@ func (w *world) stopHard(d *Daemon) {
 // one that can have it decides; one that never could is refused.
 func TestUnchangedTOASTInARule(t *testing.T) {
 	t.Parallel()
+	pgtest.Versions(t, testUnchangedTOASTInARule)
+}
+
+func testUnchangedTOASTInARule(t *testing.T) {
 	w := newWorld(t)
 	w.config.Mode = "dry-run"
 	w.template("plain.html", `{{define "subject"}}x{{end}}{{define "body"}}x{{end}}`)

@@ -254,6 +254,10 @@ func (w *world) ends(d *Daemon, why string) {
 // T6 of the acceptance list: the slot is made anew, or advanced, while the daemon is away, and invalidated while it is there.
 func TestLostSlots(t *testing.T) {
 	t.Parallel()
+	pgtest.Versions(t, testLostSlots)
+}
+
+func testLostSlots(t *testing.T) {
 	c := pgtest.Own(t, map[string]string{"max_slot_wal_keep_size": "16MB", "wal_keep_size": "0", "wal_sender_timeout": "1s"})
 	w := over(t, c)
 	d := w.start()
@@ -316,9 +320,8 @@ func (w *world) holdSender() (goOn func()) {
 // are at hand: 18 and later only warn of it. Tables that leave their publications are in TestTableMadeAgain and TestPublicationsFollow.
 func TestDroppedPublications(t *testing.T) {
 	t.Parallel()
-	pgtest.Versions(t, []int{14, 18}, func(t *testing.T, own func(testing.TB, map[string]string) *pgcluster.Cluster) {
-		c := own(t, nil)
-		w := over(t, c)
+	pgtest.Versions(t, func(t *testing.T) {
+		w := over(t, pgtest.Own(t, nil))
 		d := w.start()
 		w.visit(d, 1)
 		name := w.config.Slot + "_ins"

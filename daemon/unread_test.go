@@ -143,6 +143,10 @@ func TestUnreadTransaction(t *testing.T) {
 // Transactions of an origin that is ignored make no matches, and are counted.
 func TestIgnoredOrigins(t *testing.T) {
 	t.Parallel()
+	pgtest.Versions(t, testIgnoredOrigins)
+}
+
+func testIgnoredOrigins(t *testing.T) {
 	for name, c := range map[string]struct {
 		ignore Origins // names without the prefix that keeps those of other tests apart
 		want   map[string]int64
@@ -183,6 +187,10 @@ func TestIgnoredOrigins(t *testing.T) {
 // spilled of it goes, and nothing of it is in the journal.
 func TestIgnoredOriginInProgress(t *testing.T) {
 	t.Parallel()
+	pgtest.Versions(t, testIgnoredOriginInProgress)
+}
+
+func testIgnoredOriginInProgress(t *testing.T) {
 	w := newWorld(t)
 	w.config.Mode = "dry-run"
 	w.config.DatabaseURL = Secret(w.url + "&logical_decoding_work_mem=64kB")

@@ -78,7 +78,7 @@ func build(t *testing.T, database, relay string) *postman {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.log, err = os.Create(filepath.Join(dir, "stderr")); err != nil {
+	if p.log, err = os.Create(filepath.Join(t.ArtifactDir(), "postman.log")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { p.cleanUp(t) })

@@ -27,7 +27,7 @@ func (w *world) finish() {
 	w.final(due)
 	w.tell()
 	v := judge(due, w.relay.server.Mails(), w.postman.kills, w.relay.broken)
-	v.check(w.t, w.app)
+	v.check(w.t, w.app, w.oracle)
 	w.t.Logf("%d changes, of which %d were committed and told of, and %d muted; %d that a rule would match rolled back for certain, %d of no rule's interest; %d editions of the rules",
 		w.app.changes.Load(), due.messages(), due.muted, len(w.app.rolledBack), len(w.app.unmatched), len(w.postman.editions))
 	w.t.Logf("back after a fault of the network within %v; drained %v after the last change", w.slowest.Round(time.Millisecond), drained.Round(time.Millisecond))

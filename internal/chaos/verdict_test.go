@@ -171,10 +171,10 @@ func plain(m *netmail.Message) (string, error) {
 }
 
 // check fails the test for all that must not be.
-func (v *verdict) check(t *testing.T, app *application) {
+func (v *verdict) check(t *testing.T, app *application, o *oracle) {
 	t.Helper()
-	if len(v.lost) > 0 {
-		t.Errorf("%d mails are lost, of the changes %v", len(v.lost), first(v.lost))
+	for _, change := range first(v.lost) {
+		t.Errorf("one of %d lost mails: of change %d, committed at %s, that would say: %s", len(v.lost), change, o.lines[change].at, o.lines[change].text)
 	}
 	for _, change := range first(v.invented) {
 		why := "which nobody made"

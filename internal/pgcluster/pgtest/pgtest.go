@@ -4,12 +4,13 @@
 //
 //	func TestMain(m *testing.M) { os.Exit(pgtest.Shared(m).Run()) }
 //
-// or goleak.VerifyTestMain(pgtest.Shared(m)). The cluster is started when the first test asks for it.
+// or goleak.VerifyTestMain(pgtest.Shared(m)). The cluster is started when the first test asks for it. [Versions] runs a test on others, too.
 package pgtest
 
 import (
 	"context"
 	"fmt"
+	"os"
 	"path"
 	"strings"
 	"sync"
@@ -22,32 +23,50 @@ import (
 	"postman/internal/pgcluster"
 )
 
-// Runner is a testing.M that stops the shared cluster at the end.
+// Runner is a testing.M that stops the shared clusters at the end.
 type Runner struct{ m *testing.M }
 
 // Shared wraps a package's tests.
 func Shared(m *testing.M) Runner { return Runner{m} }
 
 var (
-	wrapped atomic.Bool // somebody will stop the cluster
-	started atomic.Pointer[pgcluster.Cluster]
-	shared  = sync.OnceValues(func() (*pgcluster.Cluster, error) {
-		c, err := pgcluster.Start(context.Background(), pgcluster.Options{})
-		started.Store(c)
-		return c, err
-	})
-	names atomic.Int64
+	wrapped atomic.Bool // somebody will stop the clusters
+	names   atomic.Int64
+
+	mu       sync.Mutex
+	shared   = make(map[string]*sharing) // by the directory of their binaries; "": the usual one
+	versions = make(map[string]string)   // such directories, by the test that Versions runs on them, with its subtests
 )
 
-// Run runs the tests and stops the cluster.
+// sharing is a cluster that tests share.
+type sharing struct {
+	start   func() (*pgcluster.Cluster, error) // once
+	started atomic.Pointer[pgcluster.Cluster]
+}
+
+// Run runs the tests and stops the clusters.
 func (r Runner) Run() int {
 	wrapped.Store(true)
 	defer func() {
-		if c := started.Load(); c != nil {
-			c.Stop()
+		for _, s := range shared {
+			if c := s.started.Load(); c != nil {
+				c.Stop()
+			}
 		}
 	}()
 	return r.m.Run()
+}
+
+// bin is where the binaries are that a test runs on; empty: the usual place.
+func bin(t testing.TB) string {
+	mu.Lock()
+	defer mu.Unlock()
+	for name := t.Name(); name != "."; name = path.Dir(name) {
+		if bin, ok := versions[name]; ok {
+			return bin
+		}
+	}
+	return ""
 }
 
 // Cluster is the shared one. A test must not stop or restart it: it would fail its neighbours.
@@ -56,7 +75,20 @@ func Cluster(t testing.TB) *pgcluster.Cluster {
 	if !wrapped.Load() {
 		t.Fatal("this package's TestMain does not use pgtest.Shared")
 	}
-	c, err := shared()
+	of := bin(t)
+	mu.Lock()
+	s := shared[of]
+	if s == nil {
+		s = new(sharing)
+		s.start = sync.OnceValues(func() (*pgcluster.Cluster, error) {
+			c, err := pgcluster.Start(context.Background(), pgcluster.Options{Bin: of})
+			s.started.Store(c)
+			return c, err
+		})
+		shared[of] = s
+	}
+	mu.Unlock()
+	c, err := s.start()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,12 +98,7 @@ func Cluster(t testing.TB) *pgcluster.Cluster {
 // Own starts a cluster for this test alone, to be restarted, killed or configured.
 func Own(t testing.TB, settings map[string]string) *pgcluster.Cluster {
 	t.Helper()
-	return own(t, pgcluster.Options{Settings: settings})
-}
-
-func own(t testing.TB, o pgcluster.Options) *pgcluster.Cluster {
-	t.Helper()
-	c, err := pgcluster.Start(t.Context(), o)
+	c, err := pgcluster.Start(t.Context(), pgcluster.Options{Bin: bin(t), Settings: settings})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,26 +106,33 @@ func own(t testing.TB, o pgcluster.Options) *pgcluster.Cluster {
 	return c
 }
 
-// Versions runs a test on each of the major versions that the machine has binaries of, beside the one that all tests run on: the tests
-// of those are there wherever the binaries are. Own is as [Own], for the version.
-func Versions(t *testing.T, majors []int, test func(t *testing.T, own func(t testing.TB, settings map[string]string) *pgcluster.Cluster)) {
+// outer are the oldest and the newest version that postman is for. What differs between versions differs between these, mostly; make pg-matrix
+// runs the others.
+var outer = []int{14, 18}
+
+// Versions runs a test on the version that all tests run on, and on the oldest and the newest where the machine has their binaries: [Cluster],
+// [Database] and [Own] give it what is of its version.
+func Versions(t *testing.T, test func(t *testing.T)) {
 	t.Helper()
 	t.Run("usual", func(t *testing.T) {
 		t.Parallel()
-		test(t, Own)
+		test(t)
 	})
+	if os.Getenv("POSTMAN_TEST_PG") != "" {
+		return // one version was asked for
+	}
 	installed := pgcluster.Installed()
-	for _, major := range majors {
+	for _, major := range outer {
 		bin, ok := installed[major]
 		if !ok {
 			continue
 		}
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			t.Parallel()
-			test(t, func(t testing.TB, settings map[string]string) *pgcluster.Cluster {
-				t.Helper()
-				return own(t, pgcluster.Options{Bin: bin, Settings: settings})
-			})
+			mu.Lock()
+			versions[t.Name()] = bin
+			mu.Unlock()
+			test(t)
 		})
 	}
 }
