@@ -1,7 +1,7 @@
 // Command bench measures postman beside the barest loop that could take its place, in the same run on the same machine, and prints one
 // table: what either side took, the ratio, and the bar that the ratio has to keep.
 //
-//	go run . [--quick] [latency] [drain] [large] [send] [start] [store] [rules]
+//	go run . [--quick] [latency] [drain] [large] [send] [far] [postfix] [urgent] [start] [store] [rules]
 //
 // It takes all of them when none is named. Machines differ and are noisy: only the ratios mean something elsewhere, and they are
 // medians over rounds in which the two sides take turns. --quick makes the rounds few and short: it shows that the
@@ -61,7 +61,7 @@ type bench struct {
 
 // all runs the named benchmarks, or every one.
 func all(ctx context.Context, quick bool, names []string) (err error) {
-	known := []string{"latency", "drain", "large", "send", "start", "replay", "store", "rules"}
+	known := []string{"latency", "drain", "large", "send", "far", "postfix", "urgent", "start", "replay", "store", "rules"}
 	for _, name := range names {
 		if !slices.Contains(known, name) {
 			return fmt.Errorf("there is no benchmark %q; there are %s", name, strings.Join(known, ", "))
@@ -120,6 +120,12 @@ func (b *bench) one(ctx context.Context, name string) (err error) {
 		return b.large(ctx)
 	case "send":
 		return b.send(ctx)
+	case "far":
+		return b.far(ctx)
+	case "postfix":
+		return b.postfix(ctx)
+	case "urgent":
+		return b.urgent(ctx)
 	case "start":
 		return b.start(ctx)
 	case "replay":

@@ -17,6 +17,7 @@ type options struct {
 	// unlike gives each of these queries of its own, and a hundred of them a template.
 	unlike          bool
 	rules, template string // in the place of the usual ones
+	second          string // a template called second
 	lanes           int    // 0: the default
 }
 
@@ -72,7 +73,7 @@ func (s *postmanSide) files() error {
 		rules, body = []byte(s.opts.rules), s.opts.template
 	}
 	if s.opts.lanes > 0 {
-		config += fmt.Sprintf("smtp: {lanes: %d}\n", s.opts.lanes)
+		config += fmt.Sprintf("smtp: {max_connections: %d}\n", s.opts.lanes)
 	}
 	templates := map[string]bool{"booked": true}
 	for i := range s.opts.more {
@@ -90,6 +91,9 @@ func (s *postmanSide) files() error {
 	}
 	for name := range templates {
 		errs = append(errs, os.WriteFile(filepath.Join(s.dir, "templates", name+".html"), []byte(body), 0o644))
+	}
+	if s.opts.second != "" {
+		errs = append(errs, os.WriteFile(filepath.Join(s.dir, "templates", "second.html"), []byte(s.opts.second), 0o644))
 	}
 	return errors.Join(errs...)
 }

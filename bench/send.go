@@ -52,23 +52,31 @@ func (s *sending) round(ctx context.Context) error {
 		return err
 	}
 	defer sink.stop()
-	peers := []struct {
-		command *exec.Cmd
-		rate    *[]float64
-	}{
-		{exec.CommandContext(ctx, "smtp-source", "-s", strconv.Itoa(s.lanes), "-m", strconv.Itoa(s.mails), "-l", "2048",
-			"-f", "hello@example.com", "-t", "kim@example.com", sink.addr), &s.source},
-		{exec.CommandContext(ctx, s.bench.self, (&goMail{sink.addr, 1, s.mails}).args()...), &s.loop},
-		{exec.CommandContext(ctx, s.bench.self, (&goMail{sink.addr, s.lanes, s.mails}).args()...), &s.loops},
-	}
-	for _, p := range peers {
-		begun := time.Now()
-		if out, err := p.command.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w\n%s", p.command.Path, err, out)
-		}
-		*p.rate = append(*p.rate, float64(s.mails)/time.Since(begun).Seconds())
+	err = errors.Join(
+		s.peer(exec.CommandContext(ctx, "smtp-source", "-s", strconv.Itoa(s.lanes), "-m", strconv.Itoa(s.mails), "-l", "2048",
+			"-f", "hello@example.com", "-t", "kim@example.com", sink.addr), &s.source),
+		s.goMail(ctx, &goMail{relay: sink.addr, workers: 1}, &s.loop),
+		s.goMail(ctx, &goMail{relay: sink.addr, workers: s.lanes}, &s.loops),
+	)
+	if err != nil {
+		return err
 	}
 	return s.postman(ctx, sink.addr)
+}
+
+func (s *sending) goMail(ctx context.Context, g *goMail, rate *[]float64) error {
+	g.mails = s.mails
+	return s.peer(exec.CommandContext(ctx, s.bench.self, g.args()...), rate)
+}
+
+// peer runs a command that sends the mails, and notes how many a second that were.
+func (s *sending) peer(command *exec.Cmd, rate *[]float64) error {
+	begun := time.Now()
+	if out, err := command.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", command.Path, err, out)
+	}
+	*rate = append(*rate, float64(s.mails)/time.Since(begun).Seconds())
+	return nil
 }
 
 // postman queues the mails while there is no relay, and then sends them.
@@ -77,8 +85,7 @@ func (s *sending) postman(ctx context.Context, relay string) error {
 	if err := p.fresh(ctx); err != nil {
 		return err
 	}
-	if _, err := s.bench.database.conn.Exec(ctx, `insert into people select g, 'person' || g || '@example.com', 'Person ' || g, 'City ' || g % 100
-		from generate_series((select count(*) from people) + 1, $1) g`, s.mails); err != nil {
+	if err := s.people(ctx, s.mails); err != nil {
 		return err
 	}
 	begun := time.Now()
@@ -97,6 +104,27 @@ func (s *sending) postman(ctx context.Context, relay string) error {
 	}
 	s.ours = append(s.ours, float64(s.mails)/time.Since(begun).Seconds())
 	return nil
+}
+
+// people has so many who get a mailing.
+func (s *sending) people(ctx context.Context, n int) error {
+	if _, err := s.bench.database.conn.Exec(ctx, "truncate people"); err != nil {
+		return err
+	}
+	_, err := s.bench.database.conn.Exec(ctx, `insert into people select g, 'person' || g || '@example.com', 'Person ' || g, 'City ' || g % 100
+		from generate_series(1, $1) g`, n)
+	return err
+}
+
+// waiting is how many mails are queued.
+func waiting(ctx context.Context, store string) (int, error) {
+	view, err := sqlite.Open(store, sqlite.Options{ReadOnly: true}) //nolint:contextcheck // a view has no writer
+	if err != nil {
+		return 0, err
+	}
+	defer view.Close() //nolint:errcheck // it was only read
+	counts, err := view.Count(ctx)
+	return counts.Messages[outbox.MessageQueued], err
 }
 
 // until runs postman until all mails are in a state.
@@ -147,6 +175,7 @@ const mailingRule = `rules:
     on: {table: mailings, ops: [insert]}
     to: {query: "select email, name, city from people order by id"}
     template: booked
+    priority: bulk
     max_recipients: 100000
     hold_over: {transaction: 1000000000, minute: 1000000000}
 `

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"cmp"
+	"errors"
 	"time"
 
 	"postman/dispatch"
@@ -32,4 +33,6 @@ func Composing(c *Config) (dispatch.Options, error) {
 }
 
 // SenderMistakes finds the rules whose `from` is on a domain that is not allowed.
-func SenderMistakes(all []*rules.Rule, c *Config) error { return checkSenders(all, c) }
+func SenderMistakes(all []*rules.Rule, c *Config) error {
+	return errors.Join(checkSenders(all, c), checkRelays(all, c))
+}

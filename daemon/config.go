@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/mail"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -22,29 +21,30 @@ import (
 // Config is all that a daemon is told from outside, resolved once: flag over environment over file over default.
 // postman.yaml at the root of the repository documents each key.
 type Config struct {
-	DatabaseURL Secret   `yaml:"database_url"`
-	LookupURL   Secret   `yaml:"lookup_url"`
-	StoreURL    string   `yaml:"store_url"`
-	SMTPURL     Secret   `yaml:"smtp_url"`
-	SentryDSN   Secret   `yaml:"sentry_dsn"`
-	Mode        string   `yaml:"mode"`
-	From        string   `yaml:"from"`
-	FromDomains []string `yaml:"from_domains"` // beside From's, those that a rule's `from` may have
-	ReplyTo     string   `yaml:"reply_to"`
-	Redirect    string   `yaml:"redirect"`
-	Bounce      string   `yaml:"bounce"`
-	Rules       string   `yaml:"rules"`
-	Templates   string   `yaml:"templates"`
-	Slot        string   `yaml:"slot"`
-	HTTP        string   `yaml:"http"`
-	Locale      string   `yaml:"locale"`
-	Timezone    string   `yaml:"timezone"`
-	Log         Log      `yaml:"log"`
-	SMTP        SMTP     `yaml:"smtp"`
-	Retry       Retry    `yaml:"retry"`
-	Lookup      LookUps  `yaml:"lookup"`
-	Drain       Span     `yaml:"drain"`
-	Journal     Journal  `yaml:"journal"`
+	DatabaseURL Secret                   `yaml:"database_url"`
+	LookupURL   Secret                   `yaml:"lookup_url"`
+	StoreURL    string                   `yaml:"store_url"`
+	SMTPURL     Secret                   `yaml:"smtp_url"`
+	SentryDSN   Secret                   `yaml:"sentry_dsn"`
+	Mode        string                   `yaml:"mode"`
+	From        string                   `yaml:"from"`
+	FromDomains []string                 `yaml:"from_domains"` // beside From's, those that a rule's `from` may have
+	ReplyTo     string                   `yaml:"reply_to"`
+	Redirect    string                   `yaml:"redirect"`
+	Bounce      string                   `yaml:"bounce"`
+	Rules       string                   `yaml:"rules"`
+	Templates   string                   `yaml:"templates"`
+	Slot        string                   `yaml:"slot"`
+	HTTP        string                   `yaml:"http"`
+	Locale      string                   `yaml:"locale"`
+	Timezone    string                   `yaml:"timezone"`
+	Log         Log                      `yaml:"log"`
+	SMTP        SMTP                     `yaml:"smtp"`
+	Relays      map[string]*FurtherRelay `yaml:"relays"` // by name
+	Retry       Retry                    `yaml:"retry"`
+	Lookup      LookUps                  `yaml:"lookup"`
+	Drain       Span                     `yaml:"drain"`
+	Journal     Journal                  `yaml:"journal"`
 	// IgnoreOrigins names the replication origins whose transactions make no matches.
 	IgnoreOrigins Origins `yaml:"ignore_origins"`
 }
@@ -53,18 +53,6 @@ type Config struct {
 type Log struct {
 	Format string `yaml:"format"` // text or json
 	Level  string `yaml:"level"`  // debug, info, warn or error
-}
-
-// SMTP bounds the conversations with the relay.
-type SMTP struct {
-	Lanes int `yaml:"lanes"` // connections that are kept open
-}
-
-// Retry is the schedule of attempts after a 4xx: First, doubling up to Max, jittered, until GiveUp after the first one.
-type Retry struct {
-	First  Span `yaml:"first"`
-	Max    Span `yaml:"max"`
-	GiveUp Span `yaml:"give_up"`
 }
 
 // LookUps bounds the queries for recipients and loads.
@@ -140,11 +128,13 @@ func DefaultConfig() Config {
 		Locale:    "en",
 		Timezone:  "UTC",
 		Log:       Log{Format: "text", Level: "info"},
-		SMTP:      SMTP{Lanes: 4},
-		Retry:     Retry{First: Span(30 * time.Second), Max: Span(30 * time.Minute), GiveUp: Span(24 * time.Hour)},
-		Lookup:    LookUps{Connections: 4, Timeout: Span(5 * time.Second)},
-		Drain:     Span(20 * time.Second),
-		Journal:   Journal{Keep: Span(7 * 24 * time.Hour), Size: 2 << 30},
+		Retry: Retry{
+			Pauses: []Span{Span(30 * time.Second), Span(2 * time.Minute), Span(10 * time.Minute), Span(30 * time.Minute), Span(2 * time.Hour), Span(6 * time.Hour)},
+			GiveUp: Span(24 * time.Hour),
+		},
+		Lookup:  LookUps{Connections: 4, Timeout: Span(5 * time.Second)},
+		Drain:   Span(20 * time.Second),
+		Journal: Journal{Keep: Span(7 * 24 * time.Hour), Size: 2 << 30},
 	}
 }
 
@@ -207,6 +197,15 @@ func (c *Config) settings() []setting {
 
 func (c *Config) readEnv(getenv func(string) string) error {
 	var errs []error
+	for name, r := range c.Relays {
+		if r == nil {
+			r = new(FurtherRelay)
+			c.Relays[name] = r
+		}
+		if v := getenv(relayEnv(name)); v != "" {
+			r.URL = Secret(v)
+		}
+	}
 	for _, s := range c.settings() {
 		if v := getenv(s.name); v != "" {
 			if err := s.set(v); err != nil {
@@ -252,8 +251,8 @@ func (c *Config) Validate() error {
 	if _, err := time.LoadLocation(c.Timezone); err != nil || c.Timezone == "" {
 		bad("timezone: %q is no time zone; one looks like Asia/Seoul", c.Timezone)
 	}
-	if c.SMTP.Lanes < 1 || c.Lookup.Connections < 1 {
-		bad("smtp.lanes and lookup.connections: at least 1 is needed")
+	if c.Lookup.Connections < 1 {
+		bad("lookup.connections: at least 1 is needed")
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		bad("log.format: %q; it is text or json", c.Log.Format)
@@ -272,9 +271,7 @@ func (c *Config) checkRelay(bad func(string, ...any)) {
 		bad("smtp_url: mode %s needs a relay; set SMTP_URL=smtp+starttls://user:password@host:587", c.Mode)
 		return
 	}
-	if _, err := dispatch.ParseRelay(string(c.SMTPURL)); err != nil {
-		bad("smtp_url: %w", err)
-	}
+	c.relays(bad)
 }
 
 func checkAddress(bad func(string, ...any), key, env, address string, needed bool) {
@@ -295,12 +292,3 @@ func slotName(s string) bool {
 
 // StorePath is the store's file.
 func (c *Config) StorePath() string { return strings.TrimPrefix(c.StoreURL, "sqlite:") }
-
-// relayAddress is the relay without its password.
-func (c *Config) relayAddress() string {
-	u, err := url.Parse(string(c.SMTPURL))
-	if err != nil || c.SMTPURL == "" {
-		return ""
-	}
-	return u.Redacted()
-}

@@ -321,10 +321,9 @@ func (d *Daemon) newDispatcher() (*dispatch.Dispatcher, error) {
 	}
 	options := dispatch.Options{
 		Store: d.store, Lookup: d.lookup, Rules: d.ruleOf, Templates: func() *templates.Set { return d.live.Load().templates },
-		From: cmp.Or(d.config.From, "postman@localhost"), Domains: domains, ReplyTo: d.config.ReplyTo, Bounce: d.config.Bounce, Redirect: d.config.Redirect, Lanes: d.config.SMTP.Lanes,
+		From: cmp.Or(d.config.From, "postman@localhost"), Domains: domains, ReplyTo: d.config.ReplyTo, Bounce: d.config.Bounce, Redirect: d.config.Redirect,
 		Locale: d.config.Locale, Zone: d.zone, Log: d.log.With("component", "dispatch"), Report: d.report.report,
-		Retry:   dispatch.Retry{First: time.Duration(d.config.Retry.First), Max: time.Duration(d.config.Retry.Max), GiveUp: time.Duration(d.config.Retry.GiveUp)},
-		Observe: d.observe,
+		Retry: d.config.Retry.dispatch(), Route: d.relayOf, Observe: d.observe,
 	}
 	if !d.config.Sends() {
 		return dispatch.New(options)
@@ -332,8 +331,10 @@ func (d *Daemon) newDispatcher() (*dispatch.Dispatcher, error) {
 	if options.Mode, err = dispatch.ParseMode(d.config.Mode); err != nil {
 		return nil, err
 	}
-	if options.Relay, err = dispatch.ParseRelay(string(d.config.SMTPURL)); err != nil {
-		return nil, fmt.Errorf("smtp_url: %w", err)
+	var errs []error
+	options.Relays = d.config.relays(func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) })
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
 	}
 	return dispatch.New(options)
 }

@@ -181,7 +181,7 @@ func (e *examination) close(ctx context.Context) error {
 // run looks at everything, and leaves out what comments silence.
 func (e *examination) run(ctx context.Context, source *rules.Source) error {
 	set, compileErr := rules.Compile(source, e.checker.catalog)
-	if err := errors.Join(e.take(compileErr), e.take(checkSenders(source.Rules, &e.config))); err != nil {
+	if err := errors.Join(e.take(compileErr), e.take(checkSenders(source.Rules, &e.config)), e.take(checkRelays(source.Rules, &e.config))); err != nil {
 		return err
 	}
 	tried := append(slices.Clone(set.Rules), e.askable(source, set)...)

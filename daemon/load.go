@@ -33,7 +33,7 @@ func (l *loader) load(ctx context.Context) (*live, error) {
 		return nil, refused{err}
 	}
 	mails, templateErr := loadTemplates(l.config.Templates)
-	return l.compile(ctx, source, mails, errors.Join(checkSenders(source.Rules, &l.config), templateErr))
+	return l.compile(ctx, source, mails, errors.Join(checkSenders(source.Rules, &l.config), checkRelays(source.Rules, &l.config), templateErr))
 }
 
 // compile checks what was read, and nobody else has, against the database. Mistakes are those of the files that were found before.

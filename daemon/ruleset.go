@@ -149,3 +149,12 @@ func priority(p rules.Priority) outbox.Priority {
 	}
 	return outbox.Normal
 }
+
+// relayOf is the relay that a rule names, as it is live: who moves a rule to another relay means the mails that wait as well.
+func (d *Daemon) relayOf(rule uint32) string {
+	l := d.live.Load()
+	if l == nil || l.byID[rule] == nil {
+		return ""
+	}
+	return l.byID[rule].Relay
+}

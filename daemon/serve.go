@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"postman/dispatch"
 	"postman/outbox"
 	"postman/position"
 )
@@ -152,8 +151,10 @@ func (d *Daemon) health(ctx context.Context) (healthy bool, trouble []string) {
 		trouble = append(trouble, slot.Note)
 	}
 	sending := d.dispatch.Status()
-	if sending.State != dispatch.RelayUp {
-		trouble = append(trouble, "the relay is "+string(sending.State)+": "+sending.LastError)
+	for i := range sending.Relays {
+		if t := sending.Relays[i].Trouble(); t != "" {
+			trouble = append(trouble, t)
+		}
 	}
 	if sending.LookupError != "" {
 		trouble = append(trouble, "look-ups fail: "+sending.LookupError)
@@ -285,7 +286,8 @@ func (d *Daemon) Status() Status {
 		s.Warnings = append(s.Warnings, d.surplus)
 	}
 	d.mu.Unlock()
-	s.Relay = RelayStatus{Address: d.config.relayAddress(), Status: d.dispatch.Status()}
+	s.Relay = RelayStatus{d.dispatch.Status()}
+	s.Relays = s.Relay.Relays
 	return s
 }
 

@@ -77,7 +77,7 @@ func newWorld(t *testing.T) *world {
 	c.SMTPURL, c.Mode, c.From = Secret("smtp://"+relay.Addr()), "live", "Postman <postman@example.com>"
 	c.Rules, c.Templates = filepath.Join(w.dir, "rules.yaml"), filepath.Join(w.dir, "templates")
 	c.Slot, c.HTTP = pgtest.Name(w.url), "127.0.0.1:0"
-	c.Retry.First = Span(50 * time.Millisecond)
+	c.Retry.Pauses = []Span{Span(50 * time.Millisecond), Span(100 * time.Millisecond), Span(200 * time.Millisecond), Span(400 * time.Millisecond), Span(time.Second)}
 	w.config = c
 	return w
 }

@@ -19,23 +19,23 @@ func (d *Dispatcher) deliver(hard context.Context, j *job) {
 		d.finish(hard, j, reply{phase: writing, err: err}, time.Now())
 		return
 	}
-	d.lanes.give(hard, j)
+	j.via.lanes.give(hard, j)
 }
 
 // finish takes what a conversation came to.
 func (d *Dispatcher) finish(hard context.Context, j *job, r reply, started time.Time) {
 	o := d.judge(hard, j, r, started)
 	if r.err == nil && r.phase == dotted {
-		d.gate.took(time.Since(started))
+		j.via.gate.took(time.Since(started))
 	}
 	d.outcomes <- outcome{j.message, o}
-	d.gate.leave()
+	j.via.gate.leave(j.place)
 	d.sending.Done()
 }
 
 // refused says what it means that the relay could not be connected to. One that turns a connection down while it has others of ours is
 // well: there are too many, and the mail goes over one of those (nil).
-func (d *Dispatcher) refused(ctx context.Context, err error, open int) *reply {
+func (d *Dispatcher) refused(ctx context.Context, via *transport, err error, open int) *reply {
 	r := &reply{phase: dialing, err: err}
 	refusal, ok := errors.AsType[*textproto.Error](err)
 	if !ok {
@@ -45,8 +45,8 @@ func (d *Dispatcher) refused(ctx context.Context, err error, open int) *reply {
 	if open == 0 || refusal.Code/100 != 4 {
 		return r
 	}
-	if d.gate.narrow(open) {
-		d.o.Log.InfoContext(ctx, "the relay takes fewer connections than there are lanes", "relay", d.o.Relay.String(), "connections", open, "reply", r.String())
+	if via.gate.narrow(open) {
+		d.o.Log.InfoContext(ctx, "the relay takes fewer connections than it may have", "relay", via.relay.String(), "connections", open, "reply", r.String())
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func (d *Dispatcher) address(j *job) error {
 // judge says what a reply makes of the message, and tells the gate how the relay does.
 func (d *Dispatcher) judge(ctx context.Context, j *job, r reply, started time.Time) outbox.Outcome {
 	m := &j.message
-	o := outbox.Outcome{Message: m.ID, Reply: r.text, Attempt: d.attempt(r, started)}
+	o := outbox.Outcome{Message: m.ID, Reply: r.text, Attempt: d.attempt(j.via, r, started)}
 	switch {
 	case errors.Is(r.err, errAddress), errors.Is(r.err, errSilent):
 		o.State, o.Reason, o.Attempt = outbox.MessageFailed, r.err.Error(), nil
@@ -118,21 +118,31 @@ func (d *Dispatcher) judge(ctx context.Context, j *job, r reply, started time.Ti
 		d.retry(&o, m, r, outbox.MessageQueued)
 	case unknown:
 		d.retry(&o, m, r, outbox.MessageUncertain)
+	case denied:
+		if j.via.gate.denied() {
+			d.trouble(ctx, j.via, r.String())
+			d.spare(&o, m, r)
+			return o
+		}
+		d.deny(&o, m, r)
 	case trouble:
-		d.relayTrouble(ctx, r)
 		d.spare(&o, m, r)
+		if !d.slower(ctx, j.via, r, started, &o) {
+			d.trouble(ctx, j.via, r.String())
+		}
+		return o
 	}
-	if r.err == nil && r.class() != trouble {
-		d.relayWorks(ctx)
+	if r.err == nil {
+		d.works(ctx, j.via, o.State == outbox.MessageSent)
 	}
 	return o
 }
 
-func (d *Dispatcher) attempt(r reply, started time.Time) *outbox.Attempt {
+func (d *Dispatcher) attempt(via *transport, r reply, started time.Time) *outbox.Attempt {
 	if r.phase == dialing {
 		return nil // nothing was said about this message
 	}
-	a := &outbox.Attempt{Relay: d.o.Relay.String(), Started: started, Took: time.Since(started), Code: r.code, Text: r.String()}
+	a := &outbox.Attempt{Relay: via.relay.String(), Started: started, Took: time.Since(started), Code: r.code, Text: r.String()}
 	if d.o.Mode == Redirect {
 		a.Redirected = d.o.Redirect
 	}
@@ -153,6 +163,9 @@ func (d *Dispatcher) again(o outbox.Outcome, reason string) outbox.Outcome {
 func (d *Dispatcher) retry(o *outbox.Outcome, m *outbox.Message, r reply, state outbox.MessageState) {
 	n := m.Attempts + 1
 	wait, more := d.o.Retry.after(n)
+	if r.greylists() {
+		wait = max(wait, greylisted)
+	}
 	o.Burned, o.Reason = true, r.String()
 	switch {
 	case state == outbox.MessageUncertain && m.HoldUncertain:
@@ -174,24 +187,46 @@ func (d *Dispatcher) spare(o *outbox.Outcome, m *outbox.Message, r reply) {
 	}
 	o.State, o.Reason, o.Due = outbox.MessageQueued, r.String(), time.Now()
 	if r.phase != dialing {
-		o.Due = o.Due.Add(jittered(d.o.Retry.First))
+		o.Due = o.Due.Add(jittered(d.o.Retry.Pauses[0]))
 	}
 }
 
-// relayTrouble opens the breaker and tells people, once.
-func (d *Dispatcher) relayTrouble(ctx context.Context, r reply) {
-	err := fmt.Errorf("relay %s: %s; nothing is sent until it answers, and no message is lost", d.o.Relay, r)
-	d.lanes.reset() // what they are worth now, a new one will tell
-	if d.gate.trouble(err) && ctx.Err() == nil {
-		d.o.Report(ctx, err, "", classRelay)
+// deny has a message tried again that the relay refused for what may be its own reasons, twice: others went through meanwhile, and it is the mail's.
+func (d *Dispatcher) deny(o *outbox.Outcome, m *outbox.Message, r reply) {
+	if m.Attempts+1 < mostDenials {
+		d.retry(o, m, r, outbox.MessageQueued)
+		return
 	}
-	for _, j := range d.lanes.empty() { // the relay has heard of none of them
-		d.finish(ctx, j, reply{phase: dialing, err: err}, time.Now())
-	}
+	o.State, o.Burned, o.Reason = outbox.MessageDead, true, r.String()
 }
 
-func (d *Dispatcher) relayWorks(ctx context.Context) {
-	if lasted, news := d.gate.decided(); news {
-		d.o.Log.InfoContext(ctx, "the relay takes mail again", "relay", d.o.Relay.String(), "after", lasted.Round(time.Millisecond))
+// mostDenials is how often a mail is denied, by a relay that takes others, before it is dead.
+const mostDenials = 3
+
+// slowDown is how long a mail waits that the relay found too much.
+const slowDown = time.Second
+
+// slower has a relay that throttles be given less; false: it has the least already, or it is other trouble.
+func (d *Dispatcher) slower(ctx context.Context, via *transport, r reply, started time.Time, o *outbox.Outcome) bool {
+	if r.err != nil || r.phase == dialing || !throttles(r.phase, r.code) {
+		return false
+	}
+	news, ok := via.gate.throttled(started)
+	if news {
+		d.o.Log.InfoContext(ctx, "the relay throttles: it gets fewer connections", "relay", via.relay.String(), "connections", via.gate.connections(outbox.Normal), "reply", r.String())
+	}
+	if ok && !o.Burned {
+		o.Due = time.Now().Add(jittered(slowDown))
+	}
+	return ok
+}
+
+// works notes that the relay answered to a mail, and whether it took it.
+func (d *Dispatcher) works(ctx context.Context, via *transport, taken bool) {
+	if lasted, news := via.gate.decided(taken); news {
+		d.o.Log.InfoContext(ctx, "the relay takes mail again", "relay", via.relay.String(), "after", lasted.Round(time.Millisecond))
+	}
+	if taken && via.gate.sent() {
+		d.o.Report(ctx, fmt.Errorf("relay %s: 80 %% of the month's quota is used: postman status shows how much", via.relay), "", classRelay)
 	}
 }

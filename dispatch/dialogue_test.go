@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -28,7 +29,7 @@ func scripted(t testing.TB, fake *smtptest.Fake, tune func(*Options)) *Dispatche
 	t.Helper()
 	o := Options{
 		Store: noStore{}, Mode: Live, From: "crm@example.com", Bounce: "bounce@example.com", Redirect: "dev@example.com",
-		Relay: Relay{Host: "fake", Port: 25, Security: Plain, dial: fake.Dial},
+		Relays: []Relay{{Host: "fake", Port: 25, Security: Plain, dial: fake.Dial, Limits: defaultLimits}},
 	}
 	if tune != nil {
 		tune(&o)
@@ -36,18 +37,21 @@ func scripted(t testing.TB, fake *smtptest.Fake, tune func(*Options)) *Dispatche
 	o.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 	o.defaults()
 	d := &Dispatcher{o: o, outcomes: make(chan outcome, 100)}
-	d.gate = newGate(o.Lanes, func() {})
-	d.newLanes()
+	d.newTransports()
 	t.Cleanup(fake.Close)
-	t.Cleanup(d.lanes.close)
+	t.Cleanup(d.transports[0].lanes.close)
 	return d
 }
+
+// gate and lanes are those of the only relay.
+func (d *Dispatcher) gate() *gate   { return d.transports[0].gate }
+func (d *Dispatcher) lanes() *lanes { return d.transports[0].lanes }
 
 const mailBody = "Subject: hi\r\n\r\n.a line that begins with a dot\r\nthe end\r\n"
 
 func aJob(address string) *job {
 	return &job{
-		message: outbox.Message{ID: 1, Address: address, Created: time.Now()},
+		message: outbox.Message{ID: 1, Address: address, Created: time.Now(), Priority: outbox.Normal},
 		letter:  letter{body: []byte(mailBody), note: "a note"}, lease: time.Now().Add(leaseFor),
 	}
 }
@@ -64,10 +68,11 @@ func sayIn(ctx context.Context, d *Dispatcher, j *job) outbox.Outcome {
 
 // begin gives a job to the lanes, past the gate.
 func begin(ctx context.Context, d *Dispatcher, jobs ...*job) {
-	d.gate.mu.Lock()
-	d.gate.inside += len(jobs)
-	d.gate.mu.Unlock()
+	d.gate().mu.Lock()
+	d.gate().inside += len(jobs)
+	d.gate().mu.Unlock()
 	for _, j := range jobs {
+		j.via = d.transports[0]
 		d.deliver(ctx, j)
 	}
 }
@@ -104,7 +109,11 @@ func TestDialogues(t *testing.T) {
 		"RCPT refused":           {steps: one("RCPT", smtptest.Reply("550 5.1.1 unknown")), want: verdict{State: "dead", Burned: true, Code: 550, Relay: RelayUp}},
 		"RCPT put off":           {steps: one("RCPT", smtptest.Reply("450 4.2.1 greylisted")), want: verdict{State: "queued", Burned: true, Code: 450, Wait: first, Relay: RelayUp}},
 		"mailbox full":           {steps: one("RCPT", smtptest.Reply("452 4.2.2 full")), want: verdict{State: "queued", Burned: true, Code: 452, Wait: first, Relay: RelayUp}},
-		"DATA refused":           {steps: one("DATA", smtptest.Reply("554 5.7.1 no")), want: verdict{State: "dead", Burned: true, Code: 554, Relay: RelayUp}},
+		"DATA refused":           {steps: one("DATA", smtptest.Reply("554 5.5.0 no")), want: verdict{State: "dead", Burned: true, Code: 554, Relay: RelayUp}},
+		"DATA denied":            {steps: one("DATA", smtptest.Reply("554 5.7.1 no")), want: verdict{State: "queued", Burned: true, Code: 554, Wait: first, Relay: RelayUp}},
+		"denied again":           {steps: one("DATA", smtptest.Reply("554 5.7.1 no")), tune: func(_ *Options, j *job) { j.message.Attempts = 2 }, want: verdict{State: "dead", Burned: true, Code: 554, Relay: RelayUp}},
+		"daily quota":            {steps: one("DOT", smtptest.Reply("550 5.4.5 daily user sending limit exceeded")), want: verdict{State: "queued", Burned: true, Code: 550, Wait: first, Relay: RelayUp, Mails: 1}},
+		"greylisted":             {steps: one("RCPT", smtptest.Reply("451 4.7.1 greylisted, come back later")), want: verdict{State: "queued", Burned: true, Code: 451, Wait: greylisted, Relay: RelayUp}},
 		"DATA put off":           {steps: one("DATA", smtptest.Reply("451 4.3.0 later")), want: verdict{State: "queued", Burned: true, Code: 451, Wait: first, Relay: RelayUp}},
 		"content refused":        {steps: one("DOT", smtptest.Reply("554 5.6.0 spam")), want: verdict{State: "dead", Burned: true, Code: 554, Relay: RelayUp, Mails: 1}},
 		"content put off":        {steps: one("DOT", smtptest.Reply("452 4.3.1 disk full")), want: verdict{State: "queued", Burned: true, Code: 452, Wait: first, Relay: RelayUp, Mails: 1}},
@@ -117,13 +126,13 @@ func TestDialogues(t *testing.T) {
 		"no greeting":        {always: map[string]smtptest.Step{"CONNECT": {Hang: true}}, want: verdict{State: "queued", Code: -1, Relay: RelayDown}},
 		"EHLO refused":       {always: map[string]smtptest.Step{"EHLO": smtptest.Reply("502 5.5.1 no"), "HELO": smtptest.Reply("502 5.5.1 no")}, want: verdict{State: "queued", Code: -1, Relay: RelayDown}},
 		"EHLO unknown, HELO": {always: map[string]smtptest.Step{"EHLO": smtptest.Reply("502 5.5.1 no")}, want: verdict{State: "sent", Burned: true, Code: 250, Relay: RelayUp, Mails: 1}},
-		"421 at MAIL":        {steps: one("MAIL", smtptest.Step{Reply: "421 4.7.0 too many", Close: true}), want: verdict{State: "queued", Code: 421, Wait: behind, Relay: RelayDown}},
-		"421 at RCPT":        {steps: one("RCPT", smtptest.Step{Reply: "421 4.7.0 too many", Close: true}), want: verdict{State: "queued", Code: 421, Wait: behind, Relay: RelayDown}},
-		"421 at DATA":        {steps: one("DATA", smtptest.Step{Reply: "421 4.7.0 too many", Close: true}), want: verdict{State: "queued", Code: 421, Wait: behind, Relay: RelayDown}},
-		"421 at the dot":     {steps: one("DOT", smtptest.Step{Reply: "421 4.7.0 bye", Close: true}), want: verdict{State: "queued", Code: 421, Wait: behind, Relay: RelayDown, Mails: 1}},
-		"throttled at MAIL":  {steps: one("MAIL", smtptest.Reply("454 4.7.0 rate exceeded")), want: verdict{State: "queued", Code: 454, Wait: behind, Relay: RelayDown}},
-		"throttled at dot":   {steps: one("DOT", smtptest.Reply("454 4.7.0 rate exceeded")), want: verdict{State: "queued", Code: 454, Wait: behind, Relay: RelayDown, Mails: 1}},
-		"no room for anyone": {steps: one("MAIL", smtptest.Reply("452 4.3.1 disk full")), want: verdict{State: "queued", Code: 452, Wait: behind, Relay: RelayDown}},
+		"421 at MAIL":        {steps: one("MAIL", smtptest.Step{Reply: "421 4.7.0 too many", Close: true}), want: verdict{State: "queued", Code: 421, Wait: slowDown, Relay: RelayUp}},
+		"421 at RCPT":        {steps: one("RCPT", smtptest.Step{Reply: "421 4.7.0 too many", Close: true}), want: verdict{State: "queued", Code: 421, Wait: slowDown, Relay: RelayUp}},
+		"421 at DATA":        {steps: one("DATA", smtptest.Step{Reply: "421 4.7.0 too many", Close: true}), want: verdict{State: "queued", Code: 421, Wait: slowDown, Relay: RelayUp}},
+		"421 at the dot":     {steps: one("DOT", smtptest.Step{Reply: "421 4.7.0 bye", Close: true}), want: verdict{State: "queued", Code: 421, Wait: slowDown, Relay: RelayUp, Mails: 1}},
+		"throttled at MAIL":  {steps: one("MAIL", smtptest.Reply("454 4.7.0 rate exceeded")), want: verdict{State: "queued", Code: 454, Wait: slowDown, Relay: RelayUp}},
+		"throttled at dot":   {steps: one("DOT", smtptest.Reply("454 4.7.0 rate exceeded")), want: verdict{State: "queued", Code: 454, Wait: slowDown, Relay: RelayUp, Mails: 1}},
+		"no room for anyone": {steps: one("MAIL", smtptest.Reply("452 4.3.1 disk full")), want: verdict{State: "queued", Code: 452, Wait: slowDown, Relay: RelayUp}},
 		"login wanted":       {steps: one("MAIL", smtptest.Reply("530 5.7.0 log in")), want: verdict{State: "queued", Code: 530, Wait: behind, Relay: RelayDown}},
 		"gone at MAIL":       {steps: one("MAIL", smtptest.Drop), want: verdict{State: "queued", Wait: behind, Relay: RelayDown}},
 		"gone at RCPT":       {steps: one("RCPT", smtptest.Drop), want: verdict{State: "queued", Wait: behind, Relay: RelayDown}},
@@ -139,7 +148,7 @@ func TestDialogues(t *testing.T) {
 
 		"the last attempt":            {steps: one("RCPT", smtptest.Reply("450 4.2.1 greylisted")), tune: func(_ *Options, j *job) { j.message.Attempts = 1000 }, want: verdict{State: "dead", Burned: true, Code: 450, Relay: RelayUp}},
 		"uncertain for the last time": {steps: one("DOT", smtptest.Drop), tune: func(_ *Options, j *job) { j.message.Attempts = 1000 }, want: verdict{State: "dead", Burned: true, Relay: RelayUp, Mails: 1}},
-		"throttled for days":          {steps: one("MAIL", smtptest.Reply("454 4.7.0 rate")), tune: func(_ *Options, j *job) { j.message.Created = time.Now().Add(-48 * time.Hour) }, want: verdict{State: "queued", Burned: true, Code: 454, Wait: first, Relay: RelayDown}},
+		"throttled for days":          {steps: one("MAIL", smtptest.Reply("454 4.7.0 rate")), tune: func(_ *Options, j *job) { j.message.Created = time.Now().Add(-48 * time.Hour) }, want: verdict{State: "queued", Burned: true, Code: 454, Wait: first, Relay: RelayUp}},
 		"down for days":               {always: map[string]smtptest.Step{"CONNECT": smtptest.Drop}, tune: func(_ *Options, j *job) { j.message.Created = time.Now().Add(-48 * time.Hour) }, want: verdict{State: "queued", Code: -1, Relay: RelayDown}},
 		"the lease is over":           {tune: func(_ *Options, j *job) { j.lease = time.Now() }, want: verdict{State: "queued", Code: -1, Relay: RelayUp}},
 		"dry run":                     {tune: func(o *Options, _ *job) { o.Mode = DryRun }, want: verdict{State: "failed", Code: -1, Relay: RelayUp}},
@@ -157,7 +166,7 @@ func TestDialogues(t *testing.T) {
 					})
 					o := say(d, j)
 					got := verdict{State: o.State.String(), Burned: o.Burned, Code: -1, Relay: RelayUp, Mails: len(fake.Mails())}
-					if d.gate.down() {
+					if d.gate().down() {
 						got.Relay = RelayDown
 					}
 					if o.Attempt != nil {
@@ -228,10 +237,10 @@ func TestKeptOpen(t *testing.T) {
 			}
 			d := scripted(t, fake, nil)
 			var got []string
-			for range mostPerConn + 1 {
+			for range defaultLimits.PerConnection + 1 {
 				got = append(got, say(d, aJob("kim@example.com")).State.String())
 			}
-			if got[0] != "sent" || got[1] != "dead" || got[2] != "sent" || got[mostPerConn] != "sent" {
+			if got[0] != "sent" || got[1] != "dead" || got[2] != "sent" || got[defaultLimits.PerConnection] != "sent" {
 				t.Error(got)
 			}
 			if n := fake.Connections(); n != 2 {
@@ -240,8 +249,8 @@ func TestKeptOpen(t *testing.T) {
 			time.Sleep(idleFor)
 			synctest.Wait()
 			commands := fake.Commands()
-			if last := commands[len(commands)-1]; last != "QUIT" || d.lanes.count() != 0 {
-				t.Errorf("the idle connection is not closed: %s, %d open", last, d.lanes.count())
+			if last := commands[len(commands)-1]; last != "QUIT" || d.lanes().count() != 0 {
+				t.Errorf("the idle connection is not closed: %s, %d open", last, d.lanes().count())
 			}
 		})
 	}
@@ -272,7 +281,7 @@ func TestStale(t *testing.T) {
 						t.Errorf("message %d: %+v", i, o)
 					}
 				}
-				if d.gate.down() || fake.Connections() != 2 || len(fake.Mails()) != 2 {
+				if d.gate().down() || fake.Connections() != 2 || len(fake.Mails()) != 2 {
 					t.Errorf("%d connections, %d mails", fake.Connections(), len(fake.Mails()))
 				}
 			})
@@ -356,7 +365,7 @@ func TestCut(t *testing.T) {
 				if o.State != test.want || time.Since(started) != time.Second || o.Burned != (test.want == outbox.MessageUncertain) {
 					t.Errorf("%+v after %s", o, time.Since(started))
 				}
-				if d.gate.down() {
+				if d.gate().down() {
 					t.Error("our own stop opened the breaker")
 				}
 			})
@@ -388,4 +397,25 @@ func TestRedirectedMail(t *testing.T) {
 			t.Error("the bytes that are kept were changed")
 		}
 	})
+}
+
+// TestTooBig: what the relay has said that it will not take is not said to it, nor along with the mail before it.
+func TestTooBig(t *testing.T) {
+	t.Parallel()
+	for _, extensions := range [][]string{{"SIZE 100"}, {"SIZE 100", "PIPELINING"}} {
+		synctest.Test(t, func(t *testing.T) {
+			fake := smtptest.NewFake(smtptest.Script{Extensions: extensions})
+			d := scripted(t, fake, func(o *Options) { o.Relays[0].Limits.Connections = 1 })
+			big, small := aJob("big@example.com"), aJob("kim@example.com")
+			big.letter.body = make([]byte, 101)
+			begin(t.Context(), d, small, big, aJob("kim@example.com"))
+			got := make(map[string]int)
+			for range 3 {
+				got[fmt.Sprint((<-d.outcomes).State)]++
+			}
+			if diff := cmp.Diff(map[string]int{"sent": 2, "dead": 1}, got); diff != "" || slices.ContainsFunc(fake.Commands(), func(s string) bool { return strings.Contains(s, "big@") || s == "RSET" }) {
+				t.Errorf("%s %q", diff, fake.Commands())
+			}
+		})
+	}
 }

@@ -29,14 +29,12 @@ const (
 
 // Dispatcher expands matches and sends messages. Safe for many goroutines.
 type Dispatcher struct {
-	o        Options
-	composer *composer
-	gate     *gate
-	lanes    *lanes
-	shapes   shapes
+	o          Options
+	composer   *composer
+	transports []*transport // by preference; those that are only used by name come last
+	shapes     shapes
 
 	tasks    *desk
-	ready    queue[*job]
 	outcomes chan outcome
 	wake     chan struct{} // the feeder is to look at the store
 	aborted  chan struct{}
@@ -47,23 +45,23 @@ type Dispatcher struct {
 	asked   state // the database can be asked
 	seen    state // commits become visible to look-ups in time
 
-	mu       sync.Mutex
-	running  bool
-	matches  int  // claimed matches: waiting, in work, parked
-	messages int  // claimed messages that are not started yet
-	backlog  bool // the store may hold more that is due
-	parked   map[*task]*time.Timer
+	mu      sync.Mutex
+	running bool
+	matches int  // claimed matches: waiting, in work, parked
+	backlog bool // the store may hold more that is due
+	parked  map[*task]*time.Timer
 }
 
 // task is a claimed match to expand, or claimed messages of one match to render.
 type task struct {
 	match    outbox.Match
 	messages []outbox.Message
-	ahead    *ahead    // the match is not in the store yet; nil: it is
-	placed   bool      // it has a place of the desk's,
-	rule     uint32    // as one of this rule
-	tries    int       // look-ups that came too early or found no database
-	since    time.Time // of the first of these
+	via      *transport // of messages
+	ahead    *ahead     // the match is not in the store yet; nil: it is
+	placed   bool       // it has a place of the desk's,
+	rule     uint32     // as one of this rule
+	tries    int        // look-ups that came too early or found no database
+	since    time.Time  // of the first of these
 }
 
 func (t *task) priority() outbox.Priority {
@@ -92,6 +90,8 @@ type job struct {
 	message outbox.Message
 	letter  letter // body empty: the store keeps the bytes of an earlier attempt, and message.Body has them
 	lease   time.Time
+	via     *transport
+	place   string // that it has at the gate, see gate.place
 
 	envelope envelope
 	body     []byte // as it goes to the relay
@@ -114,15 +114,10 @@ func New(o Options) (*Dispatcher, error) {
 		o: o, composer: c, outcomes: make(chan outcome, mostRecords),
 		wake: make(chan struct{}, 1), aborted: make(chan struct{}), parked: make(map[*task]*time.Timer),
 	}
-	d.gate = newGate(o.Lanes, d.Wake)
-	d.newLanes()
+	d.newTransports()
 	d.tasks = newDesk(o.Lookup.Conns())
 	d.shapes.store = o.Store
 	return d, nil
-}
-
-func (d *Dispatcher) newLanes() {
-	d.lanes = &lanes{relay: d.o.Relay, timeouts: d.o.Timeouts, connections: d.gate.connections, connected: d.gate.pipelines, refused: d.refused, finish: d.finish}
 }
 
 // Run expands and sends until the context ends. Then it takes no more work, lets conversations in hand come to their end,
@@ -143,10 +138,12 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	for range 2 * d.o.Lookup.Conns() { // one asks while another one's expansion is being stored
 		workers.Go(func() { d.work(ctx, hard) })
 	}
-	workers.Go(func() { d.start(ctx, hard) })
 	workers.Go(func() { d.feed(ctx) })
-	workers.Go(func() { d.gate.probe(ctx, d.lanes.warm) })
-	workers.Go(func() { d.warm(ctx) })
+	for _, via := range d.transports {
+		workers.Go(func() { via.run(ctx, hard, d) })
+		workers.Go(func() { via.gate.probe(ctx, via.lanes.warm) })
+		workers.Go(func() { d.warm(ctx, via) })
+	}
 
 	<-ctx.Done()
 	d.setRunning(false)
@@ -157,7 +154,9 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	close(d.outcomes)
 	recorder.Wait()
 	d.release()
-	d.lanes.close()
+	for _, via := range d.transports {
+		via.lanes.close()
+	}
 	cut()
 	background.Wait()
 	return nil
@@ -167,14 +166,14 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 func (d *Dispatcher) Abort() { d.abort.Do(func() { close(d.aborted) }) }
 
 // warm opens the lanes ahead of their first messages, and so tells early of a relay that does not answer.
-func (d *Dispatcher) warm(ctx context.Context) {
+func (d *Dispatcher) warm(ctx context.Context, via *transport) {
 	if d.o.Mode == DryRun {
 		return
 	}
-	for range d.o.Lanes {
-		if err := d.lanes.warm(ctx); err != nil {
-			if r := d.refused(ctx, err, d.lanes.count()); r != nil && ctx.Err() == nil {
-				d.relayTrouble(ctx, *r)
+	for range via.gate.connections(outbox.Normal) {
+		if err := via.lanes.warm(ctx); err != nil {
+			if r := d.refused(ctx, via, err, via.lanes.count()); r != nil && ctx.Err() == nil {
+				d.trouble(ctx, via, r.String())
 			}
 			return
 		}
@@ -231,15 +230,13 @@ func (d *Dispatcher) Wake() {
 	}
 }
 
-func (d *Dispatcher) mostMessages() int { return max(mostMessages*d.o.Lanes, 2*d.gate.capacity()) }
-
 // finished notes that a task is no longer in memory.
 func (d *Dispatcher) finished(t *task) {
 	d.mu.Lock()
 	if len(t.messages) == 0 {
 		d.matches--
 	}
-	more := d.backlog && (d.matches <= mostMatches/2 || d.messages <= d.mostMessages()/2)
+	more := d.backlog && d.matches <= mostMatches/2
 	d.mu.Unlock()
 	if more {
 		d.Wake()
@@ -247,10 +244,10 @@ func (d *Dispatcher) finished(t *task) {
 }
 
 // left notes that n messages were started or given up.
-func (d *Dispatcher) left(n int) {
+func (d *Dispatcher) left(via *transport, n int) {
 	d.mu.Lock()
-	d.messages -= n
-	more := d.backlog && d.messages <= d.mostMessages()/2
+	via.claimed -= n
+	more := d.backlog && via.claimed <= via.most()/2
 	d.mu.Unlock()
 	if more {
 		d.Wake()
@@ -286,9 +283,10 @@ func (d *Dispatcher) release() {
 			d.giveBack(t)
 		}
 	}
-	for _, j := range d.ready.drain() {
-		d.o.Store.Release(nil, []int64{j.message.ID})
-		d.left(1)
+	for _, via := range d.transports {
+		for _, j := range via.gate.drain() {
+			d.giveUp(j)
+		}
 	}
 }
 
@@ -302,35 +300,73 @@ func (d *Dispatcher) giveBack(t *task) {
 			ids[i] = m.ID
 		}
 		d.o.Store.Release(nil, ids)
-		d.left(len(ids))
+		d.left(t.via, len(ids))
 	}
 	d.finished(t)
 }
 
 // Status says how sending goes.
 type Status struct {
+	RelayStatus               // of the relay that mails take by preference
+	Relays      []RelayStatus `json:"-"`        // all of them
+	Matches     int           `json:"matches"`  // in memory
+	Messages    int           `json:"messages"` // in memory, waiting for a connection
+	LookupError string        `json:"lookup_error,omitempty"`
+	LookupSince time.Time     `json:"lookup_since,omitzero"`
+}
+
+// RelayStatus says how a relay does.
+type RelayStatus struct {
+	Name        string     `json:"name,omitempty"`
+	Address     string     `json:"address"`
 	State       RelayState `json:"state"`
 	Since       time.Time  `json:"since"` // of State; up and probing count as one
 	LastError   string     `json:"last_error,omitempty"`
-	Lanes       int        `json:"lanes"`
-	Connections int        `json:"connections"`
-	InFlight    int        `json:"in_flight"` // messages that have a lane
-	Matches     int        `json:"matches"`   // in memory
-	Messages    int        `json:"messages"`  // in memory, waiting for a lane
-	LookupError string     `json:"lookup_error,omitempty"`
-	LookupSince time.Time  `json:"lookup_since,omitzero"`
+	Most        int        `json:"max_connections"` // as configured
+	Takes       int        `json:"takes"`           // connections that it is given mails over, of these
+	Connections int        `json:"connections"`     // that are open
+	InFlight    int        `json:"in_flight"`       // messages that have a connection, or are ready to
+	Rate        Rate       `json:"rate,omitzero"`
+	Month       string     `json:"month,omitempty"` // with Quota
+	Used        int64      `json:"used"`            // mails of the month
+	Quota       int64      `json:"quota,omitempty"`
+}
+
+// Trouble says what is wrong with a relay, for a person; empty: nothing.
+func (r *RelayStatus) Trouble() string {
+	name := "the relay"
+	if r.Name != "" {
+		name += " " + r.Name
+	}
+	switch {
+	case r.State != RelayUp:
+		return name + " is " + string(r.State) + ": " + r.LastError
+	case r.Quota > 0 && r.Used >= r.Quota:
+		return fmt.Sprintf("%s has taken all %d mails of the month: nothing is sent over it until the next", name, r.Quota)
+	case r.Quota > 0 && r.Used >= r.Quota-int64(reservedShare*float64(r.Quota)):
+		return fmt.Sprintf("%s has taken %d of the month's %d mails: the rest is for those of high priority", name, r.Used, r.Quota)
+	}
+	return ""
 }
 
 // Status says how sending goes now.
 func (d *Dispatcher) Status() Status {
-	s := Status{Lanes: d.o.Lanes, Connections: d.lanes.count()}
-	d.gate.describe(&s)
+	var s Status
+	for _, via := range d.transports {
+		r := RelayStatus{Name: via.relay.Name, Address: via.relay.address(), Most: via.relay.Limits.Connections, Connections: via.lanes.count(), Rate: via.relay.Limits.Rate}
+		via.gate.describe(&r)
+		s.Relays = append(s.Relays, r)
+	}
+	s.RelayStatus = s.Relays[0]
 	if since, err := d.o.Lookup.Down(); err != nil {
 		s.LookupError, s.LookupSince = err.Error(), since
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s.Matches, s.Messages = d.matches, d.messages
+	s.Matches = d.matches
+	for _, via := range d.transports {
+		s.Messages += via.claimed
+	}
 	return s
 }
 

@@ -42,7 +42,7 @@ func TestSend(t *testing.T) {
 	if o := w.outcomesSeen()[0]; o.State != outbox.MessageSent || o.message.ID != sent.ID || o.message.Committed.IsZero() {
 		t.Errorf("observed %+v", o)
 	}
-	if s := w.Status(); s.State != RelayUp || s.Connections == 0 || s.InFlight != 0 || s.Matches != 0 || s.Messages != 0 || s.Lanes != 4 {
+	if s := w.Status(); s.State != RelayUp || s.Connections == 0 || s.InFlight != 0 || s.Matches != 0 || s.Messages != 0 || s.Most != 4 {
 		t.Errorf("status %+v", s)
 	}
 }
@@ -66,7 +66,7 @@ func TestRetries(t *testing.T) {
 		if len(attempts) != 4 || m.Attempts != 4 {
 			t.Fatalf("%d attempts, %+v", m.Attempts, attempts)
 		}
-		for i, want := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute} {
+		for i, want := range []time.Duration{30 * time.Second, 2 * time.Minute, 10 * time.Minute} {
 			due := w.outcomesSeen()[i].Due
 			if pause := due.Sub(attempts[i].Started); about(pause, want) != want {
 				t.Errorf("attempt %d is due %s after the last, want %s", i+2, pause, want)
@@ -157,7 +157,7 @@ func TestCrowded(t *testing.T) {
 			Steps:  map[string][]smtptest.Step{"CONNECT": {{Usual: true}}, "DOT": {{Reply: "250 ok", Wait: time.Second}}},
 			Always: map[string]smtptest.Step{"CONNECT": {Reply: "421 4.7.0 too many connections", Close: true}},
 		})
-		w := newWorld(t, setup{fake: fake, tune: func(o *Options) { o.Lanes = 2 }})
+		w := newWorld(t, setup{fake: fake, tune: func(o *Options) { o.Relays[0].Limits.Connections = 2 }})
 		started := time.Now()
 		for i := range 4 {
 			w.emit("reset", reset(fmt.Sprintf("a%d@example.com", i)))
@@ -180,7 +180,7 @@ func TestPoison(t *testing.T) {
 			return nil
 		})
 		w := newWorld(t, setup{fake: smtptest.NewFake(smtptest.Script{}), tune: func(o *Options) {
-			o.Relay.dial, o.Lanes, o.Retry = relay.dial, 1, Retry{First: time.Minute, Max: time.Minute, GiveUp: 3 * time.Minute}
+			o.Relays[0].dial, o.Relays[0].Limits.Connections, o.Retry = relay.dial, 1, Retry{Pauses: []time.Duration{time.Minute}, GiveUp: 3 * time.Minute}
 		}})
 		w.emit("reset", reset("poison@example.com"))
 		for i := range 10 {
@@ -208,7 +208,7 @@ func TestPriority(t *testing.T) {
 			}
 			return nil
 		})
-		w := newWorld(t, setup{fake: smtptest.NewFake(smtptest.Script{}), tune: func(o *Options) { o.Relay.dial, o.Lanes = relay.dial, 2 }})
+		w := newWorld(t, setup{fake: smtptest.NewFake(smtptest.Script{}), tune: func(o *Options) { o.Relays[0].dial, o.Relays[0].Limits.Connections = relay.dial, 2 }})
 		var bulk []change
 		for i := range 80 {
 			c := message("reset", reset(fmt.Sprintf("bulk%d@example.com", i)))
@@ -249,7 +249,7 @@ func TestBacklog(t *testing.T) {
 	}
 	w.store.mu.Lock()
 	w.store.before = func(string) {
-		if s := w.Status(); s.Matches > mostMatches || s.Messages > 2*mostReserve*w.o.Lanes {
+		if s := w.Status(); s.Matches > mostMatches || s.Messages > 2*mostReserve*w.o.Relays[0].Limits.Connections {
 			t.Errorf("in memory: %+v", s)
 		}
 	}
@@ -273,7 +273,7 @@ func TestStoreFails(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				// The first reply brings each message back, so that it passes all three calls.
 				fake := smtptest.NewFake(smtptest.Script{Steps: map[string][]smtptest.Step{"RCPT": {smtptest.Reply("450 4.2.1 later")}}})
-				w := newWorld(t, setup{fake: fake, tune: func(o *Options) { o.Lanes = 1 }})
+				w := newWorld(t, setup{fake: fake, tune: func(o *Options) { o.Relays[0].Limits.Connections = 1 }})
 				var mu sync.Mutex
 				failures := 0
 				w.store.set(func(c string) error {
@@ -310,7 +310,7 @@ func TestCancelled(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				fake := smtptest.NewFake(smtptest.Script{Steps: map[string][]smtptest.Step{"RCPT": {smtptest.Reply("450 4.2.1 later")}}})
-				w := newWorld(t, setup{fake: fake, tune: func(o *Options) { o.Lanes = 1 }})
+				w := newWorld(t, setup{fake: fake, tune: func(o *Options) { o.Relays[0].Limits.Connections = 1 }})
 				var once sync.Once
 				w.store.before = func(c string) {
 					if c == call {
@@ -441,7 +441,7 @@ func TestStop(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		fake := smtptest.NewFake(smtptest.Script{Steps: map[string][]smtptest.Step{"DOT": {{Reply: "250 ok", Wait: 5 * time.Second}}}})
-		w := newWorld(t, setup{fake: fake, stopped: true, tune: func(o *Options) { o.Lanes = 1 }})
+		w := newWorld(t, setup{fake: fake, stopped: true, tune: func(o *Options) { o.Relays[0].Limits.Connections = 1 }})
 		stop := w.run()
 		w.emit("reset", reset("first@example.com"))
 		w.eventually("it has begun", func() bool { synctest.Wait(); return len(fake.Mails()) == 1 })

@@ -55,24 +55,25 @@ func (d *Dispatcher) expand(ctx, hard context.Context, t *task) {
 	}
 }
 
-// drop gives back the places of letters that will not go.
+// drop gives back the places of mails that will not go.
 func (d *Dispatcher) drop(x expanded) {
-	for range x.letters {
-		d.gate.leave()
+	for _, j := range x.jobs {
+		j.via.gate.leave(j.place)
 	}
 }
 
-// expanded is an expansion, and the letters of those of its messages that are to go at once. Each of them has passed the gate.
+// expanded is an expansion, and those of its messages that are to go at once. Each of them has passed the gate.
 type expanded struct {
 	outbox.Expansion
-	letters map[[16]byte]letter // by the address's key
-	lease   time.Time
-	full    bool  // no lane is free for the rest
-	broken  error // why a mail could not be rendered
+	via    *transport        // of its mails
+	jobs   map[[16]byte]*job // by the address's key
+	lease  time.Time
+	full   bool  // there is no room for the rest
+	broken error // why a mail could not be rendered
 }
 
-// late says that the letters were made too long ago to go.
-func (x *expanded) late() bool { return len(x.letters) > 0 && time.Until(x.lease) < leaseFor/2 }
+// late says that the mails were made too long ago to go.
+func (x *expanded) late() bool { return len(x.jobs) > 0 && time.Until(x.lease) < leaseFor/2 }
 
 func (d *Dispatcher) expansion(ctx context.Context, t *task) (expanded, error) {
 	m := &t.match
@@ -144,12 +145,14 @@ func (d *Dispatcher) first(m *outbox.Match) int {
 	if d.silent(m.Silent) {
 		return mostRows
 	}
-	return max(1, d.gate.free())
+	via, _ := d.route(m.Rule, m.Priority)
+	return max(1, via.gate.free(m.Priority))
 }
 
 // write makes the match's messages. Copies go with the first one that can be sent.
 func (d *Dispatcher) write(ctx context.Context, m *outbox.Match, r *research, x *expanded) error {
-	x.State, x.letters, x.lease = outbox.MatchExpanded, make(map[[16]byte]letter), time.Now().Add(leaseFor)
+	x.State, x.jobs, x.lease = outbox.MatchExpanded, make(map[[16]byte]*job), time.Now().Add(leaseFor)
+	x.via, x.full = d.way(m)
 	barred, err := d.barred(ctx, r.audience)
 	if err != nil {
 		return err
@@ -209,7 +212,8 @@ func (d *Dispatcher) render(ctx context.Context, m *outbox.Match, r *research, i
 		return nil
 	}
 	silent := d.silent(m.Silent)
-	if !silent && !d.lane(ctx, m.Priority, len(x.letters) == 0) {
+	place := x.via.gate.place(n.Address)
+	if !silent && !x.via.let(ctx, m.Priority, place, len(x.jobs) == 0) {
 		x.full = true
 		return nil
 	}
@@ -221,13 +225,19 @@ func (d *Dispatcher) render(ctx context.Context, m *outbox.Match, r *research, i
 		n.State, n.Reason = outbox.MessageNotSent, notSent
 	default:
 		n.State, n.Reason, n.Lease = outbox.MessageSending, made.note, x.lease
-		x.letters[outbox.AddressKey(n.Address)] = made
+		x.jobs[outbox.AddressKey(n.Address)] = &job{letter: made, lease: x.lease, via: x.via, place: place}
 	}
 	if err != nil && !silent {
-		d.gate.leave()
+		x.via.gate.leave(place)
 	}
 	n.MessageID, n.Subject, n.Body, n.Template = made.messageID, made.subject, made.body, made.template
 	return err
+}
+
+// way is where a match's mails go now; full: nowhere.
+func (d *Dispatcher) way(m *outbox.Match) (via *transport, full bool) {
+	via, ok := d.route(m.Rule, m.Priority)
+	return via, !ok && !d.silent(m.Silent)
 }
 
 const notSent = "the delivery mode lets nothing out: dry-run, or none is named"
@@ -239,11 +249,11 @@ const (
 	highPatience = 5 * time.Second
 )
 
-func (d *Dispatcher) lane(ctx context.Context, p outbox.Priority, first bool) bool {
-	if d.gate.tryEnter() {
+func (t *transport) let(ctx context.Context, p outbox.Priority, place string, first bool) bool {
+	if t.gate.tryEnter(p, place) {
 		return true
 	}
-	if !first || d.gate.down() {
+	if !first || !t.gate.takes(p) {
 		return false
 	}
 	wait := patience
@@ -252,7 +262,7 @@ func (d *Dispatcher) lane(ctx context.Context, p outbox.Priority, first bool) bo
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	return d.gate.enter(ctx, p)
+	return t.gate.enter(ctx, p, place)
 }
 
 // settleMatch stores an expansion and sends what it stored as sending. A store that fails is tried again: a match is never
@@ -263,18 +273,20 @@ func (d *Dispatcher) settleMatch(ctx, hard context.Context, t *task, x expanded)
 		sending, err = d.o.Store.Expand(hard, x.Expansion)
 		return err
 	})
-	for range len(x.letters) - len(sending) {
-		d.gate.leave() // of messages that are known already, or all
+	for _, m := range sending {
+		key := outbox.AddressKey(m.Address)
+		j := x.jobs[key]
+		delete(x.jobs, key)
+		j.message = m
+		d.deliver(hard, j)
 	}
+	d.drop(x) // what is known already, or all
 	if err != nil {
 		if !errors.Is(err, outbox.ErrState) { // else an operator has cancelled it
 			d.o.Store.Release([]int64{t.match.ID}, nil)
 		}
 		d.finished(t)
 		return
-	}
-	for _, m := range sending {
-		d.deliver(hard, &job{message: m, letter: x.letters[outbox.AddressKey(m.Address)], lease: x.lease})
 	}
 	if x.broken != nil {
 		d.o.Report(ctx, x.broken, t.ruleName(), classTemplate)

@@ -35,12 +35,17 @@ func (d *Dispatcher) feed(ctx context.Context) {
 
 // claim takes what there is room for, and returns when to look again.
 func (d *Dispatcher) claim(ctx context.Context) time.Duration {
-	matches, messages := d.roomToClaim()
+	matches := d.roomForMatches()
 	full, err := d.claimMatches(ctx, matches)
-	if err == nil {
+	blocked := matches == 0
+	for _, via := range d.transports {
+		if err != nil {
+			break
+		}
 		var more bool
-		more, err = d.claimMessages(ctx, messages)
-		full = full || more
+		n := d.roomFor(via)
+		more, err = d.claimMessages(ctx, via, n)
+		full, blocked = full || more, blocked || n == 0
 	}
 	var due time.Time
 	if err == nil {
@@ -52,11 +57,7 @@ func (d *Dispatcher) claim(ctx context.Context) time.Duration {
 		}
 		return pollFailed
 	}
-	blocked := full || matches == 0 || messages == 0
-	d.mu.Lock()
-	d.backlog = blocked && !due.IsZero()
-	again := full && d.matches <= mostMatches/2 && d.messages <= d.mostMessages()/2
-	d.mu.Unlock()
+	again := d.blocked(full, (full || blocked) && !due.IsZero())
 	wait := time.Until(due)
 	switch {
 	case again: // what was claimed was finished before backlog was set: nobody will wake the feeder for it
@@ -65,25 +66,46 @@ func (d *Dispatcher) claim(ctx context.Context) time.Duration {
 		return pollIdle
 	case wait > 0:
 		return min(wait, pollIdle)
-	case blocked:
+	case full || blocked:
 		return pollBlocked // at the latest: whoever makes room wakes the feeder
 	}
 	return pollSoon
 }
 
-// roomToClaim is how much may be claimed now. It waits until half of the room is free, so that a claim is worth its
-// commit.
-func (d *Dispatcher) roomToClaim() (matches, messages int) {
-	down := d.o.Mode != DryRun && d.gate.down()
+// blocked notes whether the store may hold more that is due. It says whether what was claimed was finished before that was noted: nobody will wake
+// the feeder for it.
+func (d *Dispatcher) blocked(full, backlog bool) (again bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.matches <= mostMatches/2 {
-		matches = mostMatches - d.matches
+	d.backlog = backlog
+	again = full && d.matches <= mostMatches/2
+	for _, via := range d.transports {
+		again = again && via.claimed <= via.most()/2
 	}
-	if d.messages <= d.mostMessages()/2 && !down {
-		messages = d.mostMessages() - d.messages
+	return again
+}
+
+// roomForMatches is how many may be claimed now. It waits until half of the room is free, so that a claim is worth its commit.
+func (d *Dispatcher) roomForMatches() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.matches > mostMatches/2 {
+		return 0
 	}
-	return matches, messages
+	return mostMatches - d.matches
+}
+
+// roomFor is how many messages may be claimed for a relay now, likewise.
+func (d *Dispatcher) roomFor(via *transport) int {
+	if d.o.Mode != DryRun && !via.gate.takes(outbox.High) {
+		return 0
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if most := via.most(); via.claimed <= most/2 {
+		return most - via.claimed
+	}
+	return 0
 }
 
 // claimMatches says whether there may be more.
@@ -101,7 +123,7 @@ func (d *Dispatcher) claimMatches(ctx context.Context, n int) (full bool, err er
 
 // claimMessages says whether there may be more. Messages that have their bytes wait for a lane at once; the others are
 // rendered first, those of one match together.
-func (d *Dispatcher) claimMessages(ctx context.Context, n int) (full bool, err error) {
+func (d *Dispatcher) claimMessages(ctx context.Context, via *transport, n int) (full bool, err error) {
 	if n == 0 {
 		return false, nil
 	}
@@ -110,21 +132,25 @@ func (d *Dispatcher) claimMessages(ctx context.Context, n int) (full bool, err e
 		return false, err
 	}
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.messages += len(ms)
+	via.claimed += len(ms)
+	d.mu.Unlock()
+	var unmade []*task
 	byMatch := make(map[int64]*task)
 	for _, m := range ms {
 		if len(m.Body) > 0 && !d.silent(m.Silent) {
-			d.ready.push(m.Priority, &job{message: m})
+			d.submit(&job{message: m, via: via})
 			continue
 		}
 		t, ok := byMatch[m.Match]
 		if !ok {
-			t = new(task)
+			t = &task{via: via}
 			byMatch[m.Match] = t
-			defer func() { d.tasks.push(t) }() // when it has all of its messages
+			unmade = append(unmade, t)
 		}
 		t.messages = append(t.messages, m)
+	}
+	for _, t := range unmade { // they have all of their messages
+		d.tasks.push(t)
 	}
 	return len(ms) == n, nil
 }
@@ -150,11 +176,11 @@ func (d *Dispatcher) prepare(ctx, hard context.Context, t *task) {
 		switch {
 		case err != nil:
 			broken = errors.Join(broken, err)
-			d.done(m, outbox.Outcome{State: outbox.MessageFailed, Reason: err.Error()})
+			d.done(t.via, m, outbox.Outcome{State: outbox.MessageFailed, Reason: err.Error()})
 		case d.silent(m.Silent):
-			d.done(m, outbox.Outcome{State: outbox.MessageNotSent, Reason: notSent})
+			d.done(t.via, m, outbox.Outcome{State: outbox.MessageNotSent, Reason: notSent})
 		default:
-			d.ready.push(m.Priority, &job{message: m, letter: made})
+			d.submit(&job{message: m, letter: made, via: t.via})
 		}
 	}
 	if broken != nil {
@@ -164,10 +190,10 @@ func (d *Dispatcher) prepare(ctx, hard context.Context, t *task) {
 }
 
 // done ends a claimed message that was not started.
-func (d *Dispatcher) done(m outbox.Message, o outbox.Outcome) {
+func (d *Dispatcher) done(via *transport, m outbox.Message, o outbox.Outcome) {
 	o.Message = m.ID
 	d.outcomes <- outcome{m, o}
-	d.left(1)
+	d.left(via, 1)
 }
 
 // dropExpired ends the messages that are too late.
@@ -175,7 +201,7 @@ func (d *Dispatcher) dropExpired(t *task) {
 	kept := t.messages[:0]
 	for _, m := range t.messages {
 		if reason, over := expired(m.Expires); over {
-			d.done(m, outbox.Outcome{State: outbox.MessageExpired, Reason: reason})
+			d.done(t.via, m, outbox.Outcome{State: outbox.MessageExpired, Reason: reason})
 			continue
 		}
 		kept = append(kept, m)
@@ -213,40 +239,15 @@ func (d *Dispatcher) researchAgain(ctx context.Context, t *task) (*research, err
 	return r, draft.veil(draft.show())
 }
 
-// start brings messages that have their bytes to the lanes: those for which there is a lane become `sending` in one commit.
-func (d *Dispatcher) start(ctx, hard context.Context) {
-	for {
-		j, ok := d.ready.pop(ctx)
-		if !ok {
-			return
-		}
-		if !d.gate.enter(ctx, j.message.Priority) {
-			d.o.Store.Release(nil, []int64{j.message.ID})
-			d.left(1)
-			return
-		}
-		jobs := []*job{j}
-		for d.gate.tryEnter() {
-			j, ok := d.ready.tryPop()
-			if !ok {
-				d.gate.leave()
-				break
-			}
-			jobs = append(jobs, j)
-		}
-		d.startAll(ctx, hard, jobs)
-	}
-}
-
-// startAll takes jobs that have passed the gate to sending, and on.
-func (d *Dispatcher) startAll(ctx, hard context.Context, jobs []*job) {
+// startAll takes jobs that have passed the gate to sending, in one commit, and on to the lanes.
+func (d *Dispatcher) startAll(ctx, hard context.Context, via *transport, jobs []*job) {
 	var starts []outbox.Start
 	byID := make(map[int64]*job, len(jobs))
 	lease := time.Now().Add(leaseFor)
 	for _, j := range jobs {
 		if reason, over := expired(j.message.Expires); over {
-			d.gate.leave()
-			d.done(j.message, outbox.Outcome{State: outbox.MessageExpired, Reason: reason})
+			via.gate.leave(j.place)
+			d.done(via, j.message, outbox.Outcome{State: outbox.MessageExpired, Reason: reason})
 			continue
 		}
 		j.lease = lease
@@ -276,8 +277,8 @@ func (d *Dispatcher) startAll(ctx, hard context.Context, jobs []*job) {
 		d.deliver(hard, byID[id])
 		delete(byID, id)
 	}
-	for range byID {
-		d.gate.leave() // cancelled meanwhile
+	for _, j := range byID {
+		via.gate.leave(j.place) // cancelled meanwhile
 	}
-	d.left(len(starts))
+	d.left(via, len(starts))
 }

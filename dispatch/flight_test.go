@@ -69,8 +69,8 @@ func TestTrips(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				fake := smtptest.NewFake(smtptest.Script{Extensions: test.extensions})
-				d := scripted(t, fake, func(o *Options) { o.Lanes, o.Relay.dial = 1, distant(fake, trip) })
-				if err := d.lanes.warm(t.Context()); err != nil {
+				d := scripted(t, fake, func(o *Options) { o.Relays[0].Limits.Connections, o.Relays[0].dial = 1, distant(fake, trip) })
+				if err := d.lanes().warm(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				jobs := make([]*job, mails)
@@ -121,7 +121,7 @@ func TestBehind(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				fake := smtptest.NewFake(smtptest.Script{Extensions: pipelining, Steps: test.steps})
-				d := scripted(t, fake, func(o *Options) { o.Lanes = 1 })
+				d := scripted(t, fake, func(o *Options) { o.Relays[0].Limits.Connections = 1 })
 				var jobs []*job
 				for i := range 3 {
 					j := aJob("kim@example.com")
@@ -164,7 +164,7 @@ func TestSlowBehind(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				fake := smtptest.NewFake(smtptest.Script{Extensions: pipelining, Steps: test.steps})
-				d := scripted(t, fake, func(o *Options) { o.Lanes = test.lanes })
+				d := scripted(t, fake, func(o *Options) { o.Relays[0].Limits.Connections = test.lanes })
 				var jobs []*job
 				for i, to := range []string{"a@example.com", "b@example.com", "c@example.com"} {
 					j := aJob(to)
@@ -199,7 +199,7 @@ func TestEnvelopesAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fake := smtptest.NewFake(smtptest.Script{Extensions: pipelining})
 		d := scripted(t, fake, nil)
-		s, err := connect(t.Context(), d.o.Relay, d.o.Timeouts)
+		s, err := connect(t.Context(), d.o.Relays[0], d.o.Timeouts)
 		if err != nil {
 			t.Fatal(err)
 		}

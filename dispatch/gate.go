@@ -2,72 +2,95 @@ package dispatch
 
 import (
 	"context"
-	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"postman/outbox"
 )
 
-// RelayState says whether the relay takes mail.
-type RelayState string
-
-// The states of the relay. It begins as up: the first conversation will tell.
-const (
-	RelayUp      RelayState = "up"
-	RelayDown    RelayState = "down"    // nothing is sent; it is tried again by connecting
-	RelayProbing RelayState = "probing" // it answers again; one message at a time until one was decided
-)
-
-// How long a relay in trouble is left alone. The pause doubles until a message was decided.
-const (
-	firstPause = 500 * time.Millisecond
-	mostPause  = 30 * time.Second
-)
-
-// gate lets as many messages through to the relay as there are lanes, high priority first, and none while the relay is in
-// trouble: it is also the circuit breaker. Safe for many goroutines.
+// gate lets as many mails through to a relay as it can take, high priority first, and none while the relay is in trouble: it is also
+// the circuit breaker (breaker.go). What waits before it is rendered. Safe for many goroutines.
 type gate struct {
+	limits  Limits
 	changed func() // called, without the lock, when more may pass than before
 	opened  chan struct{}
 
-	mu         sync.Mutex
-	most       int           // lanes there are
-	lanes      int           // that the relay takes
-	refused    time.Time     // when it last refused one
-	widened    time.Time     // when one more was last tried
-	told       int           // lanes that it was last said to take
-	narrowed   time.Duration // how long it is left at what it takes
+	mu     sync.Mutex
+	news   sync.Cond // on mu: a mail came, or more may pass
+	ready  [3][]*job // by priority
+	asking [3]int    // goroutines in enter, by priority
+	turn   int       // mails of normal priority since one of bulk had its turn
+
+	climb      climb
+	told       int           // connections that it was last said to take
 	pipelining bool          // the relay pipelines: a connection may have a mail whose reply is awaited, and one whose envelope travels with it
 	service    time.Duration // how long a connection has a mail, on average of late; 0: not known yet
 	inside     int
-	waiting    [3][]chan struct{} // by priority; a closed channel is a ticket
-	state      RelayState
-	since      time.Time
-	cause      error
-	pause      time.Duration
+	domains    map[string]int // of inside; kept where there is a limit to it
+	tokens     *rate.Limiter  // nil: no rate
+	due        *time.Timer    // when there is a token again
+	quota      quota
+
+	breaker
 }
 
-func newGate(lanes int, changed func()) *gate {
-	return &gate{changed: changed, opened: make(chan struct{}, 1), most: lanes, lanes: lanes, state: RelayUp, since: time.Now()}
+func newGate(limits Limits, changed func()) *gate {
+	g := &gate{
+		limits: limits, changed: changed, opened: make(chan struct{}, 1), climb: newClimb(limits.Connections), domains: make(map[string]int),
+		quota: quota{most: limits.Monthly}, breaker: breaker{state: RelayUp, since: time.Now()},
+	}
+	g.news.L = &g.mu
+	if r := limits.Rate; r.Mails > 0 { // within any such time no more than one mail above it
+		burst := max(1, r.Mails/20)
+		g.tokens = rate.NewLimiter(rate.Limit(r.perSecond()*float64(r.Mails+1-burst)/float64(r.Mails)), burst)
+	}
+	g.due = time.AfterFunc(time.Hour, g.wake)
+	g.due.Stop()
+	return g
+}
+
+// sent counts a mail against the quota, and says whether people should be told now.
+func (g *gate) sent() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.quota.sent(time.Now())
+}
+
+// wake has those who wait look again.
+func (g *gate) wake() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.news.Broadcast()
 }
 
 // describe fills in the gate's part of a status.
-func (g *gate) describe(s *Status) {
+func (g *gate) describe(s *RelayStatus) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s.State, s.Since, s.InFlight = g.state, g.since, g.inside
+	s.State, s.Since, s.InFlight, s.Takes = g.state, g.since, g.inside, g.climb.now
+	s.Month, s.Used, s.Quota = g.quota.month, g.quota.used, g.quota.most
 	if g.cause != nil {
 		s.LastError = g.cause.Error()
 	}
 }
 
-// connections is how many the relay takes.
-func (g *gate) connections() int {
+// connections is how many there may be for mails of a priority.
+func (g *gate) connections(p outbox.Priority) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.lanes
+	return g.lanes(p)
+}
+
+// lanes is called with mu held.
+func (g *gate) lanes(p outbox.Priority) int {
+	if p == outbox.High {
+		return g.climb.now + g.climb.reserve(time.Now())
+	}
+	return g.climb.now
 }
 
 // pipelines notes that the relay takes commands ahead of its replies, or that it does not.
@@ -75,7 +98,7 @@ func (g *gate) pipelines(yes bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.pipelining = yes; yes {
-		g.admit()
+		g.news.Broadcast()
 	}
 }
 
@@ -102,17 +125,17 @@ func (g *gate) depth() int {
 	if g.pipelining {
 		least = 2
 	}
-	if g.service == 0 {
+	if g.service == 0 || g.tokens != nil { // where mails are counted out, none need to be ahead
 		return least
 	}
 	return max(least, min(int(inReserve/g.service), mostReserve))
 }
 
-// limit is called with mu held.
-func (g *gate) limit() int {
+// limit is how many mails may be inside before one of a priority. Called with mu held.
+func (g *gate) limit(p outbox.Priority) int {
 	switch g.state {
 	case RelayUp:
-		return g.depth() * g.lanes
+		return g.depth() * g.lanes(p)
 	case RelayProbing:
 		return 1
 	case RelayDown:
@@ -124,202 +147,176 @@ func (g *gate) limit() int {
 func (g *gate) capacity() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.depth() * g.lanes
+	return g.depth() * g.climb.now
 }
 
-// free is how many messages could pass now.
-func (g *gate) free() int {
+// free is how many messages of a priority could pass now.
+func (g *gate) free(p outbox.Priority) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return max(0, g.limit()-g.inside)
+	return max(0, g.limit(p)-g.inside)
 }
 
-// down says whether nothing can pass for a while.
-func (g *gate) down() bool {
+// takes says whether mails of a priority can pass before long: the relay is not in trouble, and its quota not at its end.
+func (g *gate) takes(p outbox.Priority) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.state == RelayDown
+	return g.state != RelayDown && !g.quota.ended(p, 0, time.Now())
 }
 
-// tryEnter passes when a lane is free at once.
-func (g *gate) tryEnter() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.inside >= g.limit() {
+// place is what an address counts as under PerDomain; empty: nothing.
+func (g *gate) place(address string) string {
+	if g.limits.PerDomain == 0 {
+		return ""
+	}
+	return strings.ToLower(domainOf(address))
+}
+
+// pass lets a mail through that may go now. Called with mu held.
+func (g *gate) pass(p outbox.Priority, place string) bool {
+	now := time.Now()
+	if g.inside >= g.limit(p) || place != "" && g.domains[place] >= g.limits.PerDomain || g.quota.ended(p, int64(g.inside), now) || !g.token(now) {
 		return false
 	}
 	g.inside++
+	if place != "" {
+		g.domains[place]++
+	}
 	return true
 }
 
-// enter waits for a lane until the context ends.
-func (g *gate) enter(ctx context.Context, p outbox.Priority) bool {
-	if ctx.Err() != nil {
-		return false
-	}
-	g.mu.Lock()
-	if g.inside < g.limit() {
-		g.inside++
-		g.mu.Unlock()
+// token takes one; false: there is none, and those who wait are woken when there is. Called with mu held.
+func (g *gate) token(now time.Time) bool {
+	if g.tokens == nil || g.tokens.AllowN(now, 1) {
 		return true
 	}
-	ticket := make(chan struct{})
-	g.waiting[p] = append(g.waiting[p], ticket)
-	g.mu.Unlock()
-	select {
-	case <-ticket:
-		return true
-	case <-ctx.Done():
-		return g.giveUp(p, ticket)
-	}
-}
-
-// giveUp takes a ticket out of the line; true: it was handed over meanwhile.
-func (g *gate) giveUp(p outbox.Priority, ticket chan struct{}) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	i := slices.Index(g.waiting[p], ticket)
-	if i < 0 {
-		return true
-	}
-	g.waiting[p] = slices.Delete(g.waiting[p], i, i+1)
+	missing := 1 - g.tokens.TokensAt(now)
+	g.due.Reset(time.Duration(missing / float64(g.tokens.Limit()) * float64(time.Second)))
 	return false
 }
 
 // leave makes room for the next.
-func (g *gate) leave() {
+func (g *gate) leave(place string) {
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	g.inside--
-	g.admit()
-	g.mu.Unlock()
-}
-
-// admit hands out tickets while there is room; it is called with mu held.
-func (g *gate) admit() {
-	for p := range g.waiting {
-		for len(g.waiting[p]) > 0 && g.inside < g.limit() {
-			close(g.waiting[p][0])
-			g.waiting[p] = g.waiting[p][1:]
-			g.inside++
+	if place != "" {
+		if g.domains[place]--; g.domains[place] == 0 {
+			delete(g.domains, place)
 		}
 	}
+	g.news.Broadcast()
 }
 
-// trouble notes that the relay does not take mail; true: that is news.
-func (g *gate) trouble(err error) bool {
+// tryEnter passes when that is possible at once.
+func (g *gate) tryEnter(p outbox.Priority, place string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !g.behind(p) && g.pass(p, place)
+}
+
+// behind says whether a mail of higher priority waits. Called with mu held.
+func (g *gate) behind(p outbox.Priority) bool {
+	for q := range p {
+		if len(g.ready[q])+g.asking[q] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// enter waits to pass until the context ends.
+func (g *gate) enter(ctx context.Context, p outbox.Priority, place string) bool {
+	defer context.AfterFunc(ctx, g.wake)()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for ctx.Err() == nil {
+		if !g.behind(p) && g.pass(p, place) {
+			return true
+		}
+		g.asking[p]++
+		g.news.Wait()
+		g.asking[p]--
+	}
+	return false
+}
+
+// push has a job wait for its turn; false: the relay is in trouble, and it had better go elsewhere.
+func (g *gate) push(j *job) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.state == RelayDown {
-		return false // the others that were inside fail for the same reason
-	}
-	news := g.state == RelayUp
-	g.pause = min(max(firstPause, 2*g.pause), mostPause)
-	if news {
-		g.since = time.Now()
-	}
-	g.state, g.cause = RelayDown, err
-	select {
-	case g.opened <- struct{}{}:
-	default:
-	}
-	return news
-}
-
-// How long a relay that takes fewer connections than there are lanes is left at that. The pause doubles each time it refuses one more again:
-// some mean it, and some only refuse one now and then.
-const (
-	widenAfter = 5 * time.Second
-	widenMost  = 2 * time.Minute
-)
-
-// narrow notes that the relay takes no more than n connections; true: that is news.
-func (g *gate) narrow(n int) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if time.Since(g.refused) > 2*widenMost { // it had taken all for a while
-		g.narrowed = 0
-	}
-	g.refused, g.narrowed = time.Now(), min(max(widenAfter, 2*g.narrowed), widenMost)
-	g.lanes = max(1, min(n, g.lanes))
-	news := g.told != g.lanes
-	g.told = g.lanes
-	return news
-}
-
-// decided notes that the relay answered to a message: it works. True: that is news.
-func (g *gate) decided() (time.Duration, bool) {
-	g.mu.Lock()
-	if g.lanes < g.most && time.Since(g.refused) > g.narrowed && time.Since(g.widened) > g.narrowed {
-		g.lanes++
-		g.widened = time.Now() // one at a time
-		g.admit()
-	}
-	if g.state != RelayProbing {
-		g.mu.Unlock()
-		return 0, false // up already; or down, and this answer is older than the trouble
-	}
-	lasted := time.Since(g.since)
-	g.state, g.since, g.cause, g.pause = RelayUp, time.Now(), nil, 0
-	g.admit()
-	g.mu.Unlock()
-	g.changed()
-	return lasted, true
-}
-
-// probing lets one message through to a relay that could be connected to.
-func (g *gate) probing() {
-	g.mu.Lock()
-	g.state = RelayProbing
-	g.admit()
-	g.mu.Unlock()
-	g.changed()
-}
-
-// probe waits for trouble, and after a pause tries to connect, again and again, until that works. It returns when the
-// context ends.
-func (g *gate) probe(ctx context.Context, connect func(context.Context) error) {
-	for {
-		select {
-		case <-g.opened:
-		case <-ctx.Done():
-			return
-		}
-		for {
-			if !pause(ctx, g.nextPause()) {
-				return
-			}
-			err := connect(ctx)
-			if err == nil {
-				break
-			}
-			g.failed(err)
-		}
-		g.probing()
-	}
-}
-
-// nextPause is jittered, so that many processes do not come back at once.
-func (g *gate) nextPause() time.Duration {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.pause/2 + rand.N(g.pause/2)
-}
-
-func (g *gate) failed(err error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.cause = err
-	g.pause = min(2*g.pause, mostPause)
-}
-
-// pause waits; false: the context ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
 		return false
 	}
+	p := j.message.Priority
+	g.ready[p] = append(g.ready[p], j)
+	g.news.Broadcast()
+	return true
+}
+
+// take waits until a job may go, and takes out all that may; none: the context ended.
+func (g *gate) take(ctx context.Context) []*job {
+	defer context.AfterFunc(ctx, g.wake)()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for ctx.Err() == nil {
+		var jobs []*job
+		for j := g.next(); j != nil; j = g.next() {
+			jobs = append(jobs, j)
+		}
+		if len(jobs) > 0 {
+			return jobs
+		}
+		g.news.Wait()
+	}
+	return nil
+}
+
+// turns is how many mails of normal priority go before one of bulk does.
+const turns = 8
+
+// next takes out the next job that may go. Called with mu held.
+func (g *gate) next() *job {
+	order := [...]outbox.Priority{outbox.High, outbox.Normal, outbox.Bulk}
+	if g.turn >= turns {
+		order[1], order[2] = outbox.Bulk, outbox.Normal
+	}
+	for _, p := range order {
+		for i, j := range g.ready[p] {
+			if g.limits.PerDomain == 0 && i > 0 {
+				break // what keeps the first back keeps all of them
+			}
+			if g.pass(p, j.place) {
+				g.ready[p] = slices.Delete(g.ready[p], i, i+1)
+				g.count(p)
+				return j
+			}
+		}
+	}
+	return nil
+}
+
+// count keeps account of whose turn it is. Called with mu held.
+func (g *gate) count(p outbox.Priority) {
+	switch {
+	case p == outbox.Normal && len(g.ready[outbox.Bulk]) > 0:
+		g.turn++
+	case p != outbox.High:
+		g.turn = 0
+	}
+}
+
+// drain takes out all that waits.
+func (g *gate) drain() (all []*job) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for p := range g.ready {
+		all, g.ready[p] = append(all, g.ready[p]...), nil
+	}
+	return all
+}
+
+// idle says whether nothing waits. Called with mu held.
+func (g *gate) idle() bool {
+	return len(g.ready[0])+len(g.ready[1])+len(g.ready[2])+g.asking[0]+g.asking[1]+g.asking[2] == 0
 }

@@ -17,9 +17,9 @@ import (
 func TestGate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(2, func() {})
+		g := newGate(Limits{Connections: 2}, func() {})
 		for i, want := range []bool{true, true, false} {
-			if got := g.tryEnter(); got != want {
+			if got := g.tryEnter(outbox.Normal, ""); got != want {
 				t.Errorf("a gate of two lanes: message %d may pass: %v", i, got)
 			}
 		}
@@ -27,7 +27,7 @@ func TestGate(t *testing.T) {
 		var mu sync.Mutex
 		for _, p := range []outbox.Priority{outbox.Bulk, outbox.Normal, outbox.High, outbox.Bulk} {
 			go func() {
-				if g.enter(t.Context(), p) {
+				if g.enter(t.Context(), p, "") {
 					mu.Lock()
 					order = append(order, p)
 					mu.Unlock()
@@ -36,7 +36,7 @@ func TestGate(t *testing.T) {
 			synctest.Wait()
 		}
 		for range 4 {
-			g.leave()
+			g.leave("")
 			synctest.Wait()
 		}
 		if diff := cmp.Diff([]outbox.Priority{outbox.High, outbox.Normal, outbox.Bulk, outbox.Bulk}, order); diff != "" {
@@ -44,13 +44,13 @@ func TestGate(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if g.enter(ctx, outbox.High) {
+		if g.enter(ctx, outbox.Normal, "") {
 			t.Error("a full gate lets through")
 		}
-		g.leave()
-		g.leave()
-		if g.free() != 2 {
-			t.Errorf("%d are free: who gave up holds a lane", g.free())
+		g.leave("")
+		g.leave("")
+		if g.free(outbox.Normal) != 2 {
+			t.Errorf("%d are free: who gave up holds a lane", g.free(outbox.Normal))
 		}
 	})
 }
@@ -58,7 +58,7 @@ func TestGate(t *testing.T) {
 func TestBreaker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(4, func() {})
+		g := newGate(Limits{Connections: 4}, func() {})
 		var mu sync.Mutex
 		down := true
 		var times []time.Duration
@@ -80,10 +80,10 @@ func TestBreaker(t *testing.T) {
 		if !g.trouble(errors.New("gone")) || g.trouble(errors.New("gone, too")) {
 			t.Error("only the first trouble is news")
 		}
-		if g.free() != 0 || g.tryEnter() {
+		if g.free(outbox.Normal) != 0 || g.tryEnter(outbox.Normal, "") {
 			t.Error("an open breaker lets through")
 		}
-		if _, news := g.decided(); news || !g.down() {
+		if _, news := g.decided(true); news || !g.down() {
 			t.Error("an answer from before the trouble closes the breaker")
 		}
 		sleep(t, 5*time.Minute)
@@ -95,32 +95,35 @@ func TestBreaker(t *testing.T) {
 			t.Errorf("tried to connect after %s", tries)
 		}
 		sleep(t, mostPause)
-		if g.free() != 1 {
-			t.Errorf("%d may pass while the relay is on probation", g.free())
+		if g.free(outbox.Normal) != 1 {
+			t.Errorf("%d may pass while the relay is on probation", g.free(outbox.Normal))
 		}
 		if g.trouble(errors.New("again")) || !g.down() {
 			t.Error("a relay that fails on probation is no news, but down")
 		}
 		sleep(t, mostPause)
-		if lasted, news := g.decided(); !news || lasted < 5*time.Minute || g.free() != 4 {
-			t.Errorf("after %s: %v, %d free", lasted, news, g.free())
+		if lasted, news := g.decided(true); !news || lasted < 5*time.Minute || g.free(outbox.Normal) != 4 {
+			t.Errorf("after %s: %v, %d free", lasted, news, g.free(outbox.Normal))
 		}
 		cancel()
 		<-done
 	})
 }
 
+// down says whether nothing can pass.
+func (g *gate) down() bool { return !g.takes(outbox.High) }
+
 // TestGateCrowd has many goroutines enter, give up and leave while the relay comes and goes.
 func TestGateCrowd(t *testing.T) {
 	t.Parallel()
-	g := newGate(3, func() {})
+	g := newGate(Limits{Connections: 3}, func() {})
 	var inside, most atomic.Int64
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
 			for n := range 300 {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(n%7)*100*time.Microsecond)
-				if g.enter(ctx, outbox.Priority(i%3)) {
+				if g.enter(ctx, outbox.Priority(1+i%2), "") {
 					now := inside.Add(1)
 					for {
 						m := most.Load()
@@ -129,88 +132,20 @@ func TestGateCrowd(t *testing.T) {
 						}
 					}
 					inside.Add(-1)
-					g.leave()
+					g.leave("")
 				}
 				cancel()
 				if n%50 == i {
 					g.trouble(errors.New("x"))
 					g.probing()
-					g.decided()
+					g.decided(true)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	g.decided()
-	if g.free() != 3 || most.Load() > 3 || most.Load() == 0 {
-		t.Errorf("%d free, at most %d inside", g.free(), most.Load())
-	}
-}
-
-func TestQueue(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		var q queue[int]
-		q.push(outbox.Bulk, 5)
-		q.push(outbox.Normal, 3)
-		q.push(outbox.High, 1)
-		q.push(outbox.Normal, 4)
-		q.push(outbox.High, 2)
-		for want := range 5 {
-			if got, ok := q.pop(t.Context()); !ok || got != want+1 {
-				t.Errorf("%d, want %d", got, want+1)
-			}
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if v, ok := q.pop(ctx); ok {
-			t.Errorf("%d out of an empty queue", v)
-		}
-		got := make(chan int)
-		go func() {
-			v, _ := q.pop(t.Context())
-			got <- v
-		}()
-		synctest.Wait()
-		q.push(outbox.Bulk, 7)
-		if v := <-got; v != 7 {
-			t.Error(v)
-		}
-	})
-}
-
-// TestQueueCrowd loses nothing when those who wait give up.
-func TestQueueCrowd(t *testing.T) {
-	t.Parallel()
-	var q queue[int]
-	const each, producers = 500, 4
-	var taken atomic.Int64
-	var producing, consuming sync.WaitGroup
-	ctx, cancel := context.WithCancel(t.Context())
-	for range producers {
-		producing.Go(func() {
-			for i := range each {
-				q.push(outbox.Priority(i%3), i)
-			}
-		})
-		consuming.Go(func() {
-			for ctx.Err() == nil {
-				short, stop := context.WithTimeout(ctx, 50*time.Microsecond)
-				if _, ok := q.pop(short); ok {
-					taken.Add(1)
-				}
-				stop()
-			}
-		})
-	}
-	producing.Wait()
-	deadline := time.Now().Add(testPatience)
-	for taken.Load() < each*producers && time.Now().Before(deadline) {
-		time.Sleep(time.Millisecond)
-	}
-	cancel()
-	consuming.Wait()
-	if n := taken.Load() + int64(len(q.drain())); n != each*producers {
-		t.Errorf("%d of %d", n, each*producers)
+	g.decided(true)
+	if g.free(outbox.Normal) != 3 || most.Load() > 3 || most.Load() == 0 {
+		t.Errorf("%d free, at most %d inside", g.free(outbox.Normal), most.Load())
 	}
 }

@@ -5,25 +5,26 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"postman/outbox"
 )
 
 // How long connections to the relay live. SES, SendGrid and others ask that they are not kept for ever.
 const (
-	idleFor     = 30 * time.Second
-	mostPerConn = 100 // messages
-	mostAge     = 5 * time.Minute
+	idleFor = 30 * time.Second
+	mostAge = 5 * time.Minute
 )
 
 // worn says whether the session has served long enough.
-func (s *session) worn() bool { return s.sent >= mostPerConn || time.Since(s.since) >= mostAge }
+func (s *session) worn() bool { return s.sent >= s.most || time.Since(s.since) >= mostAge }
 
 // lanes brings mails to the relay over connections that stay open between them. A connection has one goroutine while it has mails, which
 // says one after the other. The connection used last is used next, so that as few as the load needs stay warm. Safe for many goroutines.
 type lanes struct {
 	relay    Relay
 	timeouts Timeouts
-	// connections is how many there may be.
-	connections func() int
+	// connections is how many there may be for mails of a priority.
+	connections func(outbox.Priority) int
 	// connected is told whether a new connection pipelines.
 	connected func(pipelines bool)
 	// refused says what a failure to connect, while so many connections are open, means for the mail; nil: it goes over one of these.
@@ -48,7 +49,7 @@ func (l *lanes) give(ctx context.Context, j *job) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.pop()
-	if s == nil && l.busy >= l.most() {
+	if s == nil && l.busy >= l.most(j.message.Priority) {
 		l.waiting[j.message.Priority] = append(l.waiting[j.message.Priority], j)
 		return
 	}
@@ -171,7 +172,11 @@ func (l *lanes) rest(s *session) (*session, *job) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.busy--
-	switch enough := l.busy >= l.most(); {
+	most := outbox.Normal
+	if len(l.waiting[outbox.High]) > 0 {
+		most = outbox.High
+	}
+	switch enough := l.busy >= l.most(most); {
 	case s == nil && enough:
 		return nil, nil
 	case s != nil && (enough || l.closed):
@@ -193,7 +198,7 @@ func (l *lanes) rest(s *session) (*session, *job) {
 }
 
 // most is how many connections may be busy: one at least, so that no mail waits for ever.
-func (l *lanes) most() int { return max(1, l.connections()) }
+func (l *lanes) most(p outbox.Priority) int { return max(1, l.connections(p)) }
 
 // pop is an idle connection; nil: there is none. Called with mu held.
 func (l *lanes) pop() *session {

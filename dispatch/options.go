@@ -46,7 +46,7 @@ var ErrRuleGone = errors.New("its rule was deleted")
 // ErrNotNow is what Options.Rules wraps when it cannot tell for now: the match is tried again later.
 var ErrNotNow = errors.New("the rule cannot be read for now")
 
-// Options are what a Dispatcher needs. Store, Lookup, Rules, Templates and From have to be there; Relay too, unless Mode is
+// Options are what a Dispatcher needs. Store, Lookup, Rules, Templates and From have to be there; a relay too, unless Mode is
 // DryRun.
 type Options struct {
 	Store  outbox.Store
@@ -57,9 +57,10 @@ type Options struct {
 	Templates func() *templates.Set // the live set
 
 	Mode     Mode
-	Redirect string // the address of mode Redirect
-	Relay    Relay
-	Lanes    int // conversations at the same time; default 4
+	Redirect string  // the address of mode Redirect
+	Relays   []Relay // by preference
+	// Route is the name of the relay that a rule's mails take, and no other; empty: whichever is first. Nil: it is so for all of them.
+	Route    func(rule uint32) string
 	Timeouts Timeouts
 	Retry    Retry
 
@@ -80,19 +81,26 @@ type Options struct {
 
 // Retry says when a message is tried again.
 type Retry struct {
-	First  time.Duration // after the first attempt; default 30 s
-	Max    time.Duration // the pauses double up to here; default 1 h
-	GiveUp time.Duration // when the pauses would add up to more, the message is dead; default 24 h
+	Pauses []time.Duration // after each attempt, the last one again and again; default 30 s, 2 min, 10 min, 30 min, 2 h, 6 h
+	GiveUp time.Duration   // when the pauses would add up to more, the message is dead; default 24 h
 }
+
+// Pauses are for a relay of one's own or a provider's, which does the queueing of days that RFC 5321 §4.5.4.1 asks for: it is asked again soon.
+var pauses = []time.Duration{30 * time.Second, 2 * time.Minute, 10 * time.Minute, 30 * time.Minute, 2 * time.Hour, 6 * time.Hour}
+
+// greylisted is the least pause after a refusal that asks to come again: who comes too soon begins anew (RFC 6647 §2.1).
+const greylisted = 5 * time.Minute
 
 // after is the pause after the n-th attempt, not yet jittered; false: it was the last one. It depends on nothing but n, so that
 // an outage of the relay, which burns no attempts, brings no message closer to its end.
 func (r Retry) after(n int) (time.Duration, bool) {
-	total, next := time.Duration(0), r.First
-	for i := 1; i < n && total <= r.GiveUp; i++ {
-		total += next
-		next = min(2*next, r.Max)
+	total, last := time.Duration(0), len(r.Pauses)-1
+	for i := range n - 1 {
+		if total += r.Pauses[min(i, last)]; total > r.GiveUp {
+			return 0, false
+		}
 	}
+	next := r.Pauses[min(n-1, last)]
 	return next, total+next <= r.GiveUp
 }
 
@@ -105,15 +113,13 @@ func jittered(d time.Duration) time.Duration {
 }
 
 func (o *Options) defaults() {
-	if o.Lanes <= 0 {
-		o.Lanes = 4
-	}
 	o.Timeouts.Dial = cmp.Or(o.Timeouts.Dial, 30*time.Second)
 	o.Timeouts.Command = cmp.Or(o.Timeouts.Command, time.Minute)
 	o.Timeouts.Body = cmp.Or(o.Timeouts.Body, 3*time.Minute)
 	o.Timeouts.Dot = cmp.Or(o.Timeouts.Dot, 10*time.Minute)
-	o.Retry.First = cmp.Or(o.Retry.First, 30*time.Second)
-	o.Retry.Max = max(o.Retry.First, cmp.Or(o.Retry.Max, time.Hour))
+	if len(o.Retry.Pauses) == 0 {
+		o.Retry.Pauses = pauses
+	}
 	o.Retry.GiveUp = cmp.Or(o.Retry.GiveUp, 24*time.Hour)
 	o.Zone = cmp.Or(o.Zone, time.UTC)
 	if o.Log == nil {
@@ -135,7 +141,7 @@ func (o *Options) check() (*composer, error) {
 		}
 	}
 	need(o.Store != nil && o.Lookup != nil && o.Rules != nil && o.Templates != nil, "store, look-ups, rules and templates are needed")
-	need(o.Mode == DryRun || o.Relay.Host != "", "no relay: set SMTP_URL")
+	need(o.Mode == DryRun || len(o.Relays) > 0 && !o.Relays[0].ByName, "no relay: set SMTP_URL")
 	need(o.From != "", "no sender: set POSTMAN_FROM to an address, as in CRM <crm@example.com>")
 	c, err := o.composer()
 	if err != nil {

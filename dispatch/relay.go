@@ -10,8 +10,11 @@ import (
 	"strconv"
 )
 
-// Relay is the server that takes the mails.
+// Relay is a server that takes mails.
 type Relay struct {
+	Name     string // that rules call it by; empty: it has none
+	ByName   bool   // only rules that name it use it
+	Limits   Limits
 	Host     string
 	Port     int
 	Security Security
@@ -48,8 +51,15 @@ func (p Password) GoString() string { return secret }
 // MarshalText hides the password.
 func (p Password) MarshalText() ([]byte, error) { return []byte(secret), nil }
 
-// String is the relay's host and port.
-func (r Relay) String() string { return net.JoinHostPort(r.Host, strconv.Itoa(r.Port)) }
+// String is the relay's host and port, with its name if it has one. The store counts its mails under this.
+func (r Relay) String() string {
+	if r.Name == "" {
+		return r.address()
+	}
+	return r.Name + " (" + r.address() + ")"
+}
+
+func (r Relay) address() string { return net.JoinHostPort(r.Host, strconv.Itoa(r.Port)) }
 
 // schemes are the schemes of SMTP_URL. smtp:// is protected by STARTTLS unless the relay is on loopback.
 var schemes = map[string]struct {

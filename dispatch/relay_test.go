@@ -103,13 +103,13 @@ func TestConversationsWithTLS(t *testing.T) {
 			}
 			defer server.Close()
 			d := scripted(t, smtptest.NewFake(smtptest.Script{}), func(o *Options) {
-				if o.Relay, err = ParseRelay(fmt.Sprintf(test.url, server.Addr())); err != nil {
+				if o.Relays[0], err = ParseRelay(fmt.Sprintf(test.url, server.Addr())); err != nil {
 					t.Fatal(err)
 				}
 				if test.trust {
 					c := config.Clone()
 					c.RootCAs = roots
-					o.Relay.TLS = c
+					o.Relays[0].TLS = c
 				}
 			})
 			for range 2 { // the second one on the connection that is kept
@@ -151,17 +151,21 @@ func TestFewerConnections(t *testing.T) {
 					t.Errorf("%+v", o)
 				}
 			}
-			if n := d.gate.connections(); n != 2 || d.gate.down() {
+			if n := d.gate().connections(outbox.Normal); n != 2 || d.gate().down() {
 				t.Errorf("%d connections", n)
 			}
 			fake.Play(smtptest.Script{Extensions: extensions})
-			for range 3 { // it is tried again, one lane at a time
-				sleep(t, widenMost+1)
-				if o := say(d, aJob("kim@example.com")); o.State != outbox.MessageSent {
-					t.Errorf("%+v", o)
+			sleep(t, holdMost+1)
+			for range 200 { // under load, it is tried again
+				begin(t.Context(), d, aJob("kim@example.com"), aJob("kim@example.com"), aJob("kim@example.com"), aJob("kim@example.com"))
+				for range 4 {
+					if o := <-d.outcomes; o.State != outbox.MessageSent {
+						t.Errorf("%+v", o)
+					}
 				}
+				sleep(t, 10*time.Millisecond)
 			}
-			if n := d.gate.connections(); n != 4 {
+			if n := d.gate().connections(outbox.Normal); n != 4 {
 				t.Errorf("%d connections after a while", n)
 			}
 		})

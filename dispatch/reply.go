@@ -67,6 +67,7 @@ const (
 	temporary       // this mail, later
 	permanent       // this mail, never
 	unknown         // the dot was begun and no reply is known
+	denied          // this mail, or all of them: the relay does not let us send, or not as this sender
 	trouble         // the relay's, and no mail's
 )
 
@@ -81,6 +82,8 @@ func (r reply) class() class {
 		return trouble
 	case r.err != nil && r.phase < opening:
 		return trouble // it went away before it had heard anything but names
+	case r.err == nil && r.code/100 == 5 && r.policy():
+		return denied
 	case r.err == nil && r.code/100 == 5:
 		return permanent
 	default:
@@ -99,4 +102,21 @@ func relays(p phase, code int) bool {
 		return p == mailing
 	}
 	return false
+}
+
+// policy says whether a refusal is by a policy, or for a limit of the account (RFC 3463 §3.8 X.7.x, §3.6 X.4.5, as Gmail has it): of the mail, or of us.
+func (r reply) policy() bool {
+	e := r.enhanced()
+	return strings.HasPrefix(e, "5.7.") || e == "5.4.5"
+}
+
+// throttles says whether a code asks for less: too many connections, or mails in too short a time.
+func throttles(p phase, code int) bool {
+	return code == 421 || code == 454 || code == 452 && p == mailing
+}
+
+// greylists says whether a refusal asks to come again, as those do who meet sender and recipient for the first time: RFC 6647 §2.7 has 421 and 450
+// with 4.7.1, and many say 450 or 451.
+func (r reply) greylists() bool {
+	return r.err == nil && r.phase == naming && (r.code == 450 || r.code == 451) && (r.enhanced() == "4.7.1" || r.enhanced() == "4.7.0" || r.enhanced() == "")
 }

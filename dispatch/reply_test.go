@@ -36,7 +36,7 @@ func TestReplyIsOneLine(t *testing.T) {
 
 func TestRetry(t *testing.T) {
 	t.Parallel()
-	r := Retry{First: 30 * time.Second, Max: 10 * time.Minute, GiveUp: 30 * time.Minute}
+	r := Retry{Pauses: []time.Duration{30 * time.Second, 2 * time.Minute, 10 * time.Minute}, GiveUp: 40 * time.Minute}
 	var got []time.Duration
 	for n := 1; ; n++ {
 		d, more := r.after(n)
@@ -45,7 +45,7 @@ func TestRetry(t *testing.T) {
 		}
 		got = append(got, d)
 	}
-	want := []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 10 * time.Minute}
+	want := []time.Duration{30 * time.Second, 2 * time.Minute, 10 * time.Minute, 10 * time.Minute, 10 * time.Minute}
 	if len(got) != len(want) {
 		t.Fatalf("%s", got)
 	}
@@ -56,20 +56,19 @@ func TestRetry(t *testing.T) {
 	}
 }
 
-// TestRetryProperties: pauses grow, never beyond the most, and end in time, however odd the numbers.
+// TestRetryProperties: pauses are those of the table, and end in time, however odd the numbers.
 func TestRetryProperties(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		first := time.Duration(rapid.Int64Range(1, int64(time.Hour)).Draw(t, "first"))
-		r := Retry{
-			First: first, Max: first + time.Duration(rapid.Int64Range(0, int64(1000*time.Hour)).Draw(t, "max")),
-			GiveUp: time.Duration(rapid.Int64Range(1, int64(100*time.Hour)).Draw(t, "give up")),
+		r := Retry{GiveUp: time.Duration(rapid.Int64Range(1, int64(100*time.Hour)).Draw(t, "give up"))}
+		for range rapid.IntRange(1, 5).Draw(t, "pauses") {
+			r.Pauses = append(r.Pauses, time.Duration(rapid.Int64Range(int64(time.Second), int64(50*time.Hour)).Draw(t, "pause")))
 		}
-		total, last := time.Duration(0), time.Duration(0)
+		total := time.Duration(0)
 		for n := 1; n < 100; n++ {
 			d, more := r.after(n)
-			if d < last || d > r.Max || d < r.First {
-				t.Fatalf("pause %d is %s after %s", n, d, last)
+			if want := r.Pauses[min(n, len(r.Pauses))-1]; d != want {
+				t.Fatalf("pause %d is %s, want %s", n, d, want)
 			}
 			if want := total+d <= r.GiveUp; more != want {
 				t.Fatalf("after %d attempts and %s: %v", n, total, more)
@@ -80,7 +79,7 @@ func TestRetryProperties(t *testing.T) {
 				}
 				return
 			}
-			total, last = total+d, d
+			total += d
 		}
 	})
 }

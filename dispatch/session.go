@@ -35,6 +35,8 @@ type session struct {
 	timeouts   Timeouts
 	pipelining bool
 	size       bool
+	limit      int  // of a mail's bytes, as SIZE has it (RFC 1870); 0: none is known
+	most       int  // mails over it
 	dirty      bool // a transaction was begun and not finished: RSET comes first
 	over       bool // it is of no use for another mail
 	kept       bool // it was idle, and may have died since
@@ -73,7 +75,8 @@ func connect(ctx context.Context, r Relay, t Timeouts) (*session, error) {
 	}
 	s.text = c.Text
 	s.pipelining, _ = c.Extension("PIPELINING")
-	s.size, _ = c.Extension("SIZE")
+	s.most = r.Limits.PerConnection
+	s.extensions(c)
 	return s, nil
 }
 
@@ -202,6 +205,9 @@ var errLate = errors.New("no dot was begun in time")
 func (s *session) deliver(ctx context.Context, j *job, next func() *job, back func(*job)) (r reply, behind *job) {
 	stop := context.AfterFunc(ctx, s.cut)
 	defer stop()
+	if s.tooBig(j) {
+		return reply{phase: mailing, code: 552, text: fmt.Sprintf("5.3.4 the mail has %d bytes, and the relay takes %d (SIZE)", len(j.body), s.limit)}, nil
+	}
 	s.sent++
 	r = s.open(j)
 	if r.phase == writing {
@@ -217,6 +223,9 @@ func (s *session) deliver(ctx context.Context, j *job, next func() *job, back fu
 	}
 	return r, behind
 }
+
+// tooBig says whether the relay has said that it will not take a mail of this size (RFC 1870): then it hears nothing of it.
+func (s *session) tooBig(j *job) bool { return s.limit > 0 && len(j.body) > s.limit }
 
 // end cuts the connection for good.
 func (s *session) end() {
@@ -333,7 +342,7 @@ func (s *session) content(j *job, next func() *job, back func(*job)) (r reply, b
 	if s.pipelining && !s.slow && !s.worn() {
 		behind = next()
 	}
-	if behind != nil {
+	if behind != nil && !s.tooBig(behind) {
 		s.ahead = &said{behind, s.commands(behind, false)} // the dot ends the transaction, whatever becomes of it
 		flight = appendCommands(flight, s.ahead.commands)
 	}
@@ -364,7 +373,7 @@ func (s *session) content(j *job, next func() *job, back func(*job)) (r reply, b
 	}
 	r = s.read(dotted)
 	s.slow = time.Since(now) > slowAfter
-	s.dirty = r.err != nil || behind != nil
+	s.dirty = r.err != nil || s.ahead != nil
 	if given() { // its envelope was said, and its content will go elsewhere
 		s.end()
 		behind = nil
@@ -410,4 +419,18 @@ func (s *session) patience(d time.Duration) { _ = s.raw.SetReadDeadline(time.Now
 func (s *session) read(p phase) reply {
 	code, text, err := readReply(s.text.R)
 	return reply{phase: p, code: code, text: text, err: err}
+}
+
+// extensions notes what the relay offers: PIPELINING (RFC 2920), SIZE (RFC 1870), and how many mails it takes over a connection (RFC 9422).
+func (s *session) extensions(c *smtp.Client) {
+	s.pipelining, _ = c.Extension("PIPELINING")
+	var limit, limits string
+	s.size, limit = c.Extension("SIZE")
+	s.limit, _ = strconv.Atoi(limit) // nothing, or 0: it says none
+	_, limits = c.Extension("LIMITS")
+	for word := range strings.FieldsSeq(limits) {
+		if n, err := strconv.Atoi(strings.TrimPrefix(word, "MAILMAX=")); err == nil && n > 0 {
+			s.most = min(s.most, n)
+		}
+	}
 }

@@ -110,7 +110,7 @@ func (d *Dispatcher) postpone(ctx, hard context.Context, t *task, wait time.Dura
 	for _, m := range t.messages {
 		d.outcomes <- outcome{m, outbox.Outcome{Message: m.ID, State: outbox.MessageQueued, Due: due, Reason: err.Error()}}
 	}
-	d.left(len(t.messages))
+	d.left(t.via, len(t.messages))
 	d.finished(t)
 }
 
@@ -129,6 +129,6 @@ func (d *Dispatcher) end(ctx, hard context.Context, t *task, match outbox.MatchS
 	for _, m := range t.messages {
 		d.outcomes <- outcome{m, outbox.Outcome{Message: m.ID, State: message, Reason: reason}}
 	}
-	d.left(len(t.messages))
+	d.left(t.via, len(t.messages))
 	d.finished(t)
 }

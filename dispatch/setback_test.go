@@ -124,7 +124,7 @@ func TestBusySetback(t *testing.T) {
 // and the others of its match go.
 func TestPreparingAgain(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, setup{schema: expandSchema, rules: expandRules, templates: expandTemplates, stopped: true, tune: func(o *Options) { o.Lanes = 1 }})
+	w := newWorld(t, setup{schema: expandSchema, rules: expandRules, templates: expandTemplates, stopped: true, tune: func(o *Options) { o.Relays[0].Limits.Connections = 1 }})
 	_, err := w.conn.Exec(t.Context(), "insert into staff select i, 's' || i || '@example.com', 'S' || i from generate_series(10, 29) i")
 	w.check(err)
 	w.run()

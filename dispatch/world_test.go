@@ -139,13 +139,13 @@ func newWorld(t testing.TB, s setup) *world {
 		}
 	}
 	if s.fake != nil {
-		o.Relay = Relay{Host: "fake", Port: 25, Security: Plain, dial: s.fake.Dial}
+		o.Relays = []Relay{{Host: "fake", Port: 25, Security: Plain, dial: s.fake.Dial}}
 		t.Cleanup(s.fake.Close)
 		w.patience = bubblePatience
 	} else {
 		w.relay = must(smtptest.Start(s.relay))
 		t.Cleanup(w.relay.Close)
-		o.Relay = must(ParseRelay("smtp://" + w.relay.Addr()))
+		o.Relays = []Relay{must(ParseRelay("smtp://" + w.relay.Addr()))}
 	}
 	if s.tune != nil {
 		s.tune(&o)

@@ -107,6 +107,7 @@ func keyForms(c *cdc.Catalog, templates []string) map[string]object {
 		"timezone": both("The time zone of those who have none of their own, and of days and clock times in when: Asia/Seoul.", text),
 		"class":    described("transactional: somebody waits for it, no consent is asked. notice is the default.", words(string(Notice), string(Transactional))),
 		"priority": described("high never waits behind the others.", words(string(Normal), string(High), string(Bulk))),
+		"relay":    both("The relay that its mails take, of relays in postman.yaml. Without it, the one that comes first.", text),
 		"expires":  both("How long after the commit the mail still makes sense: 15m, 2d. After that it is dropped.", ref("duration")),
 		"uncertain": described("What happens to a mail of which nobody knows whether it arrived: it goes out again (resend), or waits for an operator (hold).",
 			words("resend", "hold")),

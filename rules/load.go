@@ -38,6 +38,7 @@ var ruleKeys = []ruleKey{
 	{"timezone", (*reader).readZone},
 	{"class", (*reader).readClass},
 	{"priority", func(r *reader, rule *Rule, n *yaml.Node) { rule.Priority = oneOf(r, n, Normal, High, Bulk) }},
+	{"relay", func(r *reader, rule *Rule, n *yaml.Node) { rule.Relay, _ = r.scalar(n, "a relay's name") }},
 	{"expires", (*reader).readExpires},
 	{"uncertain", func(r *reader, rule *Rule, n *yaml.Node) {
 		rule.HoldUncertain = oneOf(r, n, "resend", "hold") == "hold"
@@ -53,7 +54,7 @@ var ruleKeys = []ruleKey{
 
 // laterKeys belong to the language, and to a later version of postman.
 var laterKeys = []string{
-	"every", "at", "query", "catch_up", "topic", "relay", "delay", "send_at", "late", "key", "thread", "once", "once_for",
+	"every", "at", "query", "catch_up", "topic", "delay", "send_at", "late", "key", "thread", "once", "once_for",
 	"cancel", "recheck", "digest", "limit", "hours",
 }
 

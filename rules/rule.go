@@ -34,6 +34,7 @@ type Rule struct {
 	Zone             *time.Location // nil: the configuration's
 	Class            Class
 	Priority         Priority
+	Relay            string // that its mails take, and no other; empty: whichever is first
 	Expires          Duration
 	HoldUncertain    bool // uncertain: hold
 	HoldOver         HoldOver

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postman/daemon"
+	"postman/dispatch"
 )
 
 type statusCmd struct {
@@ -114,7 +115,11 @@ func printRunning(w *strings.Builder, s *daemon.Status) {
 	}
 	printRules(w, &s.Rules)
 	if s.Relay.Address != "" {
-		fmt.Fprintf(w, "relay      %s  %s\n", s.Relay.Address, relayState(s))
+		for i := range s.Relays {
+			r := &s.Relays[i]
+			fmt.Fprintf(w, "%-10s %s  %s\n", cmp.Or(r.Name, "relay"), r.Address, relayState(r))
+		}
+		fmt.Fprintf(w, "in hand    %s, %s\n", number(s.Relay.Messages, "message", "messages"), number(s.Relay.Matches, "match", "matches"))
 	}
 }
 
@@ -181,14 +186,23 @@ func printRules(w *strings.Builder, r *daemon.RulesStatus) {
 	}
 }
 
-func relayState(s *daemon.Status) string {
-	r := &s.Relay
-	busy := fmt.Sprintf("%d connections, %d of %d lanes busy, %d messages and %d matches in hand", r.Connections, r.InFlight, r.Lanes, r.Messages, r.Matches)
-	switch {
-	case r.Up():
+func relayState(r *dispatch.RelayStatus) string {
+	busy := fmt.Sprintf("%s of %d, %d under way", number(r.Connections, "connection", "connections"), r.Most, r.InFlight)
+	if r.Takes < r.Most {
+		busy += fmt.Sprintf(", is given %d for now", r.Takes)
+	}
+	if r.Rate.Mails > 0 {
+		busy += ", at most " + r.Rate.String()
+	}
+	if r.Quota > 0 {
+		busy += fmt.Sprintf(", %d of %d mails in %s (%d %%)", r.Used, r.Quota, r.Month, 100*r.Used/r.Quota)
+	}
+	switch r.State {
+	case dispatch.RelayUp:
 		return string(r.State) + ", " + busy
-	case r.Probing():
+	case dispatch.RelayProbing:
 		return "answers again, and the next mail shows whether it takes them; " + busy
+	case dispatch.RelayDown:
 	}
 	return strings.ToUpper(string(r.State)) + " since " + r.Since.Local().Format(time.TimeOnly) + ": " + r.LastError
 }

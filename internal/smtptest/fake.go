@@ -29,7 +29,7 @@ var Drop = Step{Close: true}
 func Reply(line string) Step { return Step{Reply: line} }
 
 // Script says how a [Fake] answers. Commands are EHLO, HELO, MAIL, RCPT, DATA, RSET, QUIT, NOOP; CONNECT is the greeting
-// and DOT the end of the mail.
+// and DOT the end of the mail. "RCPT kim@example.com" is one recipient's.
 type Script struct {
 	Extensions []string // of the EHLO reply, such as PIPELINING
 	// Steps are used up one by one, over all connections, before what is usual; Always is never used up.
@@ -156,6 +156,14 @@ func (f *Fake) step(command string) Step {
 	return Step{Usual: true}
 }
 
+// knows says whether there is a step for it.
+func (f *Fake) knows(command string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, always := f.script.Always[command]
+	return always || len(f.script.Steps[command]) > 0
+}
+
 // player is one conversation.
 type player struct {
 	fake *Fake
@@ -195,6 +203,9 @@ func (p *player) command(line string) error {
 		p.open = false
 	case "RCPT":
 		p.mail.To = append(p.mail.To, path(arg))
+		if own := verb + " " + path(arg); p.fake.knows(own) {
+			return p.act(own, "")
+		}
 	case "DATA":
 		return p.data()
 	case "QUIT":

@@ -1,0 +1,166 @@
+package dispatch
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// RelayState says whether the relay takes mail.
+type RelayState string
+
+// The states of the relay. It begins as up: the first conversation will tell.
+const (
+	RelayUp      RelayState = "up"
+	RelayDown    RelayState = "down"    // nothing is sent; it is tried again by connecting
+	RelayProbing RelayState = "probing" // it answers again; one message at a time until one was decided
+)
+
+// How long a relay in trouble is left alone. The pause doubles until a message was decided.
+const (
+	firstPause = 500 * time.Millisecond
+	mostPause  = 30 * time.Second
+)
+
+// breaker is the part of a gate that knows whether the relay works.
+type breaker struct {
+	state   RelayState
+	since   time.Time
+	cause   error
+	rest    time.Duration // before it is tried again
+	denials int           // mails in a row that were refused for what may be our fault with the relay, see denied
+}
+
+// trouble notes that the relay does not take mail; true: that is news.
+func (g *gate) trouble(err error) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state == RelayDown {
+		return false // the others that were inside fail for the same reason
+	}
+	news := g.state == RelayUp
+	g.rest = min(max(firstPause, 2*g.rest), mostPause)
+	if news {
+		g.since = time.Now()
+	}
+	g.state, g.cause = RelayDown, err
+	select {
+	case g.opened <- struct{}{}:
+	default:
+	}
+	return news
+}
+
+// narrow notes that the relay takes no more than n connections; true: that is news.
+func (g *gate) narrow(n int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.climb.refused(time.Now(), n)
+	return g.fewer()
+}
+
+// throttled notes that the relay finds a mail that began at a time too much: it gets half as many connections. Once it has one only, that is
+// trouble (ok is false).
+func (g *gate) throttled(began time.Time) (news, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state != RelayUp || !g.climb.throttled(time.Now(), began) {
+		return false, false
+	}
+	return g.fewer(), true
+}
+
+// fewer says whether it is news how many connections the relay takes. Called with mu held.
+func (g *gate) fewer() bool {
+	news := g.told != g.climb.now
+	g.told = g.climb.now
+	return news
+}
+
+// denied notes that the relay refused a mail for a reason that may be no mail's fault: it does not let us send, or not as this sender. What tells
+// is whether it takes others: true when it took none since it denied the last one.
+func (g *gate) denied() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.denials++
+	return g.denials > 1
+}
+
+// decided notes that the relay answered to a message, and whether it took it: it works. True: that is news.
+func (g *gate) decided(taken bool) (time.Duration, bool) {
+	g.mu.Lock()
+	if taken {
+		g.denials = 0
+	}
+	if g.climb.answered(time.Now(), g.inside > g.climb.now || !g.idle()) {
+		g.news.Broadcast()
+	}
+	if g.state != RelayProbing {
+		g.mu.Unlock()
+		return 0, false // up already; or down, and this answer is older than the trouble
+	}
+	lasted := time.Since(g.since)
+	g.state, g.since, g.cause, g.rest = RelayUp, time.Now(), nil, 0
+	g.news.Broadcast()
+	g.mu.Unlock()
+	g.changed()
+	return lasted, true
+}
+
+// probing lets one message through to a relay that could be connected to.
+func (g *gate) probing() {
+	g.mu.Lock()
+	g.state = RelayProbing
+	g.news.Broadcast()
+	g.mu.Unlock()
+	g.changed()
+}
+
+// probe waits for trouble, and after a pause tries to connect, again and again, until that works. It returns when the
+// context ends.
+func (g *gate) probe(ctx context.Context, connect func(context.Context) error) {
+	for {
+		select {
+		case <-g.opened:
+		case <-ctx.Done():
+			return
+		}
+		for {
+			if !pause(ctx, g.nextPause()) {
+				return
+			}
+			err := connect(ctx)
+			if err == nil {
+				break
+			}
+			g.failed(err)
+		}
+		g.probing()
+	}
+}
+
+// nextPause is jittered, so that many processes do not come back at once.
+func (g *gate) nextPause() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.rest/2 + rand.N(g.rest/2)
+}
+
+func (g *gate) failed(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.cause = err
+	g.rest = min(2*g.rest, mostPause)
+}
+
+// pause waits; false: the context ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
