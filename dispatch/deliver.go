@@ -226,7 +226,14 @@ func (d *Dispatcher) works(ctx context.Context, via *transport, taken bool) {
 	if lasted, news := via.gate.decided(taken); news {
 		d.o.Log.InfoContext(ctx, "the relay takes mail again", "relay", via.relay.String(), "after", lasted.Round(time.Millisecond))
 	}
-	if taken && via.gate.sent() {
+	if !taken {
+		return
+	}
+	news := via.gate.sent()
+	if !via.gate.takes(outbox.Normal) { // the rest of the month's quota is for high priority
+		d.giveUp(via.gate.drain()...)
+	}
+	if news {
 		d.o.Report(ctx, fmt.Errorf("relay %s: 80 %% of the month's quota is used: postman status shows how much", via.relay), "", classRelay)
 	}
 }

@@ -284,9 +284,7 @@ func (d *Dispatcher) release() {
 		}
 	}
 	for _, via := range d.transports {
-		for _, j := range via.gate.drain() {
-			d.giveUp(j)
-		}
+		d.giveUp(via.gate.drain()...)
 	}
 }
 

@@ -249,7 +249,7 @@ func TestBacklog(t *testing.T) {
 	}
 	w.store.mu.Lock()
 	w.store.before = func(string) {
-		if s := w.Status(); s.Matches > mostMatches || s.Messages > 2*mostReserve*w.o.Relays[0].Limits.Connections {
+		if s := w.Status(); s.Matches > mostMatches || s.Messages > 2*mostReserve*defaultLimits.Connections {
 			t.Errorf("in memory: %+v", s)
 		}
 	}

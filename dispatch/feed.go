@@ -43,13 +43,13 @@ func (d *Dispatcher) claim(ctx context.Context) time.Duration {
 			break
 		}
 		var more bool
-		n := d.roomFor(via)
-		more, err = d.claimMessages(ctx, via, n)
-		full, blocked = full || more, blocked || n == 0
+		n, least := d.roomFor(via)
+		more, err = d.claimMessages(ctx, via, n, least)
+		full, blocked = full || more, blocked || least != outbox.Bulk
 	}
 	var due time.Time
 	if err == nil {
-		due, err = d.o.Store.NextDue(ctx, nil, nil)
+		due, err = d.o.Store.NextDue(ctx, nil, d.goes)
 	}
 	if err != nil {
 		if ctx.Err() == nil && d.storeUp.failed() {
@@ -95,17 +95,22 @@ func (d *Dispatcher) roomForMatches() int {
 	return mostMatches - d.matches
 }
 
-// roomFor is how many messages may be claimed for a relay now, likewise.
-func (d *Dispatcher) roomFor(via *transport) int {
-	if d.o.Mode != DryRun && !via.gate.takes(outbox.High) {
-		return 0
-	}
+// roomFor is how many messages may be claimed for a relay now, likewise, and of which priority at least. Where those that are there take all room, there is
+// some for high priority.
+func (d *Dispatcher) roomFor(via *transport) (n int, least outbox.Priority) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if most := via.most(); via.claimed <= most/2 {
-		return most - via.claimed
+	most := via.most()
+	if via.claimed <= most/2 {
+		return most - via.claimed, outbox.Bulk
 	}
-	return 0
+	return max(0, most+mostMessages-via.claimed), outbox.High
+}
+
+// goes says whether a rule's messages of a priority can go any way now.
+func (d *Dispatcher) goes(rule uint32, p outbox.Priority) bool {
+	_, ok := d.route(rule, p)
+	return ok
 }
 
 // claimMatches says whether there may be more.
@@ -123,11 +128,14 @@ func (d *Dispatcher) claimMatches(ctx context.Context, n int) (full bool, err er
 
 // claimMessages says whether there may be more. Messages that have their bytes wait for a lane at once; the others are
 // rendered first, those of one match together.
-func (d *Dispatcher) claimMessages(ctx context.Context, via *transport, n int) (full bool, err error) {
+func (d *Dispatcher) claimMessages(ctx context.Context, via *transport, n int, least outbox.Priority) (full bool, err error) {
 	if n == 0 {
 		return false, nil
 	}
-	ms, err := d.o.Store.ClaimMessages(ctx, outbox.Claim{Now: time.Now(), Most: n})
+	ms, err := d.o.Store.ClaimMessages(ctx, outbox.Claim{Now: time.Now(), Most: n, Of: func(rule uint32, p outbox.Priority) bool {
+		way, ok := d.route(rule, p)
+		return ok && way == via && p <= least
+	}})
 	if err != nil {
 		return false, err
 	}

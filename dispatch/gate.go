@@ -273,7 +273,7 @@ func (g *gate) take(ctx context.Context) []*job {
 }
 
 // turns is how many mails of normal priority go before one of bulk does.
-const turns = 8
+const turns = 7
 
 // next takes out the next job that may go. Called with mu held.
 func (g *gate) next() *job {

@@ -93,9 +93,7 @@ func (d *Dispatcher) trouble(ctx context.Context, via *transport, why string) {
 	for _, j := range via.lanes.empty() { // the relay has heard of none of them
 		d.finish(ctx, j, reply{phase: dialing, err: err}, time.Now())
 	}
-	for _, j := range via.gate.drain() {
-		d.giveUp(j)
-	}
+	d.giveUp(via.gate.drain()...)
 	d.Wake()
 }
 
@@ -107,8 +105,10 @@ func (d *Dispatcher) submit(j *job) {
 	}
 }
 
-// giveUp gives a claimed message that was not started back to the store.
-func (d *Dispatcher) giveUp(j *job) {
-	d.o.Store.Release(nil, []int64{j.message.ID})
-	d.left(j.via, 1)
+// giveUp gives claimed messages that were not started back to the store.
+func (d *Dispatcher) giveUp(jobs ...*job) {
+	for _, j := range jobs {
+		d.o.Store.Release(nil, []int64{j.message.ID})
+		d.left(j.via, 1)
+	}
 }

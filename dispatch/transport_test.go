@@ -275,7 +275,7 @@ func TestBulkMoves(t *testing.T) {
 			g.leave("")
 		}
 	}
-	if want := "nnnnnnnnbnnnnnnnnbnnhhnnnnnnbnnnnnnnnbnnn"; strings.Join(got, "") != want {
+	if want := "nnnnnnnbnnnnnnnbnnnnhhnnnbnnnnnnnbnnnnnnn"; strings.Join(got, "") != want {
 		t.Errorf("%s, want %s", strings.Join(got, ""), want)
 	}
 }

@@ -131,7 +131,7 @@ type Store interface {
 	// Release gives up claims that came to nothing, in good order.
 	Release(matches, messages []int64)
 	// NextDue is when the next unclaimed match or message is due, of such rules as [Claim] has them; zero: none.
-	NextDue(ctx context.Context, matchOf, messageOf func(rule uint32) bool) (time.Time, error)
+	NextDue(ctx context.Context, matchOf, messageOf func(rule uint32, p Priority) bool) (time.Time, error)
 	// RecentMatches counts, for each rule, the commit times since then of matches that hold_over counts: not those of replays.
 	RecentMatches(ctx context.Context, since time.Time) (map[uint32][]time.Time, error)
 
@@ -195,9 +195,9 @@ type Recovered struct {
 type Claim struct {
 	Now  time.Time // what is due by then
 	Most int
-	// Rule says of which rules; nil: of all. It is called while the store is at work, and must neither
+	// Of says of which rules, at which priorities; nil: of all. It is called while the store is at work, and must neither
 	// wait nor ask the store.
-	Rule func(rule uint32) bool
+	Of func(rule uint32, p Priority) bool
 }
 
 // Filter selects matches or messages. Zero fields select all.

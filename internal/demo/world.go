@@ -180,7 +180,7 @@ func (w *world) config() (daemon.Config, error) {
 	c.SMTPURL = daemon.Secret("smtp://" + w.relay.Addr())
 	c.Mode, c.From, c.Bounce = "live", `"온마루 부동산중개" <no-reply@onmaru.example>`, "bounces@onmaru.example"
 	c.Locale, c.Timezone, c.HTTP = "ko", "Asia/Seoul", ""
-	c.Retry.Pauses, c.Drain = []daemon.Span{daemon.Span(time.Second), daemon.Span(2*time.Second), daemon.Span(4*time.Second)}, daemon.Span(5*time.Second)
+	c.Retry.Pauses, c.Drain = []daemon.Span{daemon.Span(time.Second), daemon.Span(2 * time.Second), daemon.Span(4 * time.Second)}, daemon.Span(5*time.Second)
 	c.Log.Level = cmp.Or(w.o.LogLevel, "warn")
 	if c.Templates, err = w.files(w.o.Templates, "templates"); err != nil {
 		return c, err

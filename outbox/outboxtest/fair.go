@@ -92,21 +92,24 @@ func testTurnsGoOn(r *rig) {
 func testClaimsOfSomeRules(r *rig) {
 	r.storm(r.notify, outbox.High, 2)
 	r.storm(r.careful, outbox.Bulk, 2)
-	careful := func(rule uint32) bool { return rule == r.careful }
-	none := func(uint32) bool { return false }
-	next := func(matchOf, messageOf func(uint32) bool) time.Time {
+	careful := func(rule uint32, _ outbox.Priority) bool { return rule == r.careful }
+	none := func(uint32, outbox.Priority) bool { return false }
+	next := func(matchOf, messageOf func(uint32, outbox.Priority) bool) time.Time {
 		at, err := r.store.NextDue(r.Context(), matchOf, messageOf)
 		r.ok(err)
 		return at
 	}
 	letter := byRule(r.notify, r.careful)
-	r.equal("of one rule", r.claimOf(outbox.Claim{Now: past.Add(time.Second), Most: 9, Rule: careful}, letter), "bb")
+	r.equal("of one rule", r.claimOf(outbox.Claim{Now: past.Add(time.Second), Most: 9, Of: careful}, letter), "bb")
 	r.equal("the next of that rule", next(careful, careful), time.Time{})
 	r.equal("the next of the other's matches", next(nil, careful), past)
 	r.equal("the next of none", next(none, none), time.Time{})
-	r.equal("of none", r.claimOf(outbox.Claim{Now: past.Add(time.Second), Most: 9, Rule: none}, letter), "")
+	r.equal("of none", r.claimOf(outbox.Claim{Now: past.Add(time.Second), Most: 9, Of: none}, letter), "")
 	r.equal("of all", r.claimOf(outbox.Claim{Now: past.Add(time.Second), Most: 1}, letter), "a")
 	r.equal("the next message", next(none, nil), past.Add(time.Microsecond))
+	low := func(_ uint32, p outbox.Priority) bool { return p != outbox.High }
+	r.equal("of those that are not high", r.claimOf(outbox.Claim{Now: past.Add(time.Second), Most: 9, Of: low}, letter), "")
+	r.equal("the rest", r.claimOf(outbox.Claim{Now: past.Add(time.Second), Most: 9}, letter), "a")
 }
 
 // testBulkMovesOn: while there is no end of normal ones, one in eight is bulk; and high ones wait for neither.

@@ -224,23 +224,23 @@ func (m *model) blank(t *rapid.T) {
 
 func (m *model) nextDue(t *rapid.T) {
 	matches, messages := m.anyClaim(t), m.anyClaim(t)
-	got, err := m.store.NextDue(t.Context(), matches.Rule, messages.Rule)
+	got, err := m.store.NextDue(t.Context(), matches.Of, messages.Of)
 	fatal(t, err)
 	var want time.Time
 	now := time.Now()
-	earlier := func(all []waiting, of func(uint32) bool) {
+	earlier := func(all []waiting, of func(uint32, outbox.Priority) bool) {
 		for _, n := range all {
 			at := n.due
 			if !m.admits(n.suspect) && at.Before(now) {
 				at = now // it has to wait for others: not for long
 			}
-			if (of == nil || of(n.rule)) && (want.IsZero() || at.Before(want)) {
+			if (of == nil || of(n.rule, n.priority)) && (want.IsZero() || at.Before(want)) {
 				want = at
 			}
 		}
 	}
-	earlier(m.waitingMatches(), matches.Rule)
-	earlier(m.waitingMessages(), messages.Rule)
+	earlier(m.waitingMatches(), matches.Of)
+	earlier(m.waitingMessages(), messages.Of)
 	if want.Equal(now) && got.After(now.Add(-time.Second)) && got.Before(now.Add(time.Second)) {
 		return
 	}

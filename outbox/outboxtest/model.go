@@ -236,11 +236,12 @@ func (m *model) commitSpill(t *rapid.T) {
 	m.take(t, []outbox.Transaction{tx}, 0)
 }
 
-// anyClaim asks for a few, of all rules or of one.
+// anyClaim asks for a few, of all rules, or of one and of all from a priority on.
 func (m *model) anyClaim(t *rapid.T) outbox.Claim {
 	c := outbox.Claim{Now: moment(t, "now"), Most: rapid.IntRange(0, 9).Draw(t, "n")}
 	if of := rapid.IntRange(0, 3*len(m.rules)).Draw(t, "of"); of < len(m.rules) {
-		c.Rule = func(rule uint32) bool { return rule == m.rules[of] }
+		least := rapid.SampledFrom([]outbox.Priority{outbox.High, outbox.Normal, outbox.Bulk, outbox.Bulk}).Draw(t, "least")
+		c.Of = func(rule uint32, p outbox.Priority) bool { return rule == m.rules[of] || p < least }
 	}
 	return c
 }

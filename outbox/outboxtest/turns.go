@@ -60,7 +60,7 @@ func (n *waiting) like(p outbox.Priority, rule uint32, due time.Time) bool {
 
 // claim gives out what comes next of what waits, and returns it in that order.
 func (o *oracle) claim(t *oracleTurns, all []waiting, c outbox.Claim) []waiting {
-	all = slices.DeleteFunc(all, func(n waiting) bool { return n.due.After(c.Now) || c.Rule != nil && !c.Rule(n.rule) })
+	all = slices.DeleteFunc(all, func(n waiting) bool { return n.due.After(c.Now) || c.Of != nil && !c.Of(n.rule, n.priority) })
 	var given []waiting
 	for len(given) < c.Most {
 		next := o.next(t, all)

@@ -67,7 +67,7 @@ func (s *Store) Release(matchIDs, messageIDs []int64) {
 }
 
 // NextDue is when the next unclaimed match or message is due.
-func (s *Store) NextDue(ctx context.Context, matchOf, messageOf func(rule uint32) bool) (time.Time, error) {
+func (s *Store) NextDue(ctx context.Context, matchOf, messageOf func(rule uint32, p outbox.Priority) bool) (time.Time, error) {
 	next := int64(never)
 	err := s.write(ctx, "looking for what is due next", func(w *writer) error {
 		w.claims.mu.Lock()
@@ -76,7 +76,7 @@ func (s *Store) NextDue(ctx context.Context, matchOf, messageOf func(rule uint32
 			return err
 		}
 		l := w.claims.lineup()
-		for k, of := range []func(uint32) bool{matches: matchOf, messages: messageOf} {
+		for k, of := range []func(uint32, outbox.Priority) bool{matches: matchOf, messages: messageOf} {
 			for p := range outbox.Bulk + 1 {
 				at, err := w.nextOf(kind(k), p, of, l)
 				if err != nil {
@@ -94,7 +94,7 @@ func (s *Store) NextDue(ctx context.Context, matchOf, messageOf func(rule uint32
 }
 
 // nextOf is when the next of a kind and priority is due. The lines that seem to be next are looked at, until one is.
-func (w *writer) nextOf(k kind, p outbox.Priority, of func(rule uint32) bool, l lineup) (int64, error) {
+func (w *writer) nextOf(k kind, p outbox.Priority, of func(rule uint32, p outbox.Priority) bool, l lineup) (int64, error) {
 	queues := w.claims.rings[k][p].queues
 	next := int64(never)
 	late := make(map[uint32]bool) // of these, something waits for others to be done
@@ -102,7 +102,7 @@ func (w *writer) nextOf(k kind, p outbox.Priority, of func(rule uint32) bool, l 
 		var least *queue
 		for i := range queues {
 			q := &queues[i]
-			if q.next < next && (least == nil || q.next < least.next) && !late[q.rule] && (of == nil || of(q.rule)) {
+			if q.next < next && (least == nil || q.next < least.next) && !late[q.rule] && (of == nil || of(q.rule, p)) {
 				least = q
 			}
 		}

@@ -169,7 +169,7 @@ func (w *writer) turns(k kind, p outbox.Priority, c *outbox.Claim) turns {
 	now := c.Now.UnixMicro()
 	for i := range t.ring.queues {
 		q := &t.ring.queues[i]
-		if q.next > now || c.Rule != nil && !c.Rule(q.rule) {
+		if q.next > now || c.Of != nil && !c.Of(q.rule, p) {
 			continue
 		}
 		if q.rule <= t.ring.last {
