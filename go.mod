@@ -23,12 +23,11 @@ require (
 	go.uber.org/goleak v1.3.0
 	golang.org/x/net v0.61.0
 	golang.org/x/text v0.43.0
+	golang.org/x/time v0.16.0
 	gopkg.in/yaml.v3 v3.0.1
 	modernc.org/sqlite v1.61.1
 	pgregory.net/rapid v1.3.0
 )
-
-require golang.org/x/time v0.16.0 // indirect
 
 require (
 	github.com/dustin/go-humanize v1.1.0 // indirect

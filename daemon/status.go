@@ -15,17 +15,17 @@ type Status struct {
 	// Running is false when no daemon runs and the status was read from the store alone.
 	Running bool `json:"running"`
 	// Starting is true while a daemon waits for what it needs, and takes nothing in yet.
-	Starting bool                   `json:"starting,omitzero"`
-	Healthy  bool                   `json:"healthy"`
-	Trouble  []string               `json:"trouble,omitempty"`  // what keeps it from being healthy, for a person
-	Warnings []string               `json:"warnings,omitempty"` // what is not as it should be, and keeps it from nothing
-	Started  time.Time              `json:"started,omitzero"`
-	Mode     string                 `json:"mode"`
-	Stream   StreamStatus           `json:"stream,omitzero"`
-	Slot     *SlotStatus            `json:"slot,omitempty"` // nil: it is not known how it does, or there is none
-	Rules    RulesStatus            `json:"rules,omitzero"`
-	Relay    RelayStatus            `json:"relay,omitzero"`   // the first by preference
-	Relays   []dispatch.RelayStatus `json:"relays,omitempty"` // all of them
+	Starting bool         `json:"starting,omitzero"`
+	Healthy  bool         `json:"healthy"`
+	Trouble  []string     `json:"trouble,omitempty"`  // what keeps it from being healthy, for a person
+	Warnings []string     `json:"warnings,omitempty"` // what is not as it should be, and keeps it from nothing
+	Started  time.Time    `json:"started,omitzero"`
+	Mode     string       `json:"mode"`
+	Stream   StreamStatus `json:"stream,omitzero"`
+	Slot     *SlotStatus  `json:"slot,omitempty"` // nil: it is not known how it does, or there is none
+	Rules    RulesStatus  `json:"rules,omitzero"`
+	Relay    RelayStatus  `json:"relay,omitzero"`   // the first by preference
+	Relays   []Relay      `json:"relays,omitempty"` // all of them
 
 	Sources []SourceStatus `json:"sources"`
 	Outbox  outbox.Counts  `json:"outbox"`
@@ -86,11 +86,8 @@ type BrokenRule struct {
 // RelayStatus says how the relay does.
 type RelayStatus struct{ dispatch.Status }
 
-// Up says whether the relay takes mail.
-func (r *RelayStatus) Up() bool { return r.State == dispatch.RelayUp }
-
-// Probing says whether the relay answers again after trouble, and has not taken a mail since.
-func (r *RelayStatus) Probing() bool { return r.State == dispatch.RelayProbing }
+// Relay is how one relay does.
+type Relay = dispatch.RelayStatus
 
 // SourceStatus is a database that the store covers.
 type SourceStatus struct {

@@ -123,6 +123,9 @@ func New(o Options) (*Dispatcher, error) {
 // Run expands and sends until the context ends. Then it takes no more work, lets conversations in hand come to their end,
 // within bounds, stores their outcomes and gives up what it had claimed. Abort cuts that short.
 func (d *Dispatcher) Run(ctx context.Context) error {
+	if err := d.countMonth(ctx); err != nil {
+		return err
+	}
 	hard, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	var background, workers, recorder sync.WaitGroup
@@ -329,6 +332,12 @@ type RelayStatus struct {
 	Used        int64      `json:"used"`            // mails of the month
 	Quota       int64      `json:"quota,omitempty"`
 }
+
+// Up says whether the relay takes mail.
+func (r *RelayStatus) Up() bool { return r.State == RelayUp }
+
+// Probing says whether the relay answers again after trouble, and has not taken a mail since.
+func (r *RelayStatus) Probing() bool { return r.State == RelayProbing }
 
 // Trouble says what is wrong with a relay, for a person; empty: nothing.
 func (r *RelayStatus) Trouble() string {

@@ -53,6 +53,13 @@ func newGate(limits Limits, changed func()) *gate {
 	return g
 }
 
+// beginMonth sets how much of a month's quota is used.
+func (g *gate) beginMonth(month string, used int64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.quota.begin(month, used)
+}
+
 // sent counts a mail against the quota, and says whether people should be told now.
 func (g *gate) sent() bool {
 	g.mu.Lock()

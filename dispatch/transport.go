@@ -112,3 +112,16 @@ func (d *Dispatcher) giveUp(jobs ...*job) {
 		d.left(j.via, 1)
 	}
 }
+
+// countMonth learns what the relays took in this month.
+func (d *Dispatcher) countMonth(ctx context.Context) error {
+	now := time.Now()
+	used, err := d.o.Store.Usage(ctx, now)
+	if err != nil {
+		return fmt.Errorf("reading what the relays took in this month: %w", err)
+	}
+	for _, via := range d.transports {
+		via.gate.beginMonth(monthOf(now), used[via.relay.String()])
+	}
+	return nil
+}

@@ -187,6 +187,10 @@ func TestQuota(t *testing.T) {
 		if n := len(fake.Mails()); n != 45 {
 			t.Errorf("%d mails in the month after", n)
 		}
+		w.check(w.countMonth(t.Context())) // as after a restart
+		if used := w.Status().Used; used != 45 {
+			t.Errorf("%d mails are known of", used)
+		}
 	})
 }
 

@@ -56,7 +56,7 @@ type site struct {
 }
 
 // siteSettings are those that make a test short; all else is default.
-const siteSettings = "http: ''\nretry: {first: 50ms, max: 200ms, give_up: 1h}\n"
+const siteSettings = "http: ''\nretry: {pauses: [50ms, 100ms, 200ms], give_up: 1h}\n"
 
 const plain = `{{define "subject"}}{{.rule}} {{.new.id}}{{end}}{{define "body"}}<p>{{.new.id}}</p>{{end}}`
 

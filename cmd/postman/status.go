@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"postman/daemon"
-	"postman/dispatch"
 )
 
 type statusCmd struct {
@@ -186,7 +185,7 @@ func printRules(w *strings.Builder, r *daemon.RulesStatus) {
 	}
 }
 
-func relayState(r *dispatch.RelayStatus) string {
+func relayState(r *daemon.Relay) string {
 	busy := fmt.Sprintf("%s of %d, %d under way", number(r.Connections, "connection", "connections"), r.Most, r.InFlight)
 	if r.Takes < r.Most {
 		busy += fmt.Sprintf(", is given %d for now", r.Takes)
@@ -197,12 +196,11 @@ func relayState(r *dispatch.RelayStatus) string {
 	if r.Quota > 0 {
 		busy += fmt.Sprintf(", %d of %d mails in %s (%d %%)", r.Used, r.Quota, r.Month, 100*r.Used/r.Quota)
 	}
-	switch r.State {
-	case dispatch.RelayUp:
+	switch {
+	case r.Up():
 		return string(r.State) + ", " + busy
-	case dispatch.RelayProbing:
+	case r.Probing():
 		return "answers again, and the next mail shows whether it takes them; " + busy
-	case dispatch.RelayDown:
 	}
 	return strings.ToUpper(string(r.State)) + " since " + r.Since.Local().Format(time.TimeOnly) + ": " + r.LastError
 }

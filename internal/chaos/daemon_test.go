@@ -26,7 +26,7 @@ import (
 const configFile = `http: ''
 smtp: {lanes: 4}
 lookup: {timeout: 2s}
-retry: {first: 200ms, max: 1s, give_up: 1h}
+retry: {pauses: [200ms, 400ms, 800ms, 1s], give_up: 1h}
 log: {format: text, level: info}
 ignore_origins: [peer-0, peer-1, peer-2]
 `

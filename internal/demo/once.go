@@ -50,7 +50,7 @@ func withOnce(rules, dir string) (string, error) {
 // putOff is the relay of somebody whom no mail reaches: it is to come again later, every time.
 func putOff(e smtptest.Event) error {
 	if e.Stage == smtptest.To && e.Arg == stale {
-		return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 7, 1}, Message: "Greylisted, please come again later"}
+		return &smtp.SMTPError{Code: 450, EnhancedCode: smtp.EnhancedCode{4, 2, 1}, Message: "The mailbox is busy, please come again later"}
 	}
 	return nil
 }
