@@ -87,7 +87,7 @@ func TestSuppressedLater(t *testing.T) {
 			}
 			return &smtp.SMTPError{Code: 450, EnhancedCode: smtp.EnhancedCode{4, 2, 1}, Message: "later"}
 		}},
-		tune: func(o *Options) { o.Retry.First = 300 * time.Millisecond },
+		tune: func(o *Options) { o.Retry.Pauses = []time.Duration{300 * time.Millisecond} },
 	})
 	w.emit("reset", reset("kim@example.com"))
 	<-refused

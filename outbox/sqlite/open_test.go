@@ -235,7 +235,7 @@ func TestMigrateFromFirst(t *testing.T) {
 	if since, err := s.TextSince(t.Context(), outbox.Hash{}); err != nil || !since.IsZero() {
 		t.Errorf("a text of the first version came at %v, %v", since, err)
 	}
-	claimed, err := s.ClaimMessages(t.Context(), outbox.Claim{Now: time.Now(), Most: 9, Rule: func(rule uint32) bool { return rule == 1 }})
+	claimed, err := s.ClaimMessages(t.Context(), outbox.Claim{Now: time.Now(), Most: 9, Of: func(rule uint32, _ outbox.Priority) bool { return rule == 1 }})
 	if err != nil || len(claimed) != 1 || claimed[0].Address != "a@x" {
 		t.Errorf("of the rule, %+v were claimed, %v", claimed, err)
 	}
