@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,11 +87,33 @@ type Publication struct {
 	Tables                           map[TableName]Member
 	// OID tells a publication from another one that was made later under the same name.
 	OID uint32
+	// Altered is the transaction that altered its options last (pg_publication.xmin): it tells that somebody did.
+	Altered uint32
 }
 
 // Member is a table's membership in a publication.
 type Member struct {
 	Restricted bool // to some rows or columns
+	// OID tells it from another one of the same table, which had left the publication in between.
+	OID uint32
+}
+
+// Membership tells a table's place in the slot's publication for an operation from another one that it had before, or has later: where
+// the two differ, the table may not have been published for a while. Empty: its changes are not, or not all, published.
+func (db *Database) Membership(slot string, table TableName, op Op) string {
+	for i, k := range kinds {
+		if !slices.Contains(k.ops, op) {
+			continue
+		}
+		p := db.Publications[publicationNames(slot)[i]]
+		if p == nil || !p.ViaRoot || !map[Op]bool{Insert: p.Insert, Update: p.Update, Delete: p.Delete, Truncate: p.Truncate}[op] {
+			return ""
+		}
+		if m, ok := p.Tables[table]; ok && !m.Restricted {
+			return fmt.Sprintf("%d.%d.%d", p.OID, p.Altered, m.OID)
+		}
+	}
+	return ""
 }
 
 // Inspect asks the database for all that a stream, or whoever sets one up, has to know first.
@@ -158,14 +181,14 @@ func inspectSlot(ctx context.Context, conn *pgx.Conn, name string) (*SlotInfo, e
 func inspectPublications(ctx context.Context, conn *pgx.Conn, version int, names []string) (map[string]*Publication, error) {
 	found := make(map[string]*Publication)
 	rows, err := conn.Query(ctx, `
-		select pubname, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables, oid
+		select pubname, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables, oid, xmin
 		  from pg_publication where pubname = any($1)`, names)
 	if err != nil {
 		return nil, err
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Publication, error) {
 		p := &Publication{Tables: make(map[TableName]Member)}
-		return p, row.Scan(&p.Name, &p.Insert, &p.Update, &p.Delete, &p.Truncate, &p.ViaRoot, &p.AllTables, &p.OID)
+		return p, row.Scan(&p.Name, &p.Insert, &p.Update, &p.Delete, &p.Truncate, &p.ViaRoot, &p.AllTables, &p.OID, &p.Altered)
 	})
 	if err != nil {
 		return nil, err
@@ -194,7 +217,7 @@ func inspectPublications(ctx context.Context, conn *pgx.Conn, version int, names
 func inspectMembers(ctx context.Context, conn *pgx.Conn, names []string, found map[string]*Publication) error {
 	rows, err := conn.Query(ctx, `
 		select p.pubname, n.nspname, c.relname,
-		       to_jsonb(m)->>'prqual' is not null or to_jsonb(m)->>'prattrs' is not null
+		       to_jsonb(m)->>'prqual' is not null or to_jsonb(m)->>'prattrs' is not null, m.oid
 		  from pg_publication_rel m join pg_publication p on p.oid = m.prpubid
 		       join pg_class c on c.oid = m.prrelid join pg_namespace n on n.oid = c.relnamespace
 		 where p.pubname = any($1)`, names)
@@ -204,7 +227,7 @@ func inspectMembers(ctx context.Context, conn *pgx.Conn, names []string, found m
 	var publication string
 	var table TableName
 	var member Member
-	_, err = pgx.ForEachRow(rows, []any{&publication, &table.Schema, &table.Name, &member.Restricted}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&publication, &table.Schema, &table.Name, &member.Restricted, &member.OID}, func() error {
 		if p := found[publication]; p != nil { // else it was created between the two queries
 			p.Tables[table] = member
 		}

@@ -33,6 +33,19 @@ const usualTimeout = 60 * time.Second
 
 // session connects, streams until something breaks, and says what.
 func (s *Stream) session(ctx context.Context, h Handler) error {
+	ctx, interrupt := context.WithCancelCause(ctx)
+	defer interrupt(nil)
+	s.mu.Lock()
+	s.interrupt = interrupt
+	s.mu.Unlock()
+	err := s.streamOnce(ctx, h)
+	if cause := context.Cause(ctx); errors.Is(cause, errReconnect) {
+		return cause
+	}
+	return err
+}
+
+func (s *Stream) streamOnce(ctx context.Context, h Handler) error {
 	config, err := replication(s.url)
 	if err != nil {
 		return err

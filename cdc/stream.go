@@ -49,8 +49,9 @@ type Stream struct {
 	heard     atomic.Int64 // when a message came last, in nanoseconds since 1970
 	refused   atomic.Uint64
 
-	mu     sync.Mutex
-	status Status // Connected, Since, LastError and Held
+	mu        sync.Mutex
+	interrupt context.CancelCauseFunc // of the session; nil: there was none
+	status    Status                  // Connected, Since, LastError and Held
 
 	// Of Run's goroutine, and kept from session to session:
 
@@ -232,6 +233,18 @@ func final(ctx context.Context, err error) error {
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+var errReconnect = errors.New("a new connection was asked for")
+
+// Reconnect has the stream go on over a new connection, where it stands. What a walsender remembers of tables is forgotten with it: of a
+// partitioned table that was renamed, its partitions' changes go on to be told under the former name (get_rel_sync_entry in pgoutput.c).
+func (s *Stream) Reconnect(why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.interrupt != nil {
+		s.interrupt(fmt.Errorf("%w: %s", errReconnect, why))
+	}
 }
 
 func (s *Stream) connected() {

@@ -72,7 +72,7 @@ func adopt(s situation) adoption {
 	case slot.Confirmed > src.Checkpoint:
 		return adoption{stepGap, src.Checkpoint, slot.Confirmed, "the slot was confirmed beyond what this store covers: it was recreated or advanced, or the store was restored from a copy"}
 	case s.unpublished() != "":
-		return adoption{stepGap, src.Checkpoint, 0, s.unpublished()}
+		return adoption{stepGap, min(lastLooked(src), src.Checkpoint), 0, s.unpublished()} // the stream may have passed over what was committed since
 	default:
 		return adoption{step: stepResume, from: src.Checkpoint, to: slot.Confirmed}
 	}

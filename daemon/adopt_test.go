@@ -51,6 +51,10 @@ func TestAdopt(t *testing.T) {
 		"a publication was made again": {
 			src: on(at(5), outbox.Server{Publications: "s_ins:1 s_upd:1 s_del:1"}), db: cdc.Database{Slot: slot(5), Publications: published(2)}, want: stepGap, from: 5, why: "made again",
 		},
+		"a publication was made again, and the stream passed over that": {
+			src: &outbox.Source{State: outbox.SourceStreaming, Checkpoint: 5, Verified: 3, Server: outbox.Server{Publications: "s_ins:1 s_upd:1 s_del:1"}},
+			db:  cdc.Database{Slot: slot(5), Publications: published(2)}, want: stepGap, from: 3, why: "made again",
+		},
 		"the publications are the same": {
 			src: on(at(5), outbox.Server{Publications: "s_ins:1 s_upd:1 s_del:1"}), db: cdc.Database{Slot: slot(5), Publications: published(1)}, want: stepResume,
 		},

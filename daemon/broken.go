@@ -25,7 +25,7 @@ type breakages struct {
 // breakage is a rule that does not decide.
 type breakage struct {
 	rule string
-	on   string // the table that it is on; empty: none, or nobody knows
+	on   aim // when it broke; its operations, those of all the time since
 	from position.LSN
 	why  string
 	// mistake is why, with its place and the way out; nil where only the store remembers.
@@ -66,13 +66,24 @@ func (bs *breakages) breaks(b breakage) (known breakage, news, worse bool) {
 		bs.all[b.rule] = &b
 		return b, true, false
 	}
-	news, worse = before.untold, before.unsaved || b.lost && !before.lost || b.from < before.from
+	more := before.on.widen(b.on)
+	news, worse = before.untold, more || before.unsaved || b.lost && !before.lost || b.from < before.from
 	before.unsaved, before.untold, before.nth = false, false, b.nth
 	before.sound, before.lost, before.from = 0, before.lost || b.lost, min(before.from, b.from)
 	if before.by = min(before.by, b.by); before.lost { // else the stream will tell when the rule fits again
 		before.by = byCatalog // a change that fits it may be from before the loss
 	}
 	return *before, news, worse
+}
+
+// widen takes operations in that the rule has come to be on meanwhile, and says whether there are any.
+func (a *aim) widen(now aim) (more bool) {
+	for _, op := range now.ops {
+		if !slices.Contains(a.ops, op) {
+			a.ops, more = append(slices.Clone(a.ops), op), true
+		}
+	}
+	return more
 }
 
 // unsaved notes that the store did not take what breaks returned: it is worse again the next time, and news again where it was.
@@ -171,31 +182,19 @@ const brokenReason = "the rule is broken: "
 
 // gap is the breakage as the store keeps it.
 func (b *breakage) gap(source outbox.Source) outbox.Gap {
-	g := outbox.Gap{Source: source.ID, Epoch: source.Epoch, Rule: b.rule, Table: b.on, From: b.from, Lost: b.lost, Reason: brokenReason + b.why}
-	if !b.lost {
-		g.Mend = "mend the rule or the table, then " + replayCommand(b.rule, b.from, 0)
-	}
+	g := outbox.Gap{Source: source.ID, Epoch: source.Epoch, Rule: b.rule, From: b.from, Lost: b.lost, Reason: brokenReason + b.why}
+	b.on.of(&g)
 	return g
 }
 
-// replayCommand makes up for what a rule missed, or all of them where none is named; to 0: up to now.
-func replayCommand(rule string, from, to position.LSN) string {
-	command := "postman replay"
-	if rule != "" {
-		command += " --rule " + rule
-	}
-	command += " --from " + from.String()
-	if to != 0 {
-		command += " --to " + to.String()
-	}
-	return command
-}
+// of has a gap say what its rule is on.
+func (a aim) of(g *outbox.Gap) { g.Table, g.OID, g.Ops = a.table, a.oid, a.ops }
 
 // told is the breakage for people.
 func (b *breakage) told() error {
 	rest := "what it misses until then is lost"
 	if !b.lost {
-		rest = "what it misses until then is made up for by " + replayCommand(b.rule, b.from, 0)
+		rest = "postman status then names the command that makes up for what it has missed"
 	}
 	return fmt.Errorf("rule %q is broken from %s on: %w\n  → mend the rule or the table; %s", b.rule, b.from, cmp.Or(b.mistake, errors.New(b.why)), rest)
 }
@@ -203,8 +202,9 @@ func (b *breakage) told() error {
 // breaks records and reports that a rule does not decide. Of one that is known to be broken there is nothing to tell.
 func (d *Daemon) breaks(ctx context.Context, b breakage) error {
 	if l := d.live.Load(); l != nil {
-		b.on = l.table(b.rule)
+		b.on = l.aim(b.rule)
 	}
+	b.on.oid = cmp.Or(b.on.oid, d.watched[b.rule].OID)
 	b, news, worse := d.broken.breaks(b)
 	if !news && !worse {
 		return nil
@@ -229,25 +229,25 @@ func (d *Daemon) mended(ctx context.Context, b breakage, to position.LSN) error 
 	if d.broken.anew(&b) { // asked only now: what is noted later is stored later, and a gap that has taken that in refuses to end
 		return nil
 	}
+	var ended []outbox.Gap
 	var errs []error
 	for _, g := range gaps {
 		if ofRule(&g, d.source) && g.Rule == b.rule && g.From <= to {
 			errs = append(errs, d.store.CloseGap(ctx, g, to))
+			ended = append(ended, g)
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("ending the gap of rule %q at %s: %w", b.rule, to, err)
 	}
-	d.tellMended(b, to)
-	return nil
-}
-
-func (d *Daemon) tellMended(b breakage, to position.LSN) {
-	if b.lost {
-		d.log.Info("a rule decides again; what it missed is lost", "rule", b.rule, "from", b.from, "to", to)
-		return
+	for i := range ended {
+		if g := &ended[i]; g.Lost {
+			d.log.Info("a rule decides again; what it missed is lost", "rule", b.rule, "from", g.From, "to", to, "gap", g.ID)
+		} else {
+			d.log.Info("a rule decides again", "rule", b.rule, "from", to, "missed", replayCommand(g.ID))
+		}
 	}
-	d.log.Info("a rule decides again", "rule", b.rule, "from", to, "missed", replayCommand(b.rule, b.from, to))
+	return nil
 }
 
 // ofRule says whether a gap is that of a rule that is broken.

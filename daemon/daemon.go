@@ -57,13 +57,18 @@ type Daemon struct {
 	broken   *breakages
 	addr     net.Addr
 
-	slot       atomic.Pointer[SlotStatus]  // as it was last seen; nil: not yet
-	tally      tally                       // of what no rule was tried on
-	mismatches atomic.Int64                // of the rules' index with what trying every rule says
-	rebind     atomic.Bool                 // the stream is to resolve the rules of its tables anew
-	outlook    outlook                     // but for its end, guarded by reloading
-	watched    watches                     // as it was noted last; guarded by reloading
-	catalog    atomic.Pointer[cdc.Catalog] // that of outlook, for any goroutine
+	slot       atomic.Pointer[SlotStatus] // as it was last seen; nil: not yet
+	tally      tally                      // of what no rule was tried on
+	mismatches atomic.Int64               // of the rules' index with what trying every rule says
+	rebind     atomic.Bool                // the stream is to resolve the rules of its tables anew
+	outlook    outlook                    // but for its end, guarded by reloading
+	watched    watches                    // as it was noted last; guarded by reloading
+	noted      bool                       // by this process; likewise
+	found      struct {                   // by the start, once it had made the publications fit
+		db      *cdc.Database
+		catalog *cdc.Catalog
+	}
+	catalog atomic.Pointer[cdc.Catalog] // that of outlook, for any goroutine
 
 	replaying sync.Mutex    // one replay is carried out at a time
 	ends      chan struct{} // closed when Stop begins: replays end
@@ -160,6 +165,7 @@ func (d *Daemon) begin(ctx context.Context) (err error) {
 	taking, stopping := context.WithCancel(abort)
 	d.aborting, d.stopping = aborting, stopping
 	d.running.Go(func() { d.takeIn(taking, newHolds(recent)) })
+	d.batch.verify(d.outlook.verified)
 	backlog := d.outlook.verified
 	d.running.Go(func() { d.commit(abort, backlog) })
 	d.sending.Go(func() { d.send(taking) })
@@ -178,7 +184,7 @@ func (d *Daemon) takeIn(ctx context.Context, h *holds) {
 	err := d.stream.Run(ctx, &intake{
 		store: d.store, source: d.source, zone: d.zone, silent: !d.config.Sends(), live: &d.live, holds: h,
 		batch: d.batch, report: d.report.report,
-		broken: d.broken, rebind: &d.rebind, decides: d.decides, mismatches: &d.mismatches,
+		broken: d.broken, rebind: &d.rebind, decides: d.decides, reconnect: d.stream.Reconnect, mismatches: &d.mismatches,
 		origins: &d.config.IgnoreOrigins, tally: &d.tally,
 		plans: make(map[*cdc.Table]bound), streams: make(map[uint32]*transaction), shapes: make(map[*cdc.Table]outbox.Hash), hides: make(map[*cdc.Table]func(string) bool), brought: make(map[outbox.Hash]bool), names: make(map[uint32]cdc.TableName), strays: make(map[uint32][]string),
 	})

@@ -47,7 +47,7 @@ func (in *intake) Relation(t *cdc.Table) error {
 	}
 	maps.DeleteFunc(in.names, func(_ uint32, name cdc.TableName) bool { return name == t.TableName }) // that one is gone, or has another name
 	in.names[t.OID] = t.TableName
-	maps.DeleteFunc(in.plans, func(old *cdc.Table, _ bound) bool { return old.OID == t.OID })
+	maps.DeleteFunc(in.plans, func(old *cdc.Table, _ bound) bool { return old.OID == t.OID || len(in.strays[old.OID]) > 0 })
 	clear(in.shapes)
 	clear(in.hides)
 	return nil
@@ -68,10 +68,34 @@ func (in *intake) renameTable(t *cdc.Table, was cdc.TableName) {
 	delete(in.strays, t.OID)
 	for _, r := range in.current.rules.Rules {
 		if r.On.Message == "" && r.On.Table == was {
-			in.breaks(r.Mistake("PM401", r.Key("on"), fmt.Sprintf("the table %s is called %s now", was, t.TableName), "name it so in the rule, or rename it back"))
+			in.breaks(strayed(r, t))
 			in.strays[t.OID] = append(in.strays[t.OID], r.Name)
 		}
 	}
+}
+
+// strayed is the mistake of a rule whose table has another name.
+func strayed(r *rules.Rule, t *cdc.Table) *rules.Error {
+	return r.Mistake("PM401", r.Key("on"), fmt.Sprintf("the table %s is called %s now", r.On.Table, t.TableName), "name it so in the rule, or rename it back")
+}
+
+// astray are the rules that know a table by another name. One that has followed is not, nor one whose name the stream has told another table
+// to have since.
+func (in *intake) astray(t *cdc.Table) (all []*rules.Rule) {
+	for _, name := range in.strays[t.OID] {
+		r := in.current.named(name)
+		if r == nil || r.On.Table == t.TableName {
+			continue
+		}
+		borne := false
+		for oid, name := range in.names {
+			borne = borne || oid != t.OID && name == r.On.Table
+		}
+		if !borne {
+			all = append(all, r)
+		}
+	}
+	return all
 }
 
 // bind resolves the rules of a table. Those that its new shape broke are reported, with the gap that begins here; the gaps of those
@@ -92,10 +116,12 @@ func (in *intake) bind(t *cdc.Table) bound {
 
 // fit notes which rules a table's shape broke, and which it mended.
 func (in *intake) fit(t *cdc.Table, b *bound) {
-	for _, name := range in.strays[t.OID] {
-		if r := in.current.named(name); r != nil && r.On.Table != t.TableName { // else the rule has followed, or is gone
-			b.unfit = append(b.unfit, name)
+	for _, r := range in.astray(t) {
+		anew := in.breaks(strayed(r, t)) // a look has ended its gap that saw the table under its own name again
+		if now := in.current.catalog.Tables[r.On.Table]; anew && now != nil && now.Partitioned {
+			in.reconnect(fmt.Sprintf("it calls the partitioned table %s by another name, as Postgres does until then", r.On.Table))
 		}
+		b.unfit = append(b.unfit, r.Name)
 	}
 	for _, e := range b.errs {
 		in.breaks(e)
@@ -109,14 +135,16 @@ func (in *intake) fit(t *cdc.Table, b *bound) {
 	}
 }
 
-func (in *intake) breaks(e *rules.Error) {
-	b, news, worse := in.broken.breaks(breakage{rule: e.Rule, on: in.current.table(e.Rule), from: in.open.tx.Commit, why: e.Message, mistake: e, by: byStream})
+// breaks notes that a rule does not decide, and says whether that is news.
+func (in *intake) breaks(e *rules.Error) (news bool) {
+	b, news, worse := in.broken.breaks(breakage{rule: e.Rule, on: in.current.aim(e.Rule), from: in.open.tx.Commit, why: e.Message, mistake: e, by: byStream})
 	if news || worse {
 		in.gaps = append(in.gaps, b.gap(in.source))
 	}
 	if news {
 		in.report(context.Background(), b.told(), b.rule, "broken rule")
 	}
+	return news
 }
 
 // mend has the gap of a rule end with the transaction that is open: part of it the rule may have missed.

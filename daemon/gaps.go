@@ -70,22 +70,27 @@ func viewGap(g *outbox.Gap) GapStatus {
 	case !g.Accepted.IsZero():
 		view.Accepted = &AcceptedGap{g.Accepted, g.By, g.Why}
 	case g.Replay != 0:
-	case g.Lost && g.To != 0: // where it goes on, mending the rule comes first
+	case g.Lost && g.To != 0:
 		view.Accept = acceptCommand(g.ID)
-	case g.Lost: // it may have become so when it had a command
+	case g.Lost: // where it goes on, mending the rule comes first
 	case g.Left != "":
 		view.Stays, view.Accept = g.Left, acceptCommand(g.ID)
-		view.Mend = replayCommand(g.Rule, g.From, g.To) // the rule may have changed since
-	case !g.Closed.IsZero() && g.Rule != "":
-		view.Mend = replayCommand(g.Rule, g.From, g.To) // what was broken is mended
+		view.Mend = replayCommand(g.ID) // the rule may have changed since
+	case g.To == 0:
+		view.Mend = "mend the rule or the table, then " + replayCommand(g.ID)
+	case g.Reason == unreadReason:
+		view.Mend = "once a version can read them: " + replayCommand(g.ID)
 	default:
-		view.Mend = g.Mend
-		if first, _, found := strings.Cut(g.Mend, "postman replay"); found && g.To != 0 { // it may have taken more in since that was written
-			view.Mend = first + replayCommand(g.Rule, g.From, g.To)
-		}
+		view.Mend = replayCommand(g.ID)
 	}
 	return view
 }
+
+// replayCommand makes up for a gap. It names the gap alone: that has a rule, both ends, and their epoch, which LSNs do not tell.
+func replayCommand(gap int64) string { return fmt.Sprintf("postman replay --gap %d", gap) }
+
+// acceptCommand ends a gap as it is.
+func acceptCommand(gap int64) string { return fmt.Sprintf("postman gaps accept %d --reason TEXT", gap) }
 
 // orphaned notes that no rule has the gap's name any more: a command that names it would be refused.
 func (g *GapStatus) orphaned(live []liveRule) {
@@ -105,8 +110,8 @@ func (g *GapStatus) outlived(of *outbox.Gap, span outbox.JournalSpan) {
 		return
 	}
 	g.JournalFrom, g.Lost, g.Mend = since.String(), true, ""
-	if of.Rule != "" && (of.To == 0 || of.To >= since) { // of the rest
-		g.Mend = replayCommand(of.Rule, since, of.To)
+	if of.To >= since { // of the rest
+		g.Mend = replayCommand(of.ID)
 	}
 	if of.To != 0 {
 		g.Accept = acceptCommand(of.ID)

@@ -30,6 +30,7 @@ type gathering struct {
 	closed  bool
 	stored  position.LSN // the last checkpoint that is durable
 	out     position.LSN // the last that is, or is on its way
+	seen    position.LSN // what outlook has as verified
 	resting position.LSN // the newest position before which there is nothing to store but the journal
 	rested  time.Time    // when one was last stored
 	timer   *time.Timer  // stores the next one; nil: none waits
@@ -59,7 +60,7 @@ const (
 )
 
 func newGathering(s outbox.Source) *gathering {
-	g := &gathering{source: s.ID, epoch: s.Epoch, stored: s.Checkpoint}
+	g := &gathering{source: s.ID, epoch: s.Epoch, stored: s.Checkpoint, seen: s.Verified}
 	g.changed.L = &g.mu
 	return g
 }
@@ -193,6 +194,7 @@ func (g *gathering) next() (gathered, bool) {
 	b.Batch, b.mends = g.batch, g.mends
 	b.Texts = texts
 	b.Source, b.Epoch = g.source, g.epoch
+	b.Verified = g.seen
 	b.Checkpoint = max(b.Checkpoint, g.resting) // all before that is in here, its journal too
 	g.out = b.Checkpoint
 	g.batch, g.mends, g.sealed, g.journal, g.storing = outbox.Batch{}, nil, false, 0, true
@@ -244,6 +246,20 @@ func (g *gathering) done(lsn position.LSN) {
 	defer g.mu.Unlock()
 	g.stored, g.storing = lsn, false
 	g.rest(0)
+}
+
+// verify has the batches from now on say up to where the database was looked at.
+func (g *gathering) verify(at position.LSN) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.seen = at
+}
+
+// verified is up to where that was.
+func (g *gathering) verified() position.LSN {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.seen
 }
 
 // durable is the last checkpoint that is durable.

@@ -41,8 +41,9 @@ type intake struct {
 	rebind *atomic.Bool // somebody has reason to believe that rules fit their tables again
 	// decides is told from where on a set decides.
 	decides    func(*live, position.LSN)
-	mismatches *atomic.Int64 // of the rules' index
-	origins    *Origins      // whose transactions are ignored
+	reconnect  func(why string) // has the stream go on over a new connection
+	mismatches *atomic.Int64    // of the rules' index
+	origins    *Origins         // whose transactions are ignored
 	tally      *tally
 
 	current *live // decides what commits now

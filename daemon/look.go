@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ const answerPatience = 5 * time.Second
 // outlook is what the daemon knows of the database from outside of the stream. But for end, it is guarded by reloading.
 type outlook struct {
 	conn     *pgx.Conn    // kept between looks; nil: not there
-	verified position.LSN // up to here the publications fitted the rules
+	verified position.LSN // up to here the publications fitted the rules, and the catalog bore them, or else a gap tells
 	restart  position.LSN // how far the slot had let go of the log at the last look
 	slot     trend
 	compared *live        // the rules that were last compared with a catalog
@@ -121,13 +122,21 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 	}
 	if p.published != 0 {
 		d.log.Warn("the publications did not fit the rules any more, and were mended", "slot", d.config.Slot)
-		if db, err = cdc.Inspect(ctx, conn, d.config.Slot); err != nil {
-			return errors.Join(unfit, err)
-		}
 	}
-	before := d.outlook.verified
-	d.outlook.verified = inserted // and not what is the end now: altering may have waited long, and the catalog was read before
-	return errors.Join(unfit, d.compare(ctx, conn, comparison{live: l, catalog: catalog, db: db, before: before}))
+	err = d.compare(ctx, conn, comparison{live: l, catalog: catalog, db: p.after, before: d.outlook.verified})
+	if err == nil {
+		err = d.noteWatched(ctx, p.after, catalog)
+	}
+	if err == nil { // and not what is the end now: altering may have waited long, and the catalog was read before
+		d.verify(inserted)
+	}
+	return errors.Join(unfit, err)
+}
+
+// verify notes up to where the publications fit the rules, and the catalog bears them, or else a gap tells. A batch takes it to the store.
+func (d *Daemon) verify(at position.LSN) {
+	d.outlook.verified = at
+	d.batch.verify(at)
 }
 
 // trim takes out of the publications what neither the live rules need nor those that a DBA was asked to publish for.
@@ -175,7 +184,11 @@ func following(ctx context.Context, conn *pgx.Conn, needs []cdc.Need, catalog *c
 
 // lastSeen is what a live rule watched when the catalog was looked at last.
 func (d *Daemon) lastSeen(r *rules.Rule) watch {
-	return watch{Table: r.On.Table, Ops: r.On.Ops, OID: d.lastOID(r.On.Table)}
+	w := watch{Table: r.On.Table, Ops: r.On.Ops, OID: d.lastOID(r.On.Table)}
+	if before := d.watched[r.Name]; before.OID == w.OID {
+		w.Members = before.Members
+	}
+	return w
 }
 
 // lastOID is the table that had a name when it was there last, be it before a restart; 0: it is not known.
@@ -220,23 +233,37 @@ func (d *Daemon) recordMissed(ctx context.Context, db *cdc.Database, catalog *cd
 // that they were, or are others of the same name, which were published some time after they were made.
 func missing(db *cdc.Database, slot string, catalog *cdc.Catalog, list []watching) (broken []breakage) {
 	for _, w := range list {
-		t := catalog.Tables[w.on.Table]
-		if t == nil {
-			t = tableOf(catalog, w.was.OID)
-		}
-		if t == nil || len(w.was.Ops) == 0 {
+		if len(w.was.Ops) == 0 {
 			continue
 		}
-		another := w.was.OID != 0 && w.was.OID != t.OID
-		if !another && published(db, slot, rules.On{Table: t.TableName, Ops: w.was.Ops}) {
-			continue
+		if why := w.missed(db, slot, catalog); why != "" {
+			broken = append(broken, breakage{rule: w.rule, by: byCatalog, lost: true, why: why})
 		}
-		broken = append(broken, breakage{
-			rule: w.rule, by: byCatalog, lost: true,
-			why: fmt.Sprintf("the table %s was not published for a while: it was made again, or somebody altered the publication", t.TableName),
-		})
 	}
 	return broken
+}
+
+// missed says why changes of a rule's table have not been published since it was looked at last; empty: they have, or it is gone.
+func (w *watching) missed(db *cdc.Database, slot string, catalog *cdc.Catalog) string {
+	if why := catalog.Unwatchable[w.on.Table]; why != "" {
+		return fmt.Sprintf("the table %s is not published any more: %s", w.on.Table, why)
+	}
+	t := catalog.Tables[w.on.Table]
+	if t == nil {
+		t = tableOf(catalog, w.was.OID)
+	}
+	if t == nil {
+		return ""
+	}
+	another := w.was.OID != 0 && w.was.OID != t.OID
+	left := slices.ContainsFunc(w.was.Ops, func(op cdc.Op) bool {
+		now := db.Membership(slot, t.TableName, op)
+		return now == "" || w.was.Members[op] != "" && w.was.Members[op] != now
+	})
+	if another || left {
+		return fmt.Sprintf("the table %s was not published for a while: it was made again, or somebody altered the publication", t.TableName)
+	}
+	return ""
 }
 
 // tableOf is the table with an OID, whatever it is called; nil: it is not in the catalog.
@@ -251,15 +278,7 @@ func tableOf(catalog *cdc.Catalog, oid uint32) *cdc.Table {
 
 // published says whether a rule's table is in the publications of its operations.
 func published(db *cdc.Database, slot string, on rules.On) bool {
-	return !slices.ContainsFunc(on.Ops, func(op cdc.Op) bool {
-		suffix := map[cdc.Op]string{cdc.Insert: "_ins", cdc.Update: "_upd", cdc.Delete: "_del", cdc.Truncate: "_del"}[op]
-		p, ok := db.Publications[slot+suffix]
-		if !ok {
-			return true
-		}
-		m, ok := p.Tables[on.Table]
-		return !ok || m.Restricted
-	})
+	return !slices.ContainsFunc(on.Ops, func(op cdc.Op) bool { return db.Membership(slot, on.Table, op) == "" })
 }
 
 // comparison is of the live rules with a catalog.
@@ -286,7 +305,7 @@ func (d *Daemon) compare(ctx context.Context, conn *pgx.Conn, c comparison) erro
 		done()
 		o.compared, o.catalog, o.unsound = c.live, c.catalog, byRule(err)
 		d.catalog.Store(c.catalog)
-		if err := d.noteWatched(ctx); err != nil {
+		if err := d.noteRules(ctx); err != nil {
 			return err
 		}
 	}
@@ -298,7 +317,7 @@ func (d *Daemon) compare(ctx context.Context, conn *pgx.Conn, c comparison) erro
 		}
 		lost := r.On.Message == "" && !published(c.db, d.config.Slot, r.On) && c.catalog.Tables[r.On.Table] != nil
 		from := c.before
-		if !lost && c.streamTells(e) {
+		if t := c.catalog.Tables[r.On.Table]; !lost && t != nil && streamTells(r, t, e) {
 			var err error
 			if now, err = endOnce(ctx, conn, now); err != nil {
 				return err
@@ -311,7 +330,7 @@ func (d *Daemon) compare(ctx context.Context, conn *pgx.Conn, c comparison) erro
 	}
 	if len(c.live.broken) > 0 && (news || time.Since(o.tried) > time.Minute) {
 		o.tried = time.Now()
-		if err := d.revisit(ctx, conn, c.live); err != nil {
+		if err := d.revisit(ctx, conn, &c); err != nil {
 			return err
 		}
 	}
@@ -320,16 +339,16 @@ func (d *Daemon) compare(ctx context.Context, conn *pgx.Conn, c comparison) erro
 
 // streamTells says whether a mistake is one of a table's shape: the stream tells of that by itself, with the first change that the rule does not
 // fit, and exactly. What comes before that was decided, and does not fit the rule that will have been mended: a gap that had it
-// in it could not be made up for by a replay.
-func (c *comparison) streamTells(e *rules.Error) bool {
-	r := c.live.named(e.Rule)
-	t := c.catalog.Tables[r.On.Table]
-	if t == nil || r.On.Message != "" {
-		return false
+// in it could not be made up for by a replay. The labels of enums it does not tell.
+func streamTells(r *rules.Rule, t *cdc.Table, e *rules.Error) bool {
+	told := *t
+	told.Columns = slices.Clone(t.Columns)
+	for i := range told.Columns {
+		told.Columns[i].Enum = nil
 	}
-	_, err := c.live.rules.Bind(t)
+	_, err := (&rules.Set{Rules: []*rules.Rule{r}}).Bind(&told)
 	errs, _ := errors.AsType[rules.Errors](err)
-	return slices.ContainsFunc(errs, func(b *rules.Error) bool { return b.Rule == e.Rule && b.Message == e.Message })
+	return slices.ContainsFunc(errs, func(b *rules.Error) bool { return b.Message == e.Message })
 }
 
 // endOnce is where the log ends, or ended when that was asked before.
@@ -360,7 +379,8 @@ func sameTables(a, b *cdc.Catalog) bool {
 }
 
 // revisit checks a set again of which rules were broken when it was loaded: the database may bear them by now.
-func (d *Daemon) revisit(ctx context.Context, conn *pgx.Conn, l *live) error {
+func (d *Daemon) revisit(ctx context.Context, conn *pgx.Conn, c *comparison) error {
+	l := c.live
 	fresh, err := (&loader{d.config, conn, d.lookup, false}).compile(ctx, l.source.Clone(), l.templates, nil)
 	if err != nil {
 		return fmt.Errorf("checking broken rules again: %w", err)
@@ -373,7 +393,7 @@ func (d *Daemon) revisit(ctx context.Context, conn *pgx.Conn, l *live) error {
 	}
 	fresh.fresh, fresh.strays = newRules(l, fresh, nil), d.watched.strays(fresh.catalog)
 	d.goLive(fresh)
-	return d.noteWatched(ctx)
+	return errors.Join(d.noteWatched(ctx, c.db, c.catalog), d.noteRules(ctx))
 }
 
 // heal ends the gaps of rules that the catalog bears again, once the stream has passed the position from where on it does.
@@ -442,7 +462,7 @@ func (d *Daemon) remember(ctx context.Context, l *live) error {
 		if !ofRule(&g, d.source) {
 			continue
 		}
-		b := breakage{rule: g.Rule, from: g.From, why: reasonOf(g), by: byLoad, lost: g.Lost}
+		b := breakage{rule: g.Rule, on: aim{g.Table, g.OID, g.Ops}, from: g.From, why: reasonOf(g), by: byLoad, lost: g.Lost}
 		if g.Lost {
 			b.by = byCatalog // a change from before the loss may fit the rule, and ends nothing
 		}
@@ -453,13 +473,28 @@ func (d *Daemon) remember(ctx context.Context, l *live) error {
 			d.report.report(ctx, e, "", "broken rule")
 			continue
 		}
-		b := breakage{rule: e.Rule, from: d.source.Checkpoint, why: e.Message, mistake: e, by: byLoad}
+		b := breakage{rule: e.Rule, from: d.decided(l, e), why: e.Message, mistake: e, by: byLoad}
 		if err := d.breaks(ctx, b); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// decided is up to where a rule that is broken now is known to have decided before this start: where the stream tells of what broke it, it did
+// on all that the store covers.
+func (d *Daemon) decided(l *live, e *rules.Error) position.LSN {
+	for _, r := range l.source.Rules {
+		if t := l.catalog.Tables[r.On.Table]; r.Name == e.Rule && r.On.Message == "" && t != nil && streamTells(r, t, e) {
+			return d.source.Checkpoint
+		}
+	}
+	return min(lastLooked(&d.source), d.source.Checkpoint)
+}
+
+// lastLooked is where the log ended when the database was looked at last, by a daemon that has ended since: behind it, nobody knows what the
+// stream did not tell. It may lie ahead of the checkpoint: what the stream has yet to bring was published up to there.
+func lastLooked(src *outbox.Source) position.LSN { return cmp.Or(src.Verified, src.Checkpoint) }
 
 func reasonOf(g outbox.Gap) string { return g.Reason[min(len(brokenReason), len(g.Reason)):] }
 

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -187,6 +188,38 @@ func TestMissedWhileAway(t *testing.T) {
 	}
 	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`, `insert into calls values (2)`, `delete from calls`)
 	w.messages(d, 4) // the one insert of a call before the start was streamed
+}
+
+// What left its publication while a daemon ran that died before it looked again was missed from then on, however far the stream came since with
+// other tables: the gap begins where the table was last seen to be published.
+func TestMissedBeforeADeath(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Mode, w.blind = "dry-run", true
+	w.template("plain.html", `{{define "subject"}}Plain{{end}}{{define "body"}}<p></p>{{end}}`)
+	w.sql(`create type mood as enum ('good', 'bad')`, `create table calls (id int, mood mood)`)
+	w.rules(worldRules + markRule + `
+  - {name: call, on: {table: calls, ops: [insert]}, when: new.mood == "good", to: {address: a@example.com}, template: plain}
+`)
+	d := w.start()
+	w.mark(d)
+	if err := d.look(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.mark(d) // which takes with it where that was
+	before := w.walEnd()
+	w.sql(`alter publication `+w.config.Slot+`_ins drop table visits`, `insert into visits (kind, staff_id) values ('visit', 1)`,
+		`alter type mood rename value 'good' to 'fine'`, `insert into calls values (1, 'fine')`)
+	w.mark(d)
+	now, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = d.Stop(now)
+	d = w.start()
+	for _, rule := range []string{"visit", "call"} {
+		if gap := gapOf(d, rule); gap.From == "" || lsn(t, gap.From) > before || gap.Lost != (rule == "visit") {
+			t.Errorf("the gap of %s is %+v; what it missed came behind %s", rule, gap, before)
+		}
+	}
 }
 
 // A table that is made again, and published again by whoever did so, has lost what happened in between all the same: while a daemon

@@ -36,20 +36,25 @@ type liveRule struct {
 type publishedOp struct {
 	Table   cdc.TableName `json:"table"`
 	Op      cdc.Op        `json:"op"`
-	OID     uint32        `json:"oid,omitempty"` // of the table, which another one of the same name has not; 0: not known
+	OID     uint32        `json:"oid,omitempty"`    // of the table, which another one of the same name has not; 0: not known
+	Member  string        `json:"member,omitempty"` // its place in the publication, see [cdc.Database.Membership]; empty: not known
 	Epoch   uint32        `json:"epoch"`
 	From    position.LSN  `json:"from"`
 	ToEpoch uint32        `json:"to_epoch,omitempty"`
 	To      position.LSN  `json:"to,omitempty"`
 }
 
-// noteForReplays notes the live rules, and what is published for them.
-func (d *Daemon) noteForReplays(ctx context.Context) error {
-	l := d.live.Load()
-	list, err := noteOf(l.source.Rules)
+// noteRules notes the live rules.
+func (d *Daemon) noteRules(ctx context.Context) error {
+	list, err := noteOf(d.live.Load().source.Rules)
 	if err != nil {
 		return err
 	}
+	return d.note(ctx, rulesNote, list)
+}
+
+// notePublished notes what is published for the live rules.
+func (d *Daemon) notePublished(ctx context.Context, db *cdc.Database) error {
 	before, err := readPublished(ctx, d.store, d.source)
 	if err != nil {
 		return err
@@ -58,10 +63,13 @@ func (d *Daemon) noteForReplays(ctx context.Context) error {
 	if d.batch != nil {
 		at = max(at, d.batch.durable())
 	}
-	if err = d.note(ctx, rulesNote, list); err != nil {
-		return err
-	}
-	published, err := json.Marshal(publishing(before, l, d.oids(l), spot{d.source.Epoch, at}))
+	l := d.live.Load()
+	all := publishing(before, l, publishedNow{
+		oid:    d.oids(l),
+		member: func(table cdc.TableName, op cdc.Op) string { return db.Membership(d.config.Slot, table, op) },
+		at:     spot{d.source.Epoch, at}, looked: spot{d.source.Epoch, d.outlook.verified}, now: db.WALEnd,
+	})
+	published, err := json.Marshal(all)
 	if err != nil {
 		return fmt.Errorf("noting what is published: %w", err)
 	}
@@ -144,9 +152,20 @@ func (d *Daemon) oids(l *live) func(cdc.TableName) uint32 {
 	}
 }
 
+// publishedNow is what was found when the database was looked at.
+type publishedNow struct {
+	oid    func(cdc.TableName) uint32         // of a table; 0: it is not known
+	member func(cdc.TableName, cdc.Op) string // its place in a publication
+	at     spot                               // what the store covers
+	looked spot                               // where the log ended at the look before
+	now    position.LSN                       // where it ended at this one
+}
+
 // publishing brings what is known to be published up to date with what rules need. What is new is published from where the set says
-// that it is or else from at on, which may be somewhat later than the truth; a table that only has another name, from where on it was.
-func publishing(known []publishedOp, l *live, oids func(cdc.TableName) uint32, at spot) []publishedOp {
+// that it is or else from at on, which may be somewhat later than the truth; a table that only has another name, from where on it was; one that
+// has left its publication and come back, up to the look before that, and from this one on.
+func publishing(known []publishedOp, l *live, found publishedNow) []publishedOp {
+	at, oids := found.at, found.oid
 	type key struct {
 		table cdc.TableName
 		op    cdc.Op
@@ -167,10 +186,12 @@ func publishing(known []publishedOp, l *live, oids func(cdc.TableName) uint32, a
 		}
 	}
 	known = slices.Clone(known)
+	left := make(map[key]bool)
 	published := make(map[publishedOp]publishedOp) // by OID and operation alone
 	for i := range known {
 		p := &known[i]
 		if p.ToEpoch != 0 {
+			left[key{p.Table, p.Op}] = true
 			continue
 		}
 		if p.OID != 0 {
@@ -183,12 +204,25 @@ func publishing(known []publishedOp, l *live, oids func(cdc.TableName) uint32, a
 			continue
 		}
 		p.OID = cmp.Or(p.OID, oid)
+		member := found.member(p.Table, p.Op)
+		if oid != 0 && member != cmp.Or(p.Member, member) || oid != 0 && member == "" {
+			p.ToEpoch, p.To = found.looked.epoch, found.looked.lsn
+			left[key{p.Table, p.Op}] = true
+			continue
+		}
+		p.Member = cmp.Or(p.Member, member)
 		delete(since, key{p.Table, p.Op})
 	}
 	for k, from := range since {
-		p := publishedOp{Table: k.table, Op: k.op, OID: oids(k.table), Epoch: at.epoch, From: cmp.Or(from, at.lsn)}
-		if before, ok := published[publishedOp{OID: p.OID, Op: p.Op}]; ok && from == 0 { // else there was a break
+		p := publishedOp{Table: k.table, Op: k.op, OID: oids(k.table), Member: found.member(k.table, k.op), Epoch: at.epoch, From: cmp.Or(from, at.lsn)}
+		before, was := published[publishedOp{OID: p.OID, Op: p.Op}]
+		switch {
+		case p.Member == "" && p.OID != 0: // it is not published now
+			continue
+		case was && from == 0 && p.Member == cmp.Or(before.Member, p.Member): // else there was a break
 			p.Epoch, p.From = before.Epoch, before.From
+		case from == 0 && (was || left[k]):
+			p.From = max(p.From, found.now)
 		}
 		known = append(known, p)
 	}

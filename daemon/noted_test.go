@@ -96,24 +96,52 @@ func TestPublishingFollowsRenames(t *testing.T) {
 	on := func(table string) *live {
 		return &live{source: &rules.Source{Rules: []*rules.Rule{{On: rules.On{Table: name(table), Ops: []cdc.Op{cdc.Insert}}}}}}
 	}
-	are := func(known map[string]uint32) func(cdc.TableName) uint32 {
-		return func(n cdc.TableName) uint32 { return known[n.Name] }
+	are := func(known map[string]uint32, at position.LSN) publishedNow {
+		return publishedNow{
+			oid:    func(n cdc.TableName) uint32 { return known[n.Name] },
+			member: func(n cdc.TableName, _ cdc.Op) string { return map[uint32]string{5: "5", 6: "6"}[known[n.Name]] },
+			at:     spot{1, at}, looked: spot{1, at - 10}, now: at + 5,
+		}
 	}
-	known := publishing(nil, on("visits"), are(map[string]uint32{"visits": 5}), spot{1, 100})
-	known = publishing(known, on("visits"), are(nil), spot{1, 150}) // renamed, and the rule has not followed
-	known = publishing(known, on("calls"), are(map[string]uint32{"calls": 5}), spot{1, 200})
-	known = publishing(known, on("visits"), are(map[string]uint32{"visits": 5}), spot{1, 300})
+	known := publishing(nil, on("visits"), are(map[string]uint32{"visits": 5}, 100))
+	known = publishing(known, on("visits"), are(nil, 150)) // renamed, and the rule has not followed
+	known = publishing(known, on("calls"), are(map[string]uint32{"calls": 5}, 200))
+	known = publishing(known, on("visits"), are(map[string]uint32{"visits": 5}, 300))
 	insert := []cdc.Op{cdc.Insert}
 	if told := notInJournal(known, rules.On{Table: name("visits"), Ops: insert}, spot{1, 100}, spot{1, 400}); told != nil {
 		t.Errorf("of a table that was renamed and renamed back it says %q", told)
 	}
-	known = publishing(known, on("visits"), are(map[string]uint32{"visits": 6}), spot{1, 500})
+	known = publishing(known, on("visits"), are(map[string]uint32{"visits": 6}, 500))
 	n := &naming{known: known, epoch: 1}
 	if got := n.now(&cdc.Table{TableName: name("calls"), OID: 5}, 1); got != (cdc.TableName{}) || n.oid(name("visits")) != 6 {
 		t.Errorf("the table that was replaced is called %v now, and visits is %d", got, n.oid(name("visits")))
 	}
 	if lost := n.lost(&rules.Set{Rules: on("visits").source.Rules}, &cdc.Table{TableName: name("calls"), OID: 5}, 1); len(lost) == 0 {
 		t.Error("nobody misses the changes of the table that was replaced")
+	}
+}
+
+// TestPublishingTellsBreaks: a table that kept its name, and left its publication for a while, is published up to the look before and from the one
+// behind on.
+func TestPublishingTellsBreaks(t *testing.T) {
+	t.Parallel()
+	visits := cdc.TableName{Schema: "public", Name: "visits"}
+	on := rules.On{Table: visits, Ops: []cdc.Op{cdc.Insert}}
+	l := &live{source: &rules.Source{Rules: []*rules.Rule{{On: on}}}}
+	var known []publishedOp
+	for at, member := range []string{"1.1.7", "1.1.7", "", "", "1.1.8"} {
+		known = publishing(known, l, publishedNow{
+			oid: func(cdc.TableName) uint32 { return 5 }, member: func(cdc.TableName, cdc.Op) string { return member },
+			at: spot{1, position.LSN(100 * at)}, looked: spot{1, position.LSN(100*at - 50)}, now: position.LSN(100*at + 50),
+		})
+	}
+	for between, want := range map[[2]position.LSN]string{
+		{0, 150}: "", {100, 160}: "up to 0/96 only", {200, 300}: "was not published then", {300, 500}: "since 0/1C2 only", {450, 500}: "",
+	} {
+		got := strings.Join(notInJournal(known, on, spot{1, between[0]}, spot{1, between[1]}), "; ")
+		if (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%v: %q; want %q", between, got, want)
+		}
 	}
 }
 

@@ -39,6 +39,7 @@ type preparation struct {
 	missed func(context.Context, outbox.Source, *cdc.Database) error
 
 	before    *cdc.Database // as it was before the publications were altered
+	after     *cdc.Database // as it is since
 	published position.LSN  // from where on what they lacked is published; 0: they lacked nothing
 	done      []string      // what was done that an error behind it does not undo, for people
 	surplus   *surplus      // what is published and not needed, and stays so; nil: nothing
@@ -155,14 +156,16 @@ func (p *preparation) fit(ctx context.Context, db *cdc.Database) error {
 
 // publish has published what the rules need and is missing, or says what a DBA has to run.
 func (p *preparation) publish(ctx context.Context, db *cdc.Database) error {
-	p.before = db
+	p.before, p.after = db, db
 	plan, err := p.plan(db, p.needs, p.catalog)
 	if err != nil || len(plan.Missing) == 0 {
 		return err
 	}
 	err = cdc.Apply(ctx, p.conn, plan.Missing)
 	if err == nil {
-		_, p.published, err = cdc.WALEnd(ctx, p.conn)
+		if _, p.published, err = cdc.WALEnd(ctx, p.conn); err == nil {
+			p.after, err = cdc.Inspect(ctx, p.conn, p.config.Slot)
+		}
 		return err
 	}
 	if denied(err) {
@@ -352,7 +355,7 @@ func (p *preparation) streaming(ctx context.Context, src outbox.Source, start po
 			return src, fmt.Errorf("closing gap %d: %w", g.ID, err)
 		}
 	}
-	src.State, src.Checkpoint = outbox.SourceStreaming, start
+	src.State, src.Checkpoint, src.Verified = outbox.SourceStreaming, start, start
 	if src.Server, err = p.server(ctx); err != nil {
 		return src, err
 	}

@@ -21,7 +21,9 @@ import (
 // ReplayRequest is what an operator asks of a replay. Its JSON is the operators' interface's.
 type ReplayRequest struct {
 	From   string   `json:"from"`
-	To     string   `json:"to,omitempty"` // empty: the end of what is stored
+	Gap    int64    `json:"gap,omitempty"`   // instead of From, To and Rules: those of the gap
+	GoOn   int64    `json:"go_on,omitempty"` // instead of all but By: those of a replay that was broken off
+	To     string   `json:"to,omitempty"`    // empty: the end of what is stored
 	Rules  []string `json:"rules,omitempty"`
 	Muted  bool     `json:"muted,omitempty"`
 	Resend bool     `json:"resend,omitempty"`
@@ -46,8 +48,9 @@ type ReplayDone struct {
 
 // Progress says how far a replay, or its plan, has come.
 type Progress struct {
-	Phase   string  `json:"phase"` // plan, recipients or replay
-	Done    float64 `json:"done"`  // of 1
+	Phase   string  `json:"phase"`            // plan, recipients or replay
+	Replay  int64   `json:"replay,omitempty"` // its number, when it begins
+	Done    float64 `json:"done"`             // of 1
 	Changes int64   `json:"changes"`
 	Matches int64   `json:"matches"`
 }
@@ -86,6 +89,9 @@ const (
 
 // begin resolves a request: the stretch, and who decides.
 func (p *replayer) begin(ctx context.Context, q ReplayRequest) (first, last spot, err error) {
+	if q, first, last, err = p.named(ctx, q); err != nil {
+		return first, last, err
+	}
 	p.request = q
 	if q.Resend && strings.TrimSpace(q.Why) == "" {
 		return first, last, badRequest{"--resend sends mails again that people have: say why, with --why, and it is kept with them"}
@@ -99,9 +105,12 @@ func (p *replayer) begin(ctx context.Context, q ReplayRequest) (first, last spot
 	if p.reach, err = newReach(ctx, p.store, p.source, p.zone); err != nil {
 		return first, last, err
 	}
-	if len(q.Resolved) == 2 {
+	switch {
+	case first != (spot{}):
+		first, err = p.kept(first, last)
+	case len(q.Resolved) == 2:
 		first, last, err = p.reach.exactly(q.Resolved[0], q.Resolved[1])
-	} else {
+	default:
 		first, last, err = p.reach.locate(ctx, q.From, q.To)
 	}
 	if err != nil {
@@ -366,6 +375,9 @@ func (p *replayer) replay(ctx context.Context, q ReplayRequest) (*ReplayDone, er
 	if err != nil {
 		return nil, err
 	}
+	if p.tell != nil {
+		p.tell(Progress{Phase: "replay", Replay: order.ID})
+	}
 	log := p.logOf(&order)
 	log.Info("a replay begins", "why", order.Why)
 	var see seen
@@ -448,6 +460,9 @@ func (p *replayer) keep(ctx context.Context, order int64, epoch uint32, group []
 		case fateQueue, fateAgain, fateLate, fateFails:
 			if b.Texts[f.match.Version] == nil {
 				b.Texts[f.match.Version] = f.rule.Source()
+			}
+			if f.table != nil && b.Texts[f.match.Shape] == nil { // under another name than it has in the journal
+				b.Texts[f.match.Shape] = f.table.Shape()
 			}
 			last := len(b.Transactions) - 1
 			if last < 0 || b.Transactions[last].LSN != f.tx.LSN {

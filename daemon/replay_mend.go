@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
+	"postman/cdc"
 	"postman/outbox"
 	"postman/position"
 	"postman/rules"
@@ -137,37 +139,58 @@ func (p *replayer) undecided(g *coveredGap) string {
 	return ""
 }
 
-// elsewhere says that the rule of a gap was on another table than it is now; empty: it was on this, whatever that was called.
+// elsewhere says what the rule of a gap was on, and is on no more; empty: it is, whatever the table was called.
 func (p *replayer) elsewhere(g *coveredGap) string {
 	r := p.live.named(g.Rule)
-	if r == nil || g.Table == "" || r.On.Message == "" && r.On.Table.String() == g.Table {
+	if r == nil {
 		return ""
 	}
-	if r.On.Message != "" {
+	now := p.live.aim(g.Rule)
+	lacks := slices.DeleteFunc(slices.Clone(g.Ops), func(op string) bool { return slices.Contains(now.ops, op) })
+	switch {
+	case len(g.Ops) == 0:
+		return "it was recorded by a postman that did not keep what the rule was on then"
+	case g.Table == "" && r.On.Message == "":
+		return fmt.Sprintf("the rule was on a message then, and is on the table %s now", r.On.Table)
+	case g.Table == "":
+		return ""
+	case r.On.Message != "":
 		return fmt.Sprintf("the rule was on the table %s then, and is on a message now", g.Table)
+	case !p.same(g, r.On.Table) && g.Table == now.table:
+		return fmt.Sprintf("the rule was on the table %s then, and another one has its name now", g.Table)
+	case !p.same(g, r.On.Table):
+		return fmt.Sprintf("the rule was on the table %s then, and is on %s now", g.Table, now.table)
+	case len(lacks) > 0:
+		return fmt.Sprintf("the rule was on %s then, and is on %s now", strings.Join(g.Ops, ", "), strings.Join(now.ops, ", "))
 	}
-	now := p.naming.oid(r.On.Table)
-	for i := range p.naming.known {
-		was := &p.naming.known[i]
+	return ""
+}
+
+// same says whether the table of a gap is the one that has a name now. OIDs tell, but not across epochs, nor where one is not known.
+func (p *replayer) same(g *coveredGap, name cdc.TableName) bool {
+	now := p.naming.oid(name)
+	if g.Epoch == p.naming.epoch && g.OID != 0 && now != 0 {
+		return g.OID == now
+	}
+	return g.Table == name.String() || slices.ContainsFunc(p.naming.known, func(was publishedOp) bool {
 		begins, ends := spot{was.Epoch, was.From}, spot{was.ToEpoch, was.To}
-		if now != 0 && was.OID == now && was.Table.String() == g.Table && !(spot{g.Epoch, g.To}).before(begins) && (ends.epoch == 0 || !ends.before(spot{g.Epoch, g.From})) {
-			return ""
-		}
-	}
-	return fmt.Sprintf("the rule was on the table %s then, and is on %s now", g.Table, r.On.Table)
+		return now != 0 && was.OID == now && was.Table.String() == g.Table && !(spot{g.Epoch, g.To}).before(begins) && (ends.epoch == 0 || !ends.before(spot{g.Epoch, g.From}))
+	})
 }
 
 func (p *replayer) staying(g *coveredGap) (s StayingGap, stays, forNow bool) {
 	why, forNow := p.stays(g)
-	return StayingGap{Gap: g.ID, Why: why, Mend: replayCommand(g.Rule, g.From, g.To), Accept: acceptCommand(g.ID)}, why != "", forNow
+	return StayingGap{Gap: g.ID, Why: why, Mend: replayCommand(g.ID), Accept: acceptCommand(g.ID)}, why != "", forNow
 }
-
-// acceptCommand ends a gap as it is.
-func acceptCommand(gap int64) string { return fmt.Sprintf("postman gaps accept %d --reason TEXT", gap) }
 
 // mend notes which gaps a replay made up for, and why others stay. What its rules could not decide on there is a loss of its own, as it
 // is in the stream.
 func (p *replayer) mend(ctx context.Context, order int64, done *ReplayDone) error {
+	pruned, err := p.pruned(ctx)
+	if err != nil {
+		return err
+	}
+	done.Notes = append(done.Notes, pruned...)
 	for i := range p.covered {
 		g := &p.covered[i]
 		if s, stays, forNow := p.staying(g); stays {
@@ -190,6 +213,22 @@ func (p *replayer) mend(ctx context.Context, order int64, done *ReplayDone) erro
 		done.Mended = append(done.Mended, g.ID)
 	}
 	return nil
+}
+
+// pruned drops the gaps of which the journal may have had no more all that it had when the replay began, and tells of that.
+func (p *replayer) pruned(ctx context.Context) (notes []string, err error) {
+	for _, s := range p.parts {
+		span, err := p.store.JournalSpan(ctx, p.source.ID, s.epoch)
+		if err != nil {
+			return nil, err
+		}
+		if span.Since <= max(s.from, p.reach.spans[s.epoch].Since) {
+			continue
+		}
+		p.covered = slices.DeleteFunc(p.covered, func(g coveredGap) bool { return g.Epoch == s.epoch && g.From < span.Since })
+		notes = append(notes, fmt.Sprintf("the journal was pruned meanwhile, and begins at %s now: what lies before may not have been decided on", span.Since))
+	}
+	return notes, nil
 }
 
 // losses are what rules could not decide on in a gap.

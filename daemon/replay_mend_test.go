@@ -1,9 +1,10 @@
 package daemon
 
 import (
-	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"postman/cdc"
 	"postman/outbox"
@@ -41,15 +42,41 @@ func TestGapsOfAllRulesStay(t *testing.T) {
 
 // mending is a replay that covers gaps.
 func mending(gaps ...outbox.Gap) *replayer {
-	r := &rules.Rule{Name: "pay", On: rules.On{Table: cdc.TableName{Schema: "public", Name: "bills"}}}
+	r := &rules.Rule{Name: "pay", On: rules.On{Table: cdc.TableName{Schema: "public", Name: "bills"}, Ops: []cdc.Op{cdc.Insert}}}
 	p := &replayer{
 		set: &rules.Set{Rules: []*rules.Rule{r}}, excluded: make(map[string]string), naming: new(naming),
-		live: &live{byName: map[string]*rules.Rule{"pay": r}},
+		live: &live{source: &rules.Source{Rules: []*rules.Rule{r}}, byName: map[string]*rules.Rule{"pay": r}},
 	}
 	for _, g := range gaps {
 		p.covered = append(p.covered, coveredGap{Gap: g, missed: make(map[missedColumn]*undetermined)})
 	}
 	return p
+}
+
+// TestGapsKnowWhatTheyAreOf: a gap is made up for only where its rule is on what it was on then: the table, and each operation.
+func TestGapsKnowWhatTheyAreOf(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		gap  outbox.Gap
+		want string // a part of why; empty: it is made up for
+	}{
+		"the same":                  {outbox.Gap{Table: "bills", OID: 7, Ops: []string{"insert"}}, ""},
+		"an operation less":         {outbox.Gap{Table: "bills", OID: 7, Ops: []string{"insert", "update"}}, "on insert, update then, and is on insert now"},
+		"another table of the name": {outbox.Gap{Table: "bills", OID: 8, Ops: []string{"insert"}}, "another one has its name now"},
+		"the table by another name": {outbox.Gap{Table: "invoices", OID: 7, Ops: []string{"insert"}}, ""},
+		"another table":             {outbox.Gap{Table: "invoices", OID: 8, Ops: []string{"insert"}}, "on the table invoices then, and is on bills now"},
+		"a message":                 {outbox.Gap{Ops: []string{"message"}}, "was on a message then"},
+		"OIDs of another epoch":     {outbox.Gap{Epoch: 2, Table: "bills", OID: 8, Ops: []string{"insert"}}, ""},
+		"nobody knows":              {outbox.Gap{}, "did not keep what the rule was on"},
+	} {
+		c.gap.Rule, c.gap.From, c.gap.To = "pay", 0x20, 0x30
+		p := mending(c.gap)
+		p.naming.known = []publishedOp{{Table: p.set.Rules[0].On.Table, OID: 7}}
+		s, stays, _ := p.staying(&p.covered[0])
+		if stays != (c.want != "") || !strings.Contains(s.Why, c.want) {
+			t.Errorf("%s: it stays %v: %s; want %s", name, stays, s.Why, c.want)
+		}
+	}
 }
 
 // TestLossesAreOfOneGap: what a rule could not decide on is counted once, in the gap that has it, and nowhere else.
@@ -64,8 +91,8 @@ func TestLossesAreOfOneGap(t *testing.T) {
 	first.From, first.To, first.Count = 0x20, 0x29, 2
 	second.From, second.To, second.Count = 0x38, 0x38, 1
 	for i, want := range [][]outbox.Gap{{first}, {second}, nil} {
-		if got := p.covered[i].losses(); !slices.Equal(got, want) {
-			t.Errorf("of gap %d there is lost %+v; want %+v", i, got, want)
+		if diff := cmp.Diff(want, p.covered[i].losses()); diff != "" {
+			t.Errorf("of what is lost of gap %d: %s", i, diff)
 		}
 	}
 }
@@ -76,7 +103,7 @@ func TestReasonsThatPass(t *testing.T) {
 	t.Parallel()
 	d := recording(t)
 	for _, rule := range []string{"gone", "pay"} {
-		if err := d.store.SaveGap(t.Context(), outbox.Gap{Source: d.source.ID, Epoch: d.source.Epoch, Rule: rule, From: 0x120, To: 0x130, Reason: brokenReason + "no column", Mend: replayCommand(rule, 0x120, 0x130)}); err != nil {
+		if err := d.store.SaveGap(t.Context(), outbox.Gap{Source: d.source.ID, Epoch: d.source.Epoch, Rule: rule, From: 0x120, To: 0x130, Reason: brokenReason + "no column", Table: "bills", Ops: []string{"insert"}}); err != nil {
 			t.Fatal(err)
 		}
 	}

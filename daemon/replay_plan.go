@@ -173,11 +173,7 @@ func (l *planning) supersedes(o *outbox.Replay) {
 	if !o.Resend {
 		return
 	}
-	how := ""
-	if o.YetAgain {
-		how = " --again"
-	}
-	l.plan.Notes = append(l.plan.Notes, fmt.Sprintf("replay %d of the same rules was broken off, and ends with this one; what goes on with it is: --from %s --to %s --resend%s", o.ID, o.From.LSN, o.To.LSN, how))
+	l.plan.Notes = append(l.plan.Notes, fmt.Sprintf("replay %d of the same rules was broken off, and ends with this one; what goes on with it is: %s", o.ID, goOnCommand(o.ID)))
 }
 
 func (l *planning) moment(s spot, nearest commit) Moment {

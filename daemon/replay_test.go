@@ -292,11 +292,11 @@ func TestResend(t *testing.T) {
 
 	q.To = last.lsn.String()
 	q.Again = true
-	if plan := w.planned(d, q); plan.GoesOn != 0 || !strings.Contains(strings.Join(plan.Notes, "\n"), "--from "+q.From+" --to "+q.To+" --resend") {
+	if plan := w.planned(d, q); plan.GoesOn != 0 || !strings.Contains(strings.Join(plan.Notes, "\n"), goOnCommand(order.ID)) {
 		t.Errorf("another order is taken for the one that was broken off, or nothing told of that: %+v", plan)
 	}
 	q.Again = false
-	plan, done := w.replayed(d, q)
+	plan, done := w.replayed(d, ReplayRequest{GoOn: order.ID, By: "kim"}) // wherever the end of what is stored is by now
 	if plan.Resend != 2 || plan.GoesOn != order.ID || done.Resent != 2 || done.Replay != order.ID || plan.Recipients.People != 2 {
 		t.Errorf("it goes on with %+v, and did %+v", plan, done)
 	}
@@ -315,6 +315,11 @@ func TestResend(t *testing.T) {
 	orders, err := d.store.Replays(t.Context())
 	if err != nil || len(orders) != 1 || orders[0].By != "kim" || orders[0].Why != q.Why || orders[0].Ended.IsZero() || orders[0].Resent != 3 {
 		t.Errorf("the replays are %+v (%v)", orders, err)
+	}
+	for _, refused := range []ReplayRequest{{GoOn: order.ID}, {GoOn: 77}, {GoOn: order.ID, From: q.From}, {Gap: 77}, {Gap: 1, Rules: []string{"visit"}}} {
+		if _, err := w.tryPlan(d, refused); !wrongly(err) {
+			t.Errorf("%+v gave %v", refused, err)
+		}
 	}
 	plan, done = w.replayed(d, q)
 	if before := plan.Before; done.Resent != 0 || plan.Resend != 0 || len(before) != 1 || before[0].Replay != order.ID || before[0].Messages != 3 || before[0].Why != q.Why || before[0].By != "kim" {
@@ -396,11 +401,10 @@ func mendsGap(t *testing.T, notice func(*world, *Daemon)) {
 		}
 		return gap.To != ""
 	})
-	words := strings.Fields(gap.Mend)
-	if len(words) != 8 || strings.Join(words[:3], " ") != "postman replay --rule" || words[4] != "--from" || words[6] != "--to" {
+	if gap.Mend != fmt.Sprintf("postman replay --gap %d", gap.ID) {
 		t.Fatalf("the gap is mended by %q", gap.Mend)
 	}
-	plan, done := w.replayed(d, ReplayRequest{Rules: []string{words[3]}, From: words[5], To: words[7]})
+	plan, done := w.replayed(d, ReplayRequest{Gap: gap.ID})
 	if fmt.Sprint(plan.Mends, done.Mended) != fmt.Sprintf("[%d] [%d]", gap.ID, gap.ID) || plan.Queue != 1 || done.Added != 1 || len(plan.Gaps) != 1 {
 		t.Errorf("the plan is %+v, and done is %+v", plan, done)
 	}
@@ -424,7 +428,7 @@ func TestGapBeforeTheJournal(t *testing.T) {
 	for _, g := range []outbox.Gap{
 		{Rule: "visit", From: commits[0], To: commits[0], Reason: "before"},
 		{Rule: "visit", From: commits[1], To: commits[2] + 1, Reason: "in part"},
-		{From: commits[2] + 2, To: commits[2] + 2, Reason: "behind", Mend: "a command"},
+		{From: commits[2] + 2, To: commits[2] + 2, Reason: "behind"},
 	} {
 		g.Source, g.Epoch, g.Count, g.Closed = d.source.ID, d.source.Epoch, 1, time.Now()
 		if err := d.store.SaveGap(t.Context(), g); err != nil {
@@ -434,10 +438,8 @@ func TestGapBeforeTheJournal(t *testing.T) {
 	told := func() (lines []string) {
 		for _, g := range StoreStatus(t.Context(), d.store).Gaps {
 			lines = append(lines, fmt.Sprintf("%s %v %q %q", g.Reason, g.Lost, g.JournalFrom, g.Mend))
-			if words := strings.Fields(g.Mend); len(words) > 2 {
-				if _, err := w.tryPlan(d, ReplayRequest{Rules: []string{words[3]}, From: words[5]}); err != nil {
-					t.Errorf("%s: %v", g.Mend, err)
-				}
+			if _, err := w.tryPlan(d, ReplayRequest{Gap: g.ID}); (err == nil) != (g.Mend != "") {
+				t.Errorf("%q: %v", g.Mend, err)
 			}
 		}
 		return lines
@@ -453,8 +455,8 @@ func TestGapBeforeTheJournal(t *testing.T) {
 	since := w.origin(d)
 	want := []string{
 		fmt.Sprintf(`before true %q ""`, since),
-		fmt.Sprintf(`in part true %q "postman replay --rule visit --from %[1]s --to %s"`, since, commits[2]+1),
-		`behind false "" "a command"`,
+		fmt.Sprintf(`in part true %q "postman replay --gap 2"`, since),
+		`behind false "" "postman replay --gap 3"`,
 	}
 	got := told()
 	slices.SortFunc(got, func(a, b string) int { return slices.Index(want, a) - slices.Index(want, b) })
@@ -672,4 +674,10 @@ func TestReplayOutlivesItsRequest(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Error("it goes on for a caller that is gone")
 	}
+}
+
+// wrongly says whether an error is the asker's.
+func wrongly(err error) bool {
+	_, bad := errors.AsType[badRequest](err)
+	return bad
 }

@@ -121,17 +121,33 @@ func (l *live) nameOf(oid uint32) (cdc.TableName, bool) {
 // named is the rule of that name that decides; nil: there is none.
 func (l *live) named(name string) *rules.Rule { return l.byName[name] }
 
-// table is the one that a rule of that name is on, broken or not; empty: none.
-func (l *live) table(rule string) string {
+// aim is what a rule is on, as gaps keep it. The zero aim is that of a rule that is gone.
+type aim struct {
+	table string
+	oid   uint32 // of the table; 0: it is not known
+	ops   []string
+}
+
+// aim is that of a rule, broken or not.
+func (l *live) aim(rule string) (a aim) {
 	if l.source == nil {
-		return ""
+		return a
 	}
-	for _, r := range l.source.Rules {
-		if r.Name == rule && r.On.Message == "" {
-			return r.On.Table.String()
-		}
+	i := slices.IndexFunc(l.source.Rules, func(r *rules.Rule) bool { return r.Name == rule })
+	if i < 0 {
+		return a
 	}
-	return ""
+	on := &l.source.Rules[i].On
+	if on.Message != "" {
+		return aim{ops: []string{cdc.Emit.String()}}
+	}
+	for _, op := range on.Ops {
+		a.ops = append(a.ops, op.String())
+	}
+	if a.table = on.Table.String(); l.catalog != nil && l.catalog.Tables[on.Table] != nil {
+		a.oid = l.catalog.Tables[on.Table].OID
+	}
+	return a
 }
 
 // isBroken says whether there is a rule of that name that the catalog does not bear.

@@ -279,7 +279,7 @@ func (d *Daemon) Status() Status {
 		s.Stream.Behind = int64(end - stored)
 	}
 	s.Slot = d.slot.Load()
-	s.Rules = d.rulesStatus()
+	s.Rules = d.rulesStatus(s.Gaps)
 	d.mu.Lock()
 	s.Rules.ReloadFail = d.trouble["reload"]
 	if d.surplus != "" {
@@ -291,7 +291,7 @@ func (d *Daemon) Status() Status {
 	return s
 }
 
-func (d *Daemon) rulesStatus() RulesStatus {
+func (d *Daemon) rulesStatus(gaps []GapStatus) RulesStatus {
 	l := d.live.Load()
 	s := RulesStatus{Rules: len(l.rules.Rules), Templates: len(l.templates.Names()), Loaded: l.loaded, Mismatches: d.mismatches.Load()}
 	from := position.LSN(l.from.Load())
@@ -307,8 +307,8 @@ func (d *Daemon) rulesStatus() RulesStatus {
 	}
 	for _, b := range d.broken.list() {
 		view := BrokenRule{Rule: b.rule, From: b.from.String(), Reason: b.why, Lost: b.lost}
-		if !b.lost {
-			view.Mend = replayCommand(b.rule, b.from, 0)
+		if i := slices.IndexFunc(gaps, func(g GapStatus) bool { return g.Rule == b.rule && g.To == "" && !g.Lost }); i >= 0 && !b.lost {
+			view.Mend = replayCommand(gaps[i].ID)
 		}
 		s.Broken = append(s.Broken, view)
 	}

@@ -125,7 +125,7 @@ func (d *Daemon) moved(ctx context.Context, timeline int32) error {
 // inspected.
 func (d *Daemon) belongs(ctx context.Context, db *cdc.Database, known outbox.Server, covered position.LSN) error {
 	src := d.source
-	src.Checkpoint, src.Server = d.batch.durable(), d.server()
+	src.Checkpoint, src.Verified, src.Server = d.batch.durable(), d.batch.verified(), d.server()
 	if db.InRecovery || src.Server.Timeline != known.Timeline || src.Server.Timeline != db.Timeline {
 		return nil // a failover: the stream will tell, which goes by the server that it gets
 	}
@@ -165,7 +165,7 @@ func (d *Daemon) ended(ctx context.Context, err error) error {
 	defer conn.Close(context.WithoutCancel(ctx))
 	p := &preparation{config: d.config, conn: conn, store: d.store}
 	src := d.source
-	src.Checkpoint, src.Server = d.batch.durable(), d.server()
+	src.Checkpoint, src.Verified, src.Server = d.batch.durable(), d.batch.verified(), d.server()
 	db, inspecting := cdc.Inspect(ctx, conn, d.config.Slot)
 	if inspecting != nil || db.Ready() != nil || db.SystemID != src.SystemID {
 		return err

@@ -90,7 +90,7 @@ func setup(ctx context.Context, p *preparation, set *live) (done []string, err e
 // takes them up, and ends them.
 func recordAway(ctx context.Context, p *preparation, src outbox.Source, db *cdc.Database, set *live) (told []string, err error) {
 	for _, b := range missing(db, p.config.Slot, p.catalog, watchers(set.source.Rules, p.watched.still(p.catalog))) {
-		b.from = src.Checkpoint
+		b.from = lastLooked(&src)
 		if err := p.store.SaveGap(ctx, b.gap(src)); err != nil {
 			return told, fmt.Errorf("recording the gap of rule %q: %w", b.rule, err)
 		}

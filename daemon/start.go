@@ -50,7 +50,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	if err := d.remember(ctx, set); err != nil {
 		return err
 	}
-	if err := d.noteWatched(ctx); err != nil {
+	if err := errors.Join(d.noteWatched(ctx, d.found.db, d.found.catalog), d.noteRules(ctx)); err != nil {
 		return err
 	}
 	return d.begin(ctx)
@@ -200,13 +200,14 @@ func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *live) (err er
 	}}
 	p.missed = func(ctx context.Context, src outbox.Source, db *cdc.Database) error {
 		// Their tables are not published that were when the last run ended.
-		d.source, d.outlook.verified, d.watched = src, src.Checkpoint, p.watched
+		d.source, d.outlook.verified, d.watched = src, lastLooked(&src), p.watched
 		return d.recordMissed(ctx, db, p.catalog, watchers(set.source.Rules, p.watched.still(p.catalog)))
 	}
 	if d.source, err = p.run(ctx); err != nil {
 		return err
 	}
 	d.setSurplus(p.surplus)
+	d.found.db, d.found.catalog = p.after, p.catalog
 	set.strays = d.watched.strays(set.catalog)
 	if p.before.Slot == nil {
 		return nil // all rules begin where the slot does

@@ -201,6 +201,6 @@ func wayOut(m *outbox.Message) string {
 		return ""
 	}
 	at := m.Position.LSN
-	return fmt.Sprintf("\n  → if mail may go there again: postman suppress remove %s --reason TEXT, and then %s --resend --why TEXT",
-		m.Address, replayCommand(m.RuleName, at, at))
+	return fmt.Sprintf("\n  → if mail may go there again: postman suppress remove %s --reason TEXT, and then postman replay --rule %s --from %s --to %s --resend --why TEXT",
+		m.Address, m.RuleName, at, at)
 }

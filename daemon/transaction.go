@@ -250,7 +250,10 @@ func (in *intake) streamed(tx cdc.Tx) (*transaction, error) {
 
 // unfits notes which rules a transaction that came in progress has passed, since they do not fit a table of it.
 func (in *intake) unfits(t *transaction, table *cdc.Table, b bound) {
-	unfit := slices.Clone(in.strays[table.OID])
+	var unfit []string
+	for _, r := range in.astray(table) {
+		unfit = append(unfit, r.Name)
+	}
 	for _, e := range b.errs {
 		if in.current.has(t.set, e.Rule) { // else it has missed all of the transaction, which is recorded
 			in.breaks(e)
@@ -271,10 +274,11 @@ func (in *intake) overtaken(t *transaction) (gaps []outbox.Gap) {
 	at := t.tx.Commit
 	for _, r := range in.current.rules.Rules {
 		if t.concerns(r) && !in.current.has(t.set, r.Name) {
-			gaps = append(gaps, outbox.Gap{
-				Rule: r.Name, Table: in.current.table(r.Name), From: at, To: at, Mend: replayCommand(r.Name, at, at),
-				Reason: fmt.Sprintf("the rule came while transaction %d was in progress, and the rules from before decide on that", t.tx.XID),
-			})
+			g := outbox.Gap{
+				Rule: r.Name, From: at, To: at, Reason: fmt.Sprintf("the rule came while transaction %d was in progress, and the rules from before decide on that", t.tx.XID),
+			}
+			in.current.aim(r.Name).of(&g)
+			gaps = append(gaps, g)
 		}
 	}
 	return gaps

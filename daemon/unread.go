@@ -44,6 +44,5 @@ func (t *transaction) unreadGap(commit position.LSN) []outbox.Gap {
 	return []outbox.Gap{{
 		From: commit, To: commit, Count: t.unplaced,
 		Reason: unreadReason,
-		Mend:   "once a version can read them: " + replayCommand("", commit, commit),
 	}}
 }

@@ -132,7 +132,7 @@ func TestUnreadTransaction(t *testing.T) {
 		t.Errorf("what comes behind the message has no place of its own: %s", diff)
 	}
 	s := d.Status()
-	if len(s.Gaps) != 1 || s.Gaps[0].Rule != "" || s.Gaps[0].From != s.Gaps[0].To || s.Gaps[0].Count != 2 || !strings.Contains(s.Gaps[0].Mend, "postman replay --from ") {
+	if len(s.Gaps) != 1 || s.Gaps[0].Rule != "" || s.Gaps[0].From != s.Gaps[0].To || s.Gaps[0].Count != 2 || !strings.Contains(s.Gaps[0].Mend, "postman replay --gap ") {
 		t.Errorf("gaps %+v", s.Gaps)
 	}
 	if s.Stream.Unread != 2 || !s.Healthy {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"postman/cdc"
@@ -21,28 +22,46 @@ type watch struct {
 	Table cdc.TableName
 	Ops   []cdc.Op
 	OID   uint32 // of the table, which another one of the same name has not; 0: not known
-}
-
-// noteWatched notes what the live rules watch, and what those did that are broken: theirs may be a table that has another name for a while.
-// Should that fail, people are told: the next start would not notice what it misses.
-func (d *Daemon) noteWatched(ctx context.Context) error {
-	watched := make(watches)
-	for _, w := range watchers(d.live.Load().source.Rules, d.lastSeen) {
-		watched[w.rule] = w.was
-	}
-	d.watched = watched
-	text, err := json.Marshal(watched)
-	if err == nil {
-		err = d.store.SaveNote(ctx, d.source.ID, watchedNote, text)
-	}
-	if err != nil {
-		return fmt.Errorf("noting what the rules watch: %w", err)
-	}
-	return d.noteForReplays(ctx)
+	// Members are the table's places in the publications, see [cdc.Database.Membership]; none: not published, or not known.
+	Members map[cdc.Op]string `json:",omitempty"`
 }
 
 // watches are what rules were on, by their names.
 type watches map[string]watch
+
+// noteWatched notes what the live rules watch, and what those did that are broken: theirs may be a table that has another name for a while.
+// The catalog has the tables under the names that they have now. From where on what it tells is known to be so, the caller notes behind it, and not before.
+func (d *Daemon) noteWatched(ctx context.Context, db *cdc.Database, catalog *cdc.Catalog) error {
+	watched := make(watches)
+	for _, w := range watchers(d.live.Load().source.Rules, d.lastSeen) {
+		table := w.on.Table
+		if t := tableOf(catalog, w.was.OID); t != nil {
+			table = t.TableName
+		}
+		w.was.Members = make(map[cdc.Op]string)
+		for _, op := range w.was.Ops {
+			if m := db.Membership(d.config.Slot, table, op); m != "" {
+				w.was.Members[op] = m
+			}
+		}
+		watched[w.rule] = w.was
+	}
+	if reflect.DeepEqual(watched, d.watched) && d.noted {
+		return nil
+	}
+	if err := d.notePublished(ctx, db); err != nil {
+		return err
+	}
+	text, err := json.Marshal(watched)
+	if err == nil {
+		err = d.note(ctx, watchedNote, text)
+	}
+	if err != nil {
+		return fmt.Errorf("noting what the rules watch: %w", err)
+	}
+	d.watched, d.noted = watched, true
+	return nil
+}
 
 // readWatched reads what noteWatched noted; nothing, where no daemon ever ran.
 func readWatched(ctx context.Context, store outbox.Store, src outbox.Source) (watches, error) {

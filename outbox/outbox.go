@@ -41,8 +41,11 @@ type Source struct {
 	Epoch      uint32
 	State      SourceState
 	Checkpoint position.LSN // the end of the last commit, or the idle position, that is covered by this store
-	Armed      string       // DATABASE_URL's host list for which live sending was armed, as written; empty: never
-	Server     Server
+	// Verified is up to where the database was last seen to stream what the rules watch; it may lie ahead of the checkpoint, and is as old as
+	// that. 0: nobody knows.
+	Verified position.LSN
+	Armed    string // DATABASE_URL's host list for which live sending was armed, as written; empty: never
+	Server   Server
 }
 
 // Server is what tells the server that a checkpoint lies on from an older state or another branch of it, which has the same SystemID.
@@ -141,6 +144,7 @@ type Batch struct {
 	Source, Epoch uint32
 	Transactions  []Transaction
 	Checkpoint    position.LSN // never moves back; an older one than is stored is an error
+	Verified      position.LSN // as the source is to have it; an older one than is stored is passed over
 	Texts         map[Hash][]byte
 	Gaps          []Gap
 	Journal       []Block // each with transactions that end at or before the checkpoint; what was spilled brings its own
@@ -274,18 +278,19 @@ type Attempt struct {
 }
 
 // Gap is a stretch of the stream that was not covered. A gap that a batch brings extends the open one of the same source,
-// epoch, rule and reason, if there is one: To moves on and Count grows.
+// epoch, rule and reason, if there is one: To moves on, Count grows, and Ops that it comes with are taken for those of both.
 type Gap struct {
 	ID       int64
 	Source   uint32
 	Epoch    uint32
 	Rule     string       // empty: all rules
 	Table    string       // that the rule was on when it began; empty: none, or nobody knows
+	OID      uint32       // of that table, which another one of its name has not; 0: nobody knows
+	Ops      []string     // that the rule was on meanwhile; none: nobody knows
 	From, To position.LSN // To zero: still open
 	Count    int64        // how often a batch brought it
 	Lost     bool         // no journal can mend it
 	Reason   string
-	Mend     string // the command that mends it; empty when lost
 	Created  time.Time
 	Closed   time.Time
 	Replay   int64 // that made up for it; 0: none

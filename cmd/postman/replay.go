@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,8 @@ import (
 
 type replayCmd struct {
 	From   string   `help:"Where to begin: an LSN, a time (2026-11-22 14:00), or how long ago it was (2h, 7d)." placeholder:"LSN|TIME"`
+	Gap    int64    `help:"What a gap has, by its number in the status: its rule, from its beginning to its end." placeholder:"N"`
+	GoOn   int64    `help:"What a replay that was broken off has left undone, by its number." placeholder:"N"`
 	To     string   `help:"Where to end, likewise (default: the end of what is stored)." placeholder:"LSN|TIME"`
 	Rule   []string `help:"Only this rule; again for more (default: all)." placeholder:"NAME"`
 	DryRun bool     `help:"Show the plan, with samples, and do nothing."`
@@ -30,8 +33,8 @@ type replayCmd struct {
 
 // Run shows what a replay would do, asks, and does it.
 func (r *replayCmd) Run(p *program) error {
-	if r.From == "" {
-		return usageError{errors.New("name where to begin: postman replay --from 2h; an LSN or a time will do as well (docs/replay.md)")}
+	if r.From == "" && r.Gap == 0 && r.GoOn == 0 {
+		return usageError{errors.New("name where to begin: postman replay --from 2h; an LSN or a time will do as well, or the number of a gap: --gap 5 (docs/replay.md)")}
 	}
 	c, err := p.flags.resolve()
 	if err != nil {
@@ -50,16 +53,16 @@ func (r *replayCmd) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	err = r.with(ctx, p, to)
+	bar := newBar(p.stderr)
+	err = r.with(ctx, p, to, bar)
 	if ctx.Err() != nil {
-		err = errors.New("broken off; what is queued stays queued, and the same command goes on with the rest; with --again, name with --to where the plan ends")
+		err = errors.New("broken off; " + bar.goesOn())
 	}
 	return errors.Join(err, to.close())
 }
 
-func (r *replayCmd) with(ctx context.Context, p *program, to *client) error {
-	q := daemon.ReplayRequest{From: r.From, To: r.To, Rules: r.Rule, Muted: r.Muted, Resend: r.Resend, Again: r.Again, By: whoami(), Why: r.Why}
-	bar := newBar(p.stderr)
+func (r *replayCmd) with(ctx context.Context, p *program, to *client, bar *bar) error {
+	q := daemon.ReplayRequest{From: r.From, Gap: r.Gap, GoOn: r.GoOn, To: r.To, Rules: r.Rule, Muted: r.Muted, Resend: r.Resend, Again: r.Again, By: whoami(), Why: r.Why}
 	plan, err := to.replay(ctx, "/v1/replay/plan", q, bar)
 	if err != nil {
 		return err
@@ -193,15 +196,24 @@ func (c *client) replay(ctx context.Context, path string, q daemon.ReplayRequest
 		return nil
 	})
 	if err == nil && line.Plan == nil && line.Done == nil {
-		err = errors.New("the running postman ended before the answer was whole: what it has queued stays queued, and the same command goes on with the rest; with --again, name with --to where the plan ends")
+		err = errors.New("the running postman ended before the answer was whole: " + bar.goesOn())
 	}
 	return line, err
 }
 
 // bar shows progress on a terminal, and nothing elsewhere.
 type bar struct {
-	to    io.Writer
-	shown bool
+	to     io.Writer
+	shown  bool
+	replay int64 // that has begun; 0: none
+}
+
+// goesOn says how to go on with what was broken off.
+func (b *bar) goesOn() string {
+	if b.replay == 0 {
+		return "nothing was done"
+	}
+	return fmt.Sprintf("what is queued stays queued, and this goes on with the rest: postman replay --go-on %d", b.replay)
 }
 
 func newBar(to io.Writer) *bar {
@@ -212,6 +224,7 @@ func newBar(to io.Writer) *bar {
 }
 
 func (b *bar) show(p *daemon.Progress) {
+	b.replay = cmp.Or(p.Replay, b.replay)
 	if b.to == nil {
 		return
 	}

@@ -123,12 +123,16 @@ func testAppendPassesOver(r *rig) {
 	}
 	// An idle position alone moves the checkpoint; so does the same one again.
 	for range 2 {
-		_, err = r.store.Append(r.Context(), outbox.Batch{Source: r.source.ID, Epoch: 1, Checkpoint: 9999}, 10)
+		_, err = r.store.Append(r.Context(), outbox.Batch{Source: r.source.ID, Epoch: 1, Checkpoint: 9999, Verified: 9000}, 10)
 		r.ok(err)
 	}
+	_, err = r.store.Append(r.Context(), outbox.Batch{Source: r.source.ID, Epoch: 1, Checkpoint: 10_000, Verified: 8000}, 10)
+	r.ok(err)
+	r.reopen()
 	src, err := r.store.Source(r.Context(), "7301", "crm", "postman")
 	r.ok(err)
-	r.equal("the checkpoint", src.Checkpoint, position.LSN(9999))
+	r.equal("the checkpoint", src.Checkpoint, position.LSN(10_000))
+	r.equal("what was verified", src.Verified, position.LSN(9000)) // which does not go back
 }
 
 func testAppendClaims(r *rig) {

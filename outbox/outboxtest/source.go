@@ -44,7 +44,7 @@ func testSources(r *rig) {
 	if second.ID == r.source.ID || second.ID == 0 {
 		r.Fatalf("the second source has id %d, the first %d", second.ID, r.source.ID)
 	}
-	second.State, second.Checkpoint, second.Armed = outbox.SourceStreaming, 0xFFFFFFFF00, "db.example.com"
+	second.State, second.Checkpoint, second.Verified, second.Armed = outbox.SourceStreaming, 0xFFFFFFFF00, 0xFFFFFFFF07, "db.example.com"
 	second.Server = outbox.Server{Timeline: 1 << 30, Publications: "a:16385", Restart: 0xFFFFFFFF}
 	saved, err := r.store.SaveSource(r.Context(), second)
 	r.ok(err)
@@ -190,7 +190,7 @@ func testTexts(r *rig) {
 
 func testGaps(r *rig) {
 	undetermined := outbox.Gap{Rule: "notify", From: 300, To: 300, Lost: true, Reason: "undetermined: new.body"}
-	broken := outbox.Gap{Rule: "never stored before", From: 400, Reason: "broken", Mend: "postman replay --from 0/190"}
+	broken := outbox.Gap{Rule: "never stored before", From: 400, Reason: "broken", Table: "public.visits", OID: 16384, Ops: []string{"insert", "update"}}
 	b := r.batch(r.tx(r.match()))
 	for _, g := range []outbox.Gap{undetermined, broken} {
 		g.Source, g.Epoch = r.source.ID, 1

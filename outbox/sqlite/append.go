@@ -92,9 +92,9 @@ func (w *writer) advance(b *outbox.Batch) error {
 	if b.Source == 0 || b.Checkpoint == src.Checkpoint {
 		return nil
 	}
-	src.Checkpoint = b.Checkpoint
+	src.Checkpoint, src.Verified = b.Checkpoint, max(src.Verified, b.Verified)
 	w.known.sources[b.Source] = src
-	if _, err := w.exec(`UPDATE sources SET checkpoint = ?, journal_bytes = ? WHERE id = ?`, int64(b.Checkpoint), w.known.journal[b.Source], b.Source); err != nil {
+	if _, err := w.exec(`UPDATE sources SET checkpoint = ?, verified = ?, journal_bytes = ? WHERE id = ?`, int64(b.Checkpoint), int64(src.Verified), w.known.journal[b.Source], b.Source); err != nil {
 		return fmt.Errorf("storing the checkpoint: %w", err)
 	}
 	return nil

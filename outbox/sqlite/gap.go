@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -26,15 +27,15 @@ func (w *writer) addGap(g *outbox.Gap, now time.Time) error {
 		rule = id
 	}
 	_, err := w.exec(`
-		INSERT INTO gaps (source, epoch, rule, on_table, from_lsn, to_lsn, count, lost, reason, mend, created, closed)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		INSERT INTO gaps (source, epoch, rule, on_table, table_oid, ops, from_lsn, to_lsn, count, lost, reason, created, closed)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (source, epoch, coalesce(rule, 0), reason) WHERE closed IS NULL DO UPDATE SET
 			from_lsn = min(from_lsn, excluded.from_lsn),
 			to_lsn = max(to_lsn, excluded.to_lsn),
 			count = count + excluded.count,
 			lost = max(lost, excluded.lost),
-			mend = CASE WHEN excluded.from_lsn < from_lsn OR excluded.lost > lost THEN excluded.mend ELSE mend END`,
-		g.Source, g.Epoch, rule, g.Table, int64(g.From), int64(g.To), max(g.Count, 1), truth(g.Lost), g.Reason, g.Mend,
+			ops = coalesce(excluded.ops, ops)`,
+		g.Source, g.Epoch, rule, g.Table, g.OID, list(g.Ops), int64(g.From), int64(g.To), max(g.Count, 1), truth(g.Lost), g.Reason,
 		or(g.Created, now).UnixMicro(), micros(g.Closed))
 	if err != nil {
 		return fmt.Errorf("storing a gap: %w", err)
@@ -45,7 +46,7 @@ func (w *writer) addGap(g *outbox.Gap, now time.Time) error {
 // Gaps lists the gaps, newest first.
 func (s *Store) Gaps(ctx context.Context) ([]outbox.Gap, error) {
 	found, err := rows(s.reading(ctx), scanGap, `
-		SELECT g.id, g.source, g.epoch, coalesce(r.name, ''), g.on_table, g.from_lsn, g.to_lsn, g.count, g.lost, g.reason, g.mend, g.created, g.closed, coalesce(g.replay, 0),
+		SELECT g.id, g.source, g.epoch, coalesce(r.name, ''), g.on_table, g.table_oid, g.ops, g.from_lsn, g.to_lsn, g.count, g.lost, g.reason, g.created, g.closed, coalesce(g.replay, 0),
 			g.stays, g.accepted, g.who, g.why
 		FROM gaps g LEFT JOIN rules r ON r.id = g.rule ORDER BY g.id DESC`)
 	if err != nil {
@@ -57,9 +58,13 @@ func (s *Store) Gaps(ctx context.Context) ([]outbox.Gap, error) {
 func scanGap(scan scanner) (g outbox.Gap, err error) {
 	var from, to int64
 	var created, closed, accepted sql.NullInt64
-	err = scan(&g.ID, &g.Source, &g.Epoch, &g.Rule, &g.Table, &from, &to, &g.Count, &g.Lost, &g.Reason, &g.Mend, &created, &closed, &g.Replay,
+	var ops sql.NullString
+	err = scan(&g.ID, &g.Source, &g.Epoch, &g.Rule, &g.Table, &g.OID, &ops, &from, &to, &g.Count, &g.Lost, &g.Reason, &created, &closed, &g.Replay,
 		&g.Left, &accepted, &g.By, &g.Why)
 	g.From, g.To, g.Created, g.Closed, g.Accepted = position.LSN(from), position.LSN(to), moment(created), moment(closed), moment(accepted)
+	if err == nil && ops.Valid {
+		err = json.Unmarshal([]byte(ops.String), &g.Ops)
+	}
 	return g, err
 }
 

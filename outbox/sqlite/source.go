@@ -11,12 +11,12 @@ import (
 	"postman/position"
 )
 
-const selectSources = `SELECT id, system_id, database, slot, epoch, state, checkpoint, armed, timeline, publications, restart FROM sources`
+const selectSources = `SELECT id, system_id, database, slot, epoch, state, checkpoint, verified, armed, timeline, publications, restart FROM sources`
 
 func scanSource(scan scanner) (s outbox.Source, err error) {
-	var checkpoint, restart int64
-	err = scan(&s.ID, &s.SystemID, &s.Database, &s.Slot, &s.Epoch, &s.State, &checkpoint, &s.Armed, &s.Server.Timeline, &s.Server.Publications, &restart)
-	s.Checkpoint, s.Server.Restart = position.LSN(checkpoint), position.LSN(restart)
+	var checkpoint, verified, restart int64
+	err = scan(&s.ID, &s.SystemID, &s.Database, &s.Slot, &s.Epoch, &s.State, &checkpoint, &verified, &s.Armed, &s.Server.Timeline, &s.Server.Publications, &restart)
+	s.Checkpoint, s.Verified, s.Server.Restart = position.LSN(checkpoint), position.LSN(verified), position.LSN(restart)
 	return s, err
 }
 
@@ -63,9 +63,9 @@ func (w *writer) addSource(src *outbox.Source) error {
 	}
 	src.ID = uint32(w.next("sources"))
 	_, err := w.exec(`
-		INSERT INTO sources (id, system_id, database, slot, epoch, state, checkpoint, armed, timeline, publications, restart)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		src.ID, src.SystemID, src.Database, src.Slot, src.Epoch, src.State, int64(src.Checkpoint), src.Armed,
+		INSERT INTO sources (id, system_id, database, slot, epoch, state, checkpoint, verified, armed, timeline, publications, restart)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		src.ID, src.SystemID, src.Database, src.Slot, src.Epoch, src.State, int64(src.Checkpoint), int64(src.Verified), src.Armed,
 		src.Server.Timeline, src.Server.Publications, int64(src.Server.Restart))
 	w.known.sources[src.ID] = *src
 	return errors.Join(err, w.beginJournal(*src))
@@ -85,8 +85,8 @@ func (w *writer) changeSource(src outbox.Source) error {
 		return fmt.Errorf("%w: source %d is at epoch %d, %s; not to epoch %d, %s", outbox.ErrCheckpoint,
 			src.ID, known.Epoch, known.Checkpoint, src.Epoch, src.Checkpoint)
 	}
-	_, err := w.exec(`UPDATE sources SET epoch = ?, state = ?, checkpoint = ?, armed = ? WHERE id = ?`,
-		src.Epoch, src.State, int64(src.Checkpoint), src.Armed, src.ID)
+	_, err := w.exec(`UPDATE sources SET epoch = ?, state = ?, checkpoint = ?, verified = ?, armed = ? WHERE id = ?`,
+		src.Epoch, src.State, int64(src.Checkpoint), int64(src.Verified), src.Armed, src.ID)
 	if err != nil {
 		return err
 	}
