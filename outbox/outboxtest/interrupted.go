@@ -117,6 +117,38 @@ func (r *rig) work(culprit uint64) bool {
 	return len(ms) > 0
 }
 
+// testSuspectsWait: what was in hand at two deaths is given out in small company, and the rest is told of as due soon.
+func testSuspectsWait(r *rig) {
+	const n, together = 20, 16
+	matches := make([]outbox.NewMatch, n)
+	for i := range matches {
+		matches[i] = r.match()
+	}
+	r.leave(matches...)
+	for range 2 {
+		claimed, _ := r.claimed()
+		r.equal("claimed", len(claimed), n)
+		r.recovered()
+	}
+	claimed, _ := r.claimed()
+	r.equal("claimed of the suspects", len(claimed), together)
+	next, err := r.store.NextDue(r.Context(), nil, nil)
+	r.ok(err)
+	if wait := time.Until(next); wait < -time.Second || wait > time.Second {
+		r.Errorf("the others are due in %v", wait)
+	}
+	r.leave(r.match(func(m *outbox.NewMatch) { m.Rule = r.careful }))
+	next, err = r.store.NextDue(r.Context(), nil, nil)
+	r.ok(err)
+	r.equal("the next beside them", next, past)
+	for _, id := range claimed {
+		_, err := r.store.Expand(r.Context(), outbox.Expansion{Match: id, State: outbox.MatchNobody})
+		r.ok(err)
+	}
+	claimed, _ = r.claimed()
+	r.equal("claimed when those were done", len(claimed), n-together+1)
+}
+
 // testUndecided: a match whose rule could not be tried is remembered as such, through retries.
 func testUndecided(r *rig) {
 	r.leave(r.match(func(m *outbox.NewMatch) { m.State = outbox.MatchFailed }), r.match())

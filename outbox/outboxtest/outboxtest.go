@@ -88,6 +88,7 @@ func Run(t *testing.T, open Open) {
 		"recover":               testRecover,
 		"interrupted":           testInterrupted,
 		"innocents":             testInnocents,
+		"suspects wait":         testSuspectsWait,
 		"undecided":             testUndecided,
 		"recent matches":        testRecentMatches,
 		"lists":                 testLists,

@@ -1,6 +1,9 @@
 package sqlite_test
 
 import (
+	"database/sql"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -25,10 +28,32 @@ func TestStore(t *testing.T) {
 	t.Parallel()
 	outboxtest.Run(t, func(t *testing.T, dir string) outbox.Store {
 		t.Helper()
-		s, err := sqlite.Open(filepath.Join(dir, "postman.db"), sqlite.Options{})
+		path := filepath.Join(dir, "postman.db")
+		s, err := sqlite.Open(path, sqlite.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		return s
+		return checked{s, path}
 	})
+}
+
+// checked is a store that looks, when it is closed, at what the interface does not show.
+type checked struct {
+	outbox.Store
+	path string
+}
+
+// Close fails where a message would wait in another rule's line than its match.
+func (c checked) Close() error {
+	err := c.Store.Close()
+	db, errOpen := sql.Open("sqlite", c.path)
+	if err = errors.Join(err, errOpen); err != nil {
+		return err
+	}
+	var astray int
+	err = db.QueryRow(`SELECT count(*) FROM messages m JOIN matches x ON x.id = m.match WHERE m.rule <> x.rule`).Scan(&astray)
+	if astray > 0 {
+		err = fmt.Errorf("%d messages are in another rule's line", astray)
+	}
+	return errors.Join(err, db.Close())
 }
