@@ -69,6 +69,7 @@ func (s *Stream) streamOnce(ctx context.Context, h Handler) error {
 	if err := h.Restart(); err != nil {
 		return handled(err)
 	}
+	s.heard.Store(time.Now().UnixNano()) // its answer; the first messages may have come along with that
 	s.connected()
 	s.log.Info("streaming", "slot", s.slot, "from", s.resume())
 	return x.run(ctx, min(timeout/4, 10*time.Second))
