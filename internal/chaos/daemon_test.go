@@ -24,7 +24,7 @@ import (
 
 // Retries and time limits are short so that a test need not wait for them; all else is default.
 const configFile = `http: ''
-smtp: {lanes: 4}
+smtp: {max_connections: 4}
 lookup: {timeout: 2s}
 retry: {pauses: [200ms, 400ms, 800ms, 1s], give_up: 1h}
 log: {format: text, level: info}
