@@ -94,6 +94,7 @@ type ShowView struct {
 	Messages []MessageView `json:"messages"`
 	Attempts []AttemptView `json:"attempts"`
 	Replays  []ReplayView  `json:"replays,omitempty"` // that made the match, or its messages
+	Bounces  []BounceView  `json:"bounces,omitempty"` // what came back of the message that was asked for
 }
 
 // Selection is what a list or an action applies to. All that is given must hold.
@@ -128,6 +129,7 @@ func (a *api) handler() http.Handler {
 	mux.HandleFunc("POST /v1/outbox/{action}", a.act)
 	mux.HandleFunc("POST /v1/suppressions/list", a.listSuppressions)
 	mux.HandleFunc("POST /v1/suppressions", a.suppress)
+	mux.HandleFunc("POST /v1/bounces", a.takeBounces)
 	mux.HandleFunc("POST /v1/suppressions/lift", a.unsuppress)
 	mux.HandleFunc("POST /v1/replay/plan", a.planReplay)
 	mux.HandleFunc("POST /v1/replay", a.replay)
@@ -146,7 +148,7 @@ func OpenAPI(ctx context.Context, c Config) (h http.Handler, closeStore func() e
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening the store: %w", err)
 	}
-	a := &api{store: store, status: func() Status {
+	a := &api{store: store, soft: c.SoftBounces.limit(), status: func() Status {
 		s := StoreStatus(ctx, store)
 		s.Slot = slotNow(ctx, c)
 		return s
@@ -157,6 +159,7 @@ func OpenAPI(ctx context.Context, c Config) (h http.Handler, closeStore func() e
 
 type api struct {
 	store    outbox.Store
+	soft     outbox.SoftLimit
 	status   func() Status
 	acted    func()                                                      // is called after something moved; nil: nobody needs to know
 	replayer func(context.Context) (_ *replayer, done func(), err error) // who carries replays out
@@ -223,7 +226,9 @@ func (a *api) showMessage(w http.ResponseWriter, r *http.Request) {
 	})
 	if err == nil {
 		id, _ := strconv.ParseInt(r.PathValue("id"), 10, 64)
-		view.Attempts, err = a.attempts(r.Context(), id)
+		if view.Attempts, err = a.attempts(r.Context(), id); err == nil {
+			view.Bounces, err = a.bounces(r.Context(), id)
+		}
 	}
 	reply(w, view, err)
 }

@@ -32,6 +32,7 @@ type Config struct {
 	ReplyTo     string                   `yaml:"reply_to"`
 	Redirect    string                   `yaml:"redirect"`
 	Bounce      string                   `yaml:"bounce"`
+	SoftBounces SoftBounces              `yaml:"soft_bounces"`
 	Rules       string                   `yaml:"rules"`
 	Templates   string                   `yaml:"templates"`
 	Slot        string                   `yaml:"slot"`
@@ -120,14 +121,15 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 // DefaultConfig is what holds where nothing else is said.
 func DefaultConfig() Config {
 	return Config{
-		StoreURL:  "sqlite:postman.db",
-		Rules:     "rules.yaml",
-		Templates: "templates",
-		Slot:      "postman",
-		HTTP:      "127.0.0.1:7480",
-		Locale:    "en",
-		Timezone:  "UTC",
-		Log:       Log{Format: "text", Level: "info"},
+		StoreURL:    "sqlite:postman.db",
+		SoftBounces: SoftBounces{Days: 5, Within: Span(30 * 24 * time.Hour)},
+		Rules:       "rules.yaml",
+		Templates:   "templates",
+		Slot:        "postman",
+		HTTP:        "127.0.0.1:7480",
+		Locale:      "en",
+		Timezone:    "UTC",
+		Log:         Log{Format: "text", Level: "info"},
 		Retry: Retry{
 			Pauses: []Span{Span(30 * time.Second), Span(2 * time.Minute), Span(10 * time.Minute), Span(30 * time.Minute), Span(2 * time.Hour), Span(6 * time.Hour)},
 			GiveUp: Span(24 * time.Hour),
@@ -250,6 +252,9 @@ func (c *Config) Validate() error {
 	}
 	if _, err := time.LoadLocation(c.Timezone); err != nil || c.Timezone == "" {
 		bad("timezone: %q is no time zone; one looks like Asia/Seoul", c.Timezone)
+	}
+	if c.SoftBounces.Days < 1 {
+		bad("soft_bounces.days: at least 1 is needed")
 	}
 	if c.Lookup.Connections < 1 {
 		bad("lookup.connections: at least 1 is needed")

@@ -83,7 +83,7 @@ func newExplained(t *testing.T) *explained {
 			t.Error(err)
 		}
 	})
-	return &explained{t, store, (&api{store: store}).handler()}
+	return &explained{t, store, (&api{store: store, soft: DefaultConfig().SoftBounces.limit()}).handler()}
 }
 
 func (x *explained) append(version, shape []byte, m outbox.NewMatch) outbox.Match {

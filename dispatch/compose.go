@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base32"
 	"encoding/binary"
 	"errors"
@@ -114,7 +115,8 @@ func caught(err *error) {
 	}
 }
 
-// messageID is the part before the @: the same for the same message, whenever and wherever it is composed.
+// messageID is the part before the @: the same for the same message, whenever and wherever it is composed. Its first bytes are the change's
+// place, hidden by the others, so that what comes back of a mail is found without an index of all Message-IDs.
 func messageID(store string, p position.Position, rule uint32, address string, resend uint32) string {
 	key := outbox.AddressKey(address)
 	h := sha256.New()
@@ -123,7 +125,39 @@ func messageID(store string, p position.Position, rule uint32, address string, r
 		h.Write(binary.BigEndian.AppendUint64(nil, n))
 	}
 	h.Write(key[:])
-	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(h.Sum(nil)[:20]))
+	identity := h.Sum(nil)[:identityBytes]
+	place := binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, uint64(p.LSN)), uint32(p.Ordinal))
+	hide(store, place, identity)
+	return strings.ToLower(messageIDs.EncodeToString(append(place, identity...)))
+}
+
+// What a Message-ID has before the @: the place, and 12 bytes that tell the mails of one change apart.
+const (
+	placeBytes    = 8 + 4
+	identityBytes = 12
+)
+
+var messageIDs = base32.StdEncoding.WithPadding(base32.NoPadding)
+
+// hide makes a place of a Message-ID unreadable to others, or readable again.
+func hide(store string, place, identity []byte) {
+	h := sha256.New()
+	h.Write([]byte("place\x00" + store + "\x00"))
+	h.Write(identity)
+	subtle.XORBytes(place, place, h.Sum(nil))
+}
+
+// PlaceOf is the commit, and the low bits of the ordinal, of the change that a Message-ID was made of by a store; false: no store made it. What
+// another store made has a place that means nothing.
+func PlaceOf(store, messageID string) (at position.LSN, ordinal uint32, ok bool) {
+	local, _, _ := strings.Cut(strings.TrimPrefix(messageID, "<"), "@")
+	id, err := messageIDs.DecodeString(strings.ToUpper(local))
+	if err != nil || len(id) != placeBytes+identityBytes {
+		return 0, 0, false
+	}
+	place, identity := id[:placeBytes], id[placeBytes:]
+	hide(store, place, identity)
+	return position.LSN(binary.BigEndian.Uint64(place)), binary.BigEndian.Uint32(place[8:]), true
 }
 
 // zoneOf is the recipient's time zone, or else the rule's or the configuration's.

@@ -43,3 +43,28 @@ func TestEnvelopeSenders(t *testing.T) {
 		})
 	}
 }
+
+// TestPlaceOf: a Message-ID tells its own store, and nobody else, where its change was.
+func TestPlaceOf(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, setup{})
+	w.emit("reset", reset("kim@example.com"))
+	w.mails(1)
+	w.settled()
+	m := w.messages()[0]
+	at, ordinal, ok := PlaceOf(w.store.ID(), strings.ToUpper(m.MessageID))
+	if !ok || at != m.Position.LSN || ordinal != uint32(m.Position.Ordinal) {
+		t.Errorf("%s is of %s, %d; it was made of %s", m.MessageID, at, ordinal, m.Position)
+	}
+	if found, err := w.store.Find(t.Context(), at, ordinal, m.MessageID); err != nil || found.ID != m.ID {
+		t.Errorf("found %+v, %v", found, err)
+	}
+	if at, _, _ := PlaceOf("another store", m.MessageID); at == m.Position.LSN {
+		t.Error("another store can read it")
+	}
+	for _, id := range []string{"", "<>", "<1@x>", "<20261123014041.987019E8389@mx.example.com>", "<" + strings.Repeat("a", 39) + "0@x>"} {
+		if at, _, ok := PlaceOf(w.store.ID(), id); ok {
+			t.Errorf("%q is of %s", id, at)
+		}
+	}
+}

@@ -128,6 +128,14 @@ type Store interface {
 	Unsuppress(ctx context.Context, address, by, why string, now time.Time) error
 	// Suppressions lists what is suppressed, newest first.
 	Suppressions(ctx context.Context, f SuppressionFilter) ([]Suppression, error)
+	// SaveBounce notes what came back of a message, and suppresses its address where that says so: in one commit. The same report twice is
+	// taken once.
+	SaveBounce(ctx context.Context, b Bounce, soft SoftLimit) (Bounced, error)
+	// Bounces lists what came back of a message, oldest first.
+	Bounces(ctx context.Context, message int64) ([]Bounce, error)
+	// Find returns the message of a Message-ID, which was made in a transaction at an LSN, of a change of whose ordinal it knows the low bits.
+	// ErrNotFound: there is none.
+	Find(ctx context.Context, at position.LSN, ordinal uint32, messageID string) (Message, error)
 	// Release gives up claims that came to nothing, in good order.
 	Release(matches, messages []int64)
 	// NextDue is when the next unclaimed match or message is due, of such rules as [Claim] has them; zero: none.

@@ -17,7 +17,7 @@ import (
 	"postman/daemon"
 )
 
-// Exit codes: 0 clean, 1 failed while running, 2 usage or configuration.
+// Exit codes: 0 clean, 1 failed while running, 2 usage or configuration. `postman bounce` has its own.
 const (
 	exitFailed = 1
 	exitUsage  = 2
@@ -38,6 +38,7 @@ type cli struct {
 	Status   statusCmd   `cmd:"" help:"Show how stream, rules, outbox and relay do."`
 	Outbox   outboxCmd   `cmd:"" help:"List, show, retry, cancel, release and discard matches and messages."`
 	Suppress suppressCmd `cmd:"" help:"List, add, remove and import addresses that no mail goes to."`
+	Bounce   bounceCmd   `cmd:"" help:"Take a mail that came back, from a mail server's pipe."`
 	Preview  previewCmd  `cmd:"" help:"Show the mail that a rule would send for a real row. Sends nothing."`
 	Explain  explainCmd  `cmd:"" help:"Tell why a mail came, or why a rule does not match."`
 	Replay   replayCmd   `cmd:"" help:"Decide again on what was committed, and send what was missed."`
@@ -81,6 +82,9 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 	if exited {
 		return code // --help has been answered
 	}
+	if bouncing(err) {
+		return complain(stderr, tryLater{err})
+	}
 	if err != nil {
 		return complain(stderr, usageError{fmt.Errorf("%w\n  → postman --help lists the commands and flags", err)})
 	}
@@ -108,6 +112,9 @@ type failedError struct{ error }
 func (f failedError) Unwrap() error { return f.error }
 
 func exitCode(err error) int {
+	if _, ok := errors.AsType[tryLater](err); ok {
+		return exitTryLater
+	}
 	if _, ok := errors.AsType[failedError](err); ok {
 		return exitFailed
 	}

@@ -201,6 +201,9 @@ func printShow(w *strings.Builder, v *daemon.ShowView, asked []int64) {
 	for i, a := range v.Attempts {
 		fmt.Fprintf(w, "\n  attempt %d   %s via %s%s, %.1f ms: %s\n", i+1, when(a.Started), a.Relay, redirected(&a), a.Took, a.Text)
 	}
+	for _, b := range v.Bounces {
+		fmt.Fprintf(w, "\n  came back   %s, %s bounce of %s, as %s says: %s\n", when(b.At), b.Kind, firstOf(b.Address, "nobody known"), b.Source, b.Text)
+	}
 }
 
 func redirected(a *daemon.AttemptView) string {

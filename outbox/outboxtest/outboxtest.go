@@ -74,6 +74,8 @@ func Run(t *testing.T, open Open) {
 		"attempts":              testAttempts,
 		"usage":                 testUsage,
 		"suppression":           testSuppression,
+		"bounces":               testBounces,
+		"find":                  testFind,
 		"suppressed at once":    testSuppressedAtExpand,
 		"suppressed later":      testSuppressedAtStart,
 		"suppressed copies":     testSuppressedCopies,

@@ -192,3 +192,92 @@ func (m *model) unsuppress(t *rapid.T) {
 	}
 	delete(m.barred, key)
 }
+
+func testBounces(r *rig) {
+	g := r.expanded(r.notify, outbox.MessageSending)[0]
+	r.record(outbox.Outcome{Message: g.ID, State: outbox.MessageSent})
+	limit := outbox.SoftLimit{Days: 3, Within: 10 * 24 * time.Hour}
+	n := byte(0)
+	bounce := func(kind outbox.BounceKind, address string, day int) outbox.Bounce {
+		n++
+		return outbox.Bounce{
+			Event: outbox.Hash{n}, Message: g.ID, Address: address, Kind: kind, Status: "5.1.1", Text: "no such user", Source: "a report", At: past.Add(time.Duration(day) * 24 * time.Hour),
+		}
+	}
+	save := func(b outbox.Bounce) outbox.Bounced {
+		r.Helper()
+		done, err := r.store.SaveBounce(r.Context(), b, limit)
+		r.ok(err)
+		return done
+	}
+	cause := func(address string) string {
+		r.Helper()
+		found := r.suppressions(outbox.SuppressionFilter{Addresses: []string{address}})
+		if len(found) == 0 {
+			return ""
+		}
+		return found[0].Cause.String()
+	}
+	first := bounce(outbox.BounceHard, "A@example.com", 0)
+	if done := save(first); done.Suppressed == nil || done.Known {
+		r.Errorf("a hard bounce: %+v", done)
+	}
+	r.equal("after a hard bounce", cause("a@example.com"), "hard bounce")
+	r.equal("the same report again", save(first), outbox.Bounced{Known: true})
+	r.ok(r.store.Unsuppress(r.Context(), "a@example.com", "ann", "", past))
+	r.equal("the same report, once its address was let go", save(first), outbox.Bounced{Known: true})
+	r.equal("what it does then", cause("a@example.com"), "")
+
+	save(bounce(outbox.BounceBlocked, "b@example.com", 0))
+	save(bounce(outbox.BounceHard, "", 0))
+	r.equal("what is blocked suppresses nobody", cause("b@example.com")+cause(""), "")
+	save(bounce(outbox.BounceComplaint, "b@example.com", 0))
+	r.equal("after a complaint", cause("b@example.com"), "complaint")
+
+	for i, day := range []int{0, 1, 1, 11, 12} { // the first two days are too old by then
+		if done := save(bounce(outbox.BounceSoft, "c@example.com", day)); done.Days != []int{1, 2, 2, 2, 2}[i] || done.Suppressed != nil {
+			r.Errorf("soft bounce %d: %+v", i, done)
+		}
+	}
+	if done := save(bounce(outbox.BounceSoft, "C@example.com", 13)); done.Suppressed == nil || cause("c@example.com") != "soft bounces" {
+		r.Errorf("on the third day: %+v", done)
+	}
+	r.ok(r.store.Unsuppress(r.Context(), "c@example.com", "ann", "emptied", past.Add(13*24*time.Hour+time.Minute)))
+	if done := save(bounce(outbox.BounceSoft, "c@example.com", 14)); done.Days != 1 {
+		r.Errorf("after it was let go: %+v", done)
+	}
+	r.reopen()
+	all, err := r.store.Bounces(r.Context(), g.ID)
+	r.ok(err)
+	r.equal("how many came back", len(all), int(n))
+	r.equal("the first", all[0], first)
+	r.equal("the message", r.states(g.ID), "sent")
+	all, err = r.store.Bounces(r.Context(), g.ID+1)
+	r.ok(err)
+	r.equal("of another message", len(all), 0)
+}
+
+func testFind(r *rig) {
+	var all []outbox.Message
+	for range 2 {
+		all = append(all, r.expanded(r.notify, outbox.MessageSending, outbox.MessageSending)...)
+	}
+	for i, g := range all {
+		got, err := r.store.Find(r.Context(), g.Position.LSN, uint32(g.Position.Ordinal), g.MessageID)
+		r.ok(err)
+		r.equal("the found message", got, g)
+		other := all[(i+2)%len(all)] // of the other transaction, to the same address and so with the same id
+		for what, find := range map[string]func() (outbox.Message, error){
+			"another id":      func() (outbox.Message, error) { return r.store.Find(r.Context(), g.Position.LSN, 0, "<x@y>") },
+			"another ordinal": func() (outbox.Message, error) { return r.store.Find(r.Context(), g.Position.LSN, 1, g.MessageID) },
+			"no LSN":          func() (outbox.Message, error) { return r.store.Find(r.Context(), 1, 0, g.MessageID) },
+		} {
+			if got, err := find(); !errors.Is(err, outbox.ErrNotFound) {
+				r.Errorf("%s: %+v, %v", what, got, err)
+			}
+		}
+		if got, err := r.store.Find(r.Context(), other.Position.LSN, 0, g.MessageID); err != nil || got.ID != other.ID {
+			r.Errorf("at another LSN: %+v, %v", got, err)
+		}
+	}
+}
