@@ -32,6 +32,7 @@ type live struct {
 	ids    map[*rules.Rule]uint32 // by which the store knows them
 	byID   map[uint32]*rules.Rule
 	byName map[string]*rules.Rule
+	relays map[uint32]string // that rules name, broken ones too: their mails that wait go nowhere else
 }
 
 // newRule is a rule that came, or changed, since the daemon was started.
@@ -90,22 +91,46 @@ func (l *live) since(n newRule) position.LSN {
 
 // register has the store allot each rule's number. It does so in one commit, however many rules there are.
 func (l *live) register(ctx context.Context, store outbox.Store) error {
-	names := make([]outbox.RuleName, len(l.rules.Rules))
-	for i, r := range l.rules.Rules {
+	all := append(slices.Clip(l.rules.Rules), l.away()...)
+	names := make([]outbox.RuleName, len(all))
+	for i, r := range all {
 		names[i] = outbox.RuleName{Name: r.Name, Was: r.Was}
 	}
 	ids, err := store.RuleIDs(ctx, names...)
 	if err != nil {
 		return fmt.Errorf("registering the rules: %w", err)
 	}
+	l.relays = make(map[uint32]string)
+	for i, r := range all {
+		if r.Relay != "" {
+			l.relays[ids[i]] = r.Relay
+		}
+	}
 	l.ids = make(map[*rules.Rule]uint32, len(l.rules.Rules))
 	l.byID = make(map[uint32]*rules.Rule, len(l.rules.Rules))
 	l.byName = make(map[string]*rules.Rule, len(l.rules.Rules))
-	for i, r := range l.rules.Rules {
+	for i, r := range l.rules.Rules { // the first of all
 		l.ids[r] = ids[i]
 		l.byID[ids[i]], l.byName[r.Name] = r, r
 	}
 	return nil
+}
+
+// away are the broken rules that name a relay.
+func (l *live) away() (list []*rules.Rule) {
+	if l.source == nil || len(l.broken) == 0 {
+		return nil
+	}
+	decide := make(map[string]bool, len(l.rules.Rules))
+	for _, r := range l.rules.Rules {
+		decide[r.Name] = true
+	}
+	for _, r := range l.source.Rules {
+		if r.Relay != "" && !decide[r.Name] {
+			list = append(list, r)
+		}
+	}
+	return list
 }
 
 // nameOf is what a table was called when the rules were checked.
@@ -169,8 +194,8 @@ func priority(p rules.Priority) outbox.Priority {
 // relayOf is the relay that a rule names, as it is live: who moves a rule to another relay means the mails that wait as well.
 func (d *Daemon) relayOf(rule uint32) string {
 	l := d.live.Load()
-	if l == nil || l.byID[rule] == nil {
+	if l == nil {
 		return ""
 	}
-	return l.byID[rule].Relay
+	return l.relays[rule]
 }
