@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postman/internal/pgcluster/pgtest"
+	"postman/internal/smtptest"
 	"postman/outbox"
 )
 
@@ -91,8 +92,18 @@ func TestSlowStore(t *testing.T) {
 func TestBacklogAtTheStart(t *testing.T) {
 	t.Parallel()
 	const transactions, rows, bytes = 150, 100, 20_000 // 300 MB, of which a third matches
+	relay, err := smtptest.Start(smtptest.Options{Hook: func(e smtptest.Event) error {
+		if e.Stage == smtptest.From {
+			time.Sleep(time.Second) // so that hardly anything is sent
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(relay.Close)
 	s := newSite(t, strings.Replace("rules:\n"+rowsRule("some"), "to:", "when: new.id % 3 == 0, to:", 1),
-		[]string{"SMTP_URL=smtp://127.0.0.1:1", "POSTMAN_MODE=live"}, // nobody listens there
+		[]string{"SMTP_URL=smtp://" + relay.Addr(), "POSTMAN_MODE=live"},
 		rowsTable, "alter table rows alter x set storage external")
 	s.run("setup")
 	pgtest.Exec(t, s.url, fmt.Sprintf(`do $$ begin for i in 1..%d loop
