@@ -63,18 +63,13 @@ func parseMailbox(s string) (*mail.Address, error) {
 	if a.Address, err = parseAddress(a.Address); err != nil {
 		return nil, err
 	}
+	a.Name = displayName(a.Name) // an encoded word may hold anything
 	return a, nil
 }
 
-// mailbox is an address with a name for people. A name is one line, however it stands in the database.
+// mailbox is an address with a name for people.
 func mailbox(address, name string) *mail.Address {
-	name = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, name)
-	return &mail.Address{Name: strings.Join(strings.Fields(name), " "), Address: address}
+	return &mail.Address{Name: displayName(name), Address: address}
 }
 
 func notInDomain(r rune) bool {

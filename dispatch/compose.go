@@ -226,7 +226,7 @@ func (c *composer) message(m templates.Mail, from, replyTo *netmail.Address, to 
 		}
 		msg.AddCcMailAddress(a)
 	}
-	msg.Subject(m.Subject)
+	msg.Subject(foldable(plainLine(m.Subject)))
 	msg.SetDateWithValue(time.Now())
 	// A machine wrote this: nobody's absence assistant need answer. RFC 3834 §5; the other is Exchange's.
 	msg.SetGenHeader("Auto-Submitted", "auto-generated")
