@@ -8,6 +8,7 @@ import (
 	"unicode"
 
 	"golang.org/x/net/idna"
+	"golang.org/x/text/unicode/norm"
 )
 
 // Limits of an address, RFC 5321 §4.5.3.1.
@@ -20,7 +21,17 @@ const (
 // domain in ASCII. It refuses whatever could mean something else to a server or in a header: display names, lists,
 // comments, quoted local parts, domain literals, control characters.
 func parseAddress(s string) (string, error) {
-	s = strings.TrimSpace(s)
+	address, err := parseRecipient(s)
+	if err == nil && !ascii(address) {
+		return "", fmt.Errorf("%q needs SMTPUTF8, which a sender's address may not: what stands before the @ is not ASCII", clip(s))
+	}
+	return address, err
+}
+
+// parseRecipient is parseAddress for whom a mail goes to: what stands before the @ may have letters and digits of any script (RFC 6531), in
+// normal form C (RFC 6532 §3.1). It takes a relay with SMTPUTF8.
+func parseRecipient(s string) (string, error) {
+	s = norm.NFC.String(strings.TrimSpace(s))
 	if s == "" {
 		return "", errors.New("the address is empty")
 	}
@@ -36,8 +47,8 @@ func parseAddress(s string) (string, error) {
 	}
 	at := strings.LastIndexByte(s, '@')
 	local, domain := s[:at], s[at+1:]
-	if !ascii(local) {
-		return "", fmt.Errorf("%q needs SMTPUTF8: what stands before the @ is not ASCII", clip(s))
+	if strings.ContainsFunc(local, notInLocal) {
+		return "", fmt.Errorf("%q is no address: what stands before the @ has more than letters, digits and signs", clip(s))
 	}
 	if domain, err = idna.Lookup.ToASCII(domain); err != nil {
 		return "", fmt.Errorf("%q is no address: %w", clip(s), err)
@@ -52,7 +63,9 @@ func parseAddress(s string) (string, error) {
 }
 
 // parseMailbox reads an address with or without a display name, as people configure them.
-func parseMailbox(s string) (*mail.Address, error) {
+func parseMailbox(s string) (*mail.Address, error) { return mailboxBy(parseAddress, s) }
+
+func mailboxBy(parse func(string) (string, error), s string) (*mail.Address, error) {
 	if strings.ContainsFunc(s, unicode.IsControl) {
 		return nil, fmt.Errorf("%q is no address: it has control characters", clip(s))
 	}
@@ -60,7 +73,7 @@ func parseMailbox(s string) (*mail.Address, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%q is no address: %w", clip(s), err)
 	}
-	if a.Address, err = parseAddress(a.Address); err != nil {
+	if a.Address, err = parse(a.Address); err != nil {
 		return nil, err
 	}
 	a.Name = displayName(a.Name) // an encoded word may hold anything
@@ -70,6 +83,11 @@ func parseMailbox(s string) (*mail.Address, error) {
 // mailbox is an address with a name for people.
 func mailbox(address, name string) *mail.Address {
 	return &mail.Address{Name: displayName(name), Address: address}
+}
+
+// notInLocal says what no local part has beyond ASCII: spaces, controls, and what turns the direction of a text.
+func notInLocal(r rune) bool {
+	return r > unicode.MaxASCII && !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsDigit(r)
 }
 
 func notInDomain(r rune) bool {

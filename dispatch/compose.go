@@ -220,7 +220,7 @@ func (c *composer) message(m templates.Mail, from, replyTo *netmail.Address, to 
 	}
 	msg.ToMailAddress(mailbox(to.address, to.text(nameColumn)))
 	for _, s := range cc {
-		a, err := parseMailbox(s)
+		a, err := mailboxBy(parseRecipient, s)
 		if err != nil {
 			return nil, err
 		}

@@ -73,11 +73,11 @@ func (d *Dispatcher) address(j *job) error {
 		return errSilent
 	}
 	var err error
-	if e.to, err = parseAddress(j.message.Address); err != nil {
+	if e.to, err = parseRecipient(j.message.Address); err != nil {
 		return fmt.Errorf("%w: %w", errAddress, err)
 	}
 	for _, s := range j.message.CC {
-		a, err := parseMailbox(s)
+		a, err := mailboxBy(parseRecipient, s)
 		if err != nil {
 			return fmt.Errorf("%w: %w", errAddress, err)
 		}

@@ -419,3 +419,34 @@ func TestTooBig(t *testing.T) {
 		})
 	}
 }
+
+// TestInternational: an address that is not ASCII goes to a relay that takes it, and is dead at one that does not, which hears nothing of it.
+func TestInternational(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		extensions []string
+		want       outbox.MessageState
+		mail       string
+	}{
+		"taken":            {[]string{"SMTPUTF8", "8BITMIME", "SIZE"}, outbox.MessageSent, "MAIL FROM:<bounce@example.com> SIZE=56 BODY=8BITMIME SMTPUTF8"},
+		"taken, pipelined": {[]string{"SMTPUTF8", "8BITMIME", "PIPELINING"}, outbox.MessageSent, "MAIL FROM:<bounce@example.com> BODY=8BITMIME SMTPUTF8"},
+		"not offered":      {[]string{"PIPELINING"}, outbox.MessageDead, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				fake := smtptest.NewFake(smtptest.Script{Extensions: test.extensions})
+				d := scripted(t, fake, nil)
+				j := aJob("김민수@회사.example")
+				o := say(d, j)
+				heard := strings.Join(fake.Commands(), "\n")
+				if o.State != test.want || !strings.Contains(heard, test.mail) || strings.Contains(heard, "MAIL") != (test.mail != "") {
+					t.Errorf("%+v\n%s", o, heard)
+				}
+				if test.mail != "" && !strings.Contains(heard, "RCPT TO:<김민수@xn--vf4b131b.example>") {
+					t.Error(heard)
+				}
+			})
+		})
+	}
+}

@@ -34,7 +34,7 @@ func newRecipient(row value.Row) recipient {
 		r.bad = fmt.Errorf("the address is NULL")
 		return r
 	}
-	r.address, r.bad = parseAddress(string(email.Text))
+	r.address, r.bad = parseRecipient(string(email.Text))
 	return r
 }
 
@@ -164,7 +164,7 @@ func appendAddresses(all []recipient, v any) ([]recipient, error) {
 
 // configured is an address that stands in the rule, perhaps with a name.
 func configured(address string) recipient {
-	m, err := parseMailbox(address)
+	m, err := mailboxBy(parseRecipient, address)
 	if err != nil {
 		return recipient{row: complete(value.Row{textField(emailColumn, value.Of(address))}), bad: err}
 	}

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"bytes"
+	"mime"
 	"strings"
 )
 
@@ -23,10 +24,19 @@ func redirected(body []byte, to string, original envelope) []byte {
 		}
 	}
 	out.WriteString("To: <" + to + ">\r\nReply-To: <" + to + ">\r\n")
-	out.WriteString("X-Postman-Original-To: " + strings.Join(append([]string{original.to}, original.cc...), ",\r\n ") + "\r\n")
+	out.WriteString("X-Postman-Original-To: " + originally(original) + "\r\n")
 	out.WriteString("\r\n")
 	out.Write(rest)
 	return out.Bytes()
+}
+
+// originally names the recipients. What is not ASCII is encoded: the mail goes to an address that is.
+func originally(e envelope) string {
+	names := append([]string{e.to}, e.cc...)
+	for i := range names {
+		names[i] = mime.QEncoding.Encode("utf-8", names[i])
+	}
+	return strings.Join(names, ",\r\n ")
 }
 
 // fields splits a header into its fields, each with its folded lines.

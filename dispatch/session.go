@@ -35,6 +35,7 @@ type session struct {
 	timeouts   Timeouts
 	pipelining bool
 	size       bool
+	utf8       bool // it takes addresses that are not ASCII (RFC 6531)
 	limit      int  // of a mail's bytes, as SIZE has it (RFC 1870); 0: none is known
 	most       int  // mails over it
 	dirty      bool // a transaction was begun and not finished: RSET comes first
@@ -181,6 +182,11 @@ type envelope struct {
 	cc   []string
 }
 
+// ascii says whether all of its addresses are.
+func (e *envelope) ascii() bool {
+	return ascii(e.to) && !slices.ContainsFunc(e.cc, func(s string) bool { return !ascii(s) })
+}
+
 // said is an envelope that was said.
 type said struct {
 	job      *job
@@ -205,8 +211,8 @@ var errLate = errors.New("no dot was begun in time")
 func (s *session) deliver(ctx context.Context, j *job, next func() *job, back func(*job)) (r reply, behind *job) {
 	stop := context.AfterFunc(ctx, s.cut)
 	defer stop()
-	if s.tooBig(j) {
-		return reply{phase: mailing, code: 552, text: fmt.Sprintf("5.3.4 the mail has %d bytes, and the relay takes %d (SIZE)", len(j.body), s.limit)}, nil
+	if r, unfit := s.unfit(j); unfit {
+		return r, nil
 	}
 	s.sent++
 	r = s.open(j)
@@ -224,8 +230,17 @@ func (s *session) deliver(ctx context.Context, j *job, next func() *job, back fu
 	return r, behind
 }
 
-// tooBig says whether the relay has said that it will not take a mail of this size (RFC 1870): then it hears nothing of it.
-func (s *session) tooBig(j *job) bool { return s.limit > 0 && len(j.body) > s.limit }
+// unfit says whether the relay has said that it will not take such a mail: it is too large (RFC 1870), or an address is not ASCII (RFC 6531 §3.4,
+// X.6.7 of §4.3). Then it hears nothing of it.
+func (s *session) unfit(j *job) (reply, bool) {
+	switch {
+	case s.limit > 0 && len(j.body) > s.limit:
+		return reply{phase: mailing, code: 552, text: fmt.Sprintf("5.3.4 the mail has %d bytes, and the relay takes %d (SIZE)", len(j.body), s.limit)}, true
+	case !s.utf8 && !j.envelope.ascii():
+		return reply{phase: mailing, code: 553, text: "5.6.7 what stands before the @ is not ASCII, and the relay does not take that (SMTPUTF8)"}, true
+	}
+	return reply{}, false
+}
 
 // end cuts the connection for good.
 func (s *session) end() {
@@ -248,6 +263,9 @@ func (s *session) commands(j *job, dirty bool) []command {
 	from := "MAIL FROM:<" + j.envelope.from + ">"
 	if s.size {
 		from += " SIZE=" + strconv.Itoa(len(j.body))
+	}
+	if !j.envelope.ascii() {
+		from += " BODY=8BITMIME SMTPUTF8" // its header has the address, and so bytes above 127
 	}
 	list = append(list, command{mailing, from, false}, command{naming, "RCPT TO:<" + j.envelope.to + ">", false})
 	for _, cc := range j.envelope.cc {
@@ -342,9 +360,8 @@ func (s *session) content(j *job, next func() *job, back func(*job)) (r reply, b
 	if s.pipelining && !s.slow && !s.worn() {
 		behind = next()
 	}
-	if behind != nil && !s.tooBig(behind) {
-		s.ahead = &said{behind, s.commands(behind, false)} // the dot ends the transaction, whatever becomes of it
-		flight = appendCommands(flight, s.ahead.commands)
+	if behind != nil {
+		flight = s.sayAhead(flight, behind)
 	}
 	if cap(flight) <= mostFlight {
 		s.flight = flight
@@ -379,6 +396,15 @@ func (s *session) content(j *job, next func() *job, back func(*job)) (r reply, b
 		behind = nil
 	}
 	return r, behind
+}
+
+// sayAhead adds the envelope of the next mail to a flight, where the relay takes such a mail: the dot before ends a transaction, whatever becomes of it.
+func (s *session) sayAhead(flight []byte, behind *job) []byte {
+	if _, unfit := s.unfit(behind); unfit {
+		return flight
+	}
+	s.ahead = &said{behind, s.commands(behind, false)}
+	return appendCommands(flight, s.ahead.commands)
 }
 
 // after has something done after a while, unless done is called before; it says whether it was done.
@@ -427,6 +453,7 @@ func (s *session) extensions(c *smtp.Client) {
 	var limit, limits string
 	s.size, limit = c.Extension("SIZE")
 	s.limit, _ = strconv.Atoi(limit) // nothing, or 0: it says none
+	s.utf8, _ = c.Extension("SMTPUTF8")
 	_, limits = c.Extension("LIMITS")
 	for word := range strings.FieldsSeq(limits) {
 		if n, err := strconv.Atoi(strings.TrimPrefix(word, "MAILMAX=")); err == nil && n > 0 {

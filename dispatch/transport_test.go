@@ -324,3 +324,23 @@ func TestRateText(t *testing.T) {
 		}
 	}
 }
+
+// TestInternationalMail: the header names the recipient as the envelope does (RFC 6532), and in mode redirect nothing is left that is not ASCII.
+func TestInternationalMail(t *testing.T) {
+	t.Parallel()
+	for mode, want := range map[Mode]string{
+		Live:     "To: <김민수@xn--vf4b131b.example>",
+		Redirect: "X-Postman-Original-To: =?utf-8?q?=EA=B9=80=EB=AF=BC=EC=88=98@xn--vf4b131b.example?=",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			fake := smtptest.NewFake(smtptest.Script{Extensions: []string{"SMTPUTF8", "8BITMIME"}})
+			w := newWorld(t, setup{fake: fake, tune: func(o *Options) { o.Mode, o.Redirect = mode, "dev@example.com" }})
+			w.emit("reset", reset("김민수@회사.example"))
+			w.settled()
+			head, _, _ := strings.Cut(string(fake.Mails()[0].Data), "\n\n")
+			if !strings.Contains(head, want) || mode == Redirect && !ascii(head) {
+				t.Errorf("%s:\n%s", mode, head)
+			}
+		})
+	}
+}
