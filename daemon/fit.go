@@ -26,12 +26,29 @@ func (in *intake) swap(at position.LSN) {
 	clear(in.hides)
 	l.from.Store(uint64(at))
 	in.decides(l, at)
+	in.lag(l)
 	for _, b := range in.broken.list() {
 		r := l.named(b.rule)
 		gone := r == nil && !l.isBroken(b.rule)
 		asked := r != nil && r.On.Message != "" // no table tells whether it fits
 		if gone || asked {
 			in.mend(b.rule, byStream, byCatalog, byLoad)
+		}
+	}
+}
+
+// lag notes the rules that know a table by a name that the stream has not come to: what it has told of under the former name still
+// comes so, until it tells the new one.
+func (in *intake) lag(l *live) {
+	for oid, told := range in.names {
+		name, known := l.nameOf(oid)
+		if !known || name == told {
+			continue
+		}
+		for _, r := range l.rules.Rules {
+			if r.On.Message == "" && r.On.Table == name && !slices.Contains(in.strays[oid], r.Name) {
+				in.strays[oid] = append(in.strays[oid], r.Name)
+			}
 		}
 	}
 }
