@@ -127,6 +127,7 @@ func (a *api) handler() http.Handler {
 	mux.HandleFunc("GET /v1/outbox/messages/{id}", a.showMessage)
 	mux.HandleFunc("GET /v1/outbox/matches/{id}", a.showMatch)
 	mux.HandleFunc("POST /v1/outbox/{action}", a.act)
+	mux.HandleFunc("POST /v1/send-test", a.sendTest)
 	mux.HandleFunc("POST /v1/suppressions/list", a.listSuppressions)
 	mux.HandleFunc("POST /v1/suppressions", a.suppress)
 	mux.HandleFunc("POST /v1/bounces", a.takeBounces)
@@ -148,7 +149,7 @@ func OpenAPI(ctx context.Context, c Config) (h http.Handler, closeStore func() e
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening the store: %w", err)
 	}
-	a := &api{store: store, soft: c.SoftBounces.limit(), status: func() Status {
+	a := &api{config: &c, store: store, soft: c.SoftBounces.limit(), status: func() Status {
 		s := StoreStatus(ctx, store)
 		s.Slot = slotNow(ctx, c)
 		return s
@@ -158,6 +159,7 @@ func OpenAPI(ctx context.Context, c Config) (h http.Handler, closeStore func() e
 }
 
 type api struct {
+	config   *Config
 	store    outbox.Store
 	soft     outbox.SoftLimit
 	status   func() Status

@@ -29,7 +29,7 @@ func (d *Daemon) listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a := &api{store: d.store, soft: d.config.SoftBounces.limit(), status: d.Status, acted: d.wake, replayer: d.replayer, ends: d.ends}
+	a := &api{config: &d.config, store: d.store, soft: d.config.SoftBounces.limit(), status: d.Status, acted: d.wake, replayer: d.replayer, ends: d.ends}
 	d.serveOn(ctx, socket, a.handler())
 	d.defers(func() { d.close("socket", os.Remove(SocketPath(d.config.StorePath()))) })
 	if d.config.HTTP == "" || d.config.HTTP == "off" {

@@ -23,6 +23,8 @@ type Relay struct {
 	// TLS, when set, is used for TLS connections; by default the system's roots and the relay's name count.
 	TLS *tls.Config
 
+	// heard keeps what is said; nil: nobody asks.
+	heard *transcript
 	// dial replaces the network in tests.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }

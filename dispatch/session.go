@@ -47,13 +47,16 @@ type session struct {
 	idle       *time.Timer
 	ahead      *said  // along with the mail before: the replies to it come next, and are about that mail alone
 	flight     []byte // memory for what is written
+	heard      *transcript
 }
+
+var errNoAnswer = errors.New("no answer")
 
 // connect opens a session. Whatever goes wrong here is the relay's trouble and no message's.
 func connect(ctx context.Context, r Relay, t Timeouts) (*session, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, t.Dial, fmt.Errorf("no answer within %s", t.Dial))
+	ctx, cancel := context.WithTimeoutCause(ctx, t.Dial, fmt.Errorf("%w within %s", errNoAnswer, t.Dial))
 	defer cancel()
-	s := &session{timeouts: t, since: time.Now()}
+	s := &session{timeouts: t, since: time.Now(), heard: r.heard}
 	stop := func() bool { return true }
 	dial := func(inner context.Context, network, address string) (net.Conn, error) {
 		conn, err := r.open(inner, network, address, s)
@@ -90,6 +93,9 @@ func (r Relay) clientOptions(timeout time.Duration, dial mail.DialContextFunc) [
 		mail.WithPort(r.Port), mail.WithTimeout(timeout), mail.WithTLSPolicy(policy), mail.WithTLSConfig(r.tlsConfig()),
 		mail.WithDialContextFunc(dial),
 	}
+	if r.heard != nil {
+		o = append(o, mail.WithDebugLog(), mail.WithLogger(r.heard))
+	}
 	if r.User != "" {
 		o = append(o, mail.WithSMTPAuthCustom(&login{relay: r}))
 	}
@@ -102,6 +108,9 @@ func (r Relay) tlsConfig() *tls.Config {
 		c = r.TLS.Clone()
 	}
 	c.ServerName = r.Host
+	if r.heard != nil {
+		c.VerifyConnection = r.heard.secured
+	}
 	return c
 }
 
@@ -116,6 +125,7 @@ func (r Relay) open(ctx context.Context, network, address string, s *session) (n
 		return nil, err
 	}
 	s.raw = conn
+	r.heard.connected(conn)
 	if r.Security != ImplicitTLS {
 		return conn, nil
 	}
@@ -151,7 +161,11 @@ func (l *login) Start(server *smtp.ServerInfo) (string, []byte, error) {
 	default:
 		return "", nil, fmt.Errorf("the relay offers no way to log in that is known here (AUTH %s)", strings.Join(server.Auth, " "))
 	}
-	return l.chosen.Start(server)
+	mechanism, first, err := l.chosen.Start(server)
+	if l.relay.heard != nil && err == nil {
+		l.relay.heard.mechanism = mechanism
+	}
+	return mechanism, first, err
 }
 
 // Next is part of [smtp.Auth].
@@ -295,6 +309,7 @@ func (s *session) open(j *job) reply {
 	verdict := reply{phase: writing}
 	for some := range slices.Chunk(commands, flight) {
 		s.flight = appendCommands(s.flight[:0], some)
+		s.heard.commands(some)
 		if _, err := s.write(s.flight, time.Now().Add(s.timeouts.Command)); err != nil {
 			return reply{phase: some[0].phase, err: err}
 		}
@@ -375,6 +390,9 @@ func (s *session) content(j *job, next func() *job, back func(*job)) (r reply, b
 	if !now.Before(deadline) {
 		return reply{phase: writing, err: errLate}, behind
 	}
+	if s.heard != nil {
+		s.heard.add("we", fmt.Sprintf("(the mail, %d bytes, and its dot)", len(j.body)))
+	}
 	switch n, err := s.write(flight, deadline); {
 	case err != nil && n > content: // the relay may have seen the dot
 		return reply{phase: dotted, err: err}, behind
@@ -444,7 +462,9 @@ func (s *session) patience(d time.Duration) { _ = s.raw.SetReadDeadline(time.Now
 
 func (s *session) read(p phase) reply {
 	code, text, err := readReply(s.text.R)
-	return reply{phase: p, code: code, text: text, err: err}
+	r := reply{phase: p, code: code, text: text, err: err}
+	s.heard.reply(r)
+	return r
 }
 
 // extensions notes what the relay offers: PIPELINING (RFC 2920), SIZE (RFC 1870), and how many mails it takes over a connection (RFC 9422).

@@ -14,12 +14,13 @@ import (
 )
 
 type outboxCmd struct {
-	List    listCmd    `cmd:"" help:"List messages, and matches that are not expanded, newest first."`
-	Show    showCmd    `cmd:"" help:"Show a message (17) or a match (m17): its change, its messages, each attempt."`
-	Retry   retryCmd   `cmd:"" help:"Queue dead, failed and uncertain messages and failed matches again."`
-	Cancel  cancelCmd  `cmd:"" help:"Cancel pending matches and queued messages."`
-	Release releaseCmd `cmd:"" help:"Let held matches and messages go."`
-	Discard discardCmd `cmd:"" help:"Discard held matches and messages."`
+	List     listCmd     `cmd:"" help:"List messages, and matches that are not expanded, newest first."`
+	Show     showCmd     `cmd:"" help:"Show a message (17) or a match (m17): its change, its messages, each attempt."`
+	Retry    retryCmd    `cmd:"" help:"Queue dead, failed and uncertain messages and failed matches again."`
+	Cancel   cancelCmd   `cmd:"" help:"Cancel pending matches and queued messages."`
+	Release  releaseCmd  `cmd:"" help:"Let held matches and messages go."`
+	Discard  discardCmd  `cmd:"" help:"Discard held matches and messages."`
+	SendTest sendTestCmd `cmd:"" name:"send-test" help:"Send one test mail over a relay, and show the conversation."`
 }
 
 // selectFlags say what a list or an action is about.
