@@ -78,6 +78,10 @@ func connect(ctx context.Context, r Relay, t Timeouts) (*session, error) {
 		return nil, err
 	}
 	s.text = c.Text
+	if s.text.R.Buffered() > 0 { // all that was said has its reply
+		s.cut()
+		return nil, errStep
+	}
 	s.pipelining, _ = c.Extension("PIPELINING")
 	s.most = r.Limits.PerConnection
 	s.extensions(c)
@@ -308,6 +312,9 @@ func (s *session) open(j *job) reply {
 	s.dirty = true
 	verdict := reply{phase: writing}
 	for some := range slices.Chunk(commands, flight) {
+		if s.text.R.Buffered() > 0 { // a reply to what has not been said
+			return reply{phase: some[0].phase, err: errStep}
+		}
 		s.flight = appendCommands(s.flight[:0], some)
 		s.heard.commands(some)
 		if _, err := s.write(s.flight, time.Now().Add(s.timeouts.Command)); err != nil {

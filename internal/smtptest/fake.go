@@ -3,6 +3,7 @@ package smtptest
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -13,9 +14,10 @@ import (
 	"time"
 )
 
-// Step is what a [Fake] does at a command instead of what is usual. The zero Step drops the connection without a word.
+// Step is what a [Fake] does at a command instead of what is usual. The zero Step says nothing and goes on with the next command.
 type Step struct {
 	Reply string        // a line, or several with \r\n between; empty: none
+	Raw   string        // bytes behind it, as they are
 	Wait  time.Duration // before the reply
 	Hang  bool          // say nothing, until the client gives up
 	Close bool          // close after the reply
@@ -28,10 +30,12 @@ var Drop = Step{Close: true}
 // Reply answers with a line and goes on.
 func Reply(line string) Step { return Step{Reply: line} }
 
-// Script says how a [Fake] answers. Commands are EHLO, HELO, MAIL, RCPT, DATA, RSET, QUIT, NOOP; CONNECT is the greeting
+// Script says how a [Fake] answers. Commands are EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, RSET, QUIT, NOOP; CONNECT is the greeting
 // and DOT the end of the mail. "RCPT kim@example.com" is one recipient's.
 type Script struct {
 	Extensions []string // of the EHLO reply, such as PIPELINING
+	// TLS is begun with after a 220 to STARTTLS; it is offered where Extensions say so.
+	TLS *tls.Config
 	// Steps are used up one by one, over all connections, before what is usual; Always is never used up.
 	Steps  map[string][]Step
 	Always map[string]Step
@@ -208,6 +212,10 @@ func (p *player) command(line string) error {
 		}
 	case "DATA":
 		return p.data()
+	case "STARTTLS":
+		return p.secure()
+	case "AUTH":
+		return p.act(verb, "235 2.7.0 welcome")
 	case "QUIT":
 		return errors.Join(p.act(verb, "221 2.0.0 bye"), errOver)
 	}
@@ -256,9 +264,28 @@ func (p *player) data() error {
 	p.open = false
 	p.mail.Data, p.mail.Time = data, time.Now()
 	p.fake.mu.Lock()
+	n := len(p.fake.mails)
 	p.fake.mails = append(p.fake.mails, p.mail)
 	p.fake.mu.Unlock()
-	return p.act("DOT", "250 2.0.0 queued as 4242")
+	reply, err = p.say("DOT", "250 2.0.0 queued as 4242")
+	p.fake.mu.Lock()
+	p.fake.mails[n].Reply = reply
+	p.fake.mu.Unlock()
+	return err
+}
+
+// secure goes on with TLS: what the client may have said behind its STARTTLS is forgotten.
+func (p *player) secure() error {
+	reply, err := p.say("STARTTLS", "220 2.0.0 go ahead")
+	p.fake.mu.Lock()
+	config := p.fake.script.TLS
+	p.fake.mu.Unlock()
+	if err != nil || !strings.HasPrefix(reply, "220 ") || config == nil {
+		return err
+	}
+	p.conn = tls.Server(p.conn, config)
+	p.r = textproto.NewReader(bufio.NewReader(p.conn))
+	return nil
 }
 
 func (p *player) act(command, usual string) error {
@@ -279,6 +306,11 @@ func (p *player) say(command, usual string) (string, error) {
 	time.Sleep(s.Wait)
 	if s.Reply != "" {
 		if _, err := io.WriteString(p.conn, s.Reply+"\r\n"); err != nil {
+			return "", err
+		}
+	}
+	if s.Raw != "" {
+		if _, err := io.WriteString(p.conn, s.Raw); err != nil {
 			return "", err
 		}
 	}

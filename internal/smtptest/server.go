@@ -28,6 +28,8 @@ type Mail struct {
 	Data []byte    // as it came: dots unstuffed, lines ended by CRLF
 	Time time.Time // when its final dot was read
 	Conn int       // the connection it came on, counted from 1
+
+	Reply string // to its dot, of a [Fake]
 }
 
 // Stage is a moment of a conversation at which a [Hook] is asked.
