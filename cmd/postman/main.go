@@ -36,6 +36,7 @@ type cli struct {
 	Schema   schemaCmd   `cmd:"" help:"Write the tables as rules see them, or what editors complete rules with."`
 	Setup    setupCmd    `cmd:"" help:"Make publications and slot, accept a gap, arm live sending."`
 	Status   statusCmd   `cmd:"" help:"Show how stream, rules, outbox and relay do."`
+	Doctor   doctorCmd   `cmd:"" help:"Look at all that mail needs on its way, and say what to do."`
 	Outbox   outboxCmd   `cmd:"" help:"List, show, retry, cancel, release and discard matches and messages."`
 	Suppress suppressCmd `cmd:"" help:"List, add, remove and import addresses that no mail goes to."`
 	Bounce   bounceCmd   `cmd:"" help:"Take a mail that came back, from a mail server's pipe."`

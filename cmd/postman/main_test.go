@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"postman/internal/dnstest"
 	"postman/internal/pgcluster/pgtest"
 	"postman/internal/smtptest"
 )
@@ -36,11 +37,19 @@ func TestScripts(t *testing.T) {
 			}
 			env.Defer(relay.Close)
 			env.Values["relay"] = relay
+			dns, err := dnstest.Start(dnstest.Zone{
+				"example.com": {"MX 10 mx.example.com", "TXT v=spf1 ip4:192.0.2.1 ip4:127.0.0.1 ~all"}, "_dmarc.example.com": {"TXT v=DMARC1; p=none"},
+				"crm._domainkey.example.com": {"TXT v=DKIM1; k=ed25519; p=11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="},
+			})
+			if err != nil {
+				return err
+			}
+			env.Defer(dns.Close)
 			repository, err := filepath.Abs("../..")
 			if err != nil {
 				return err
 			}
-			env.Vars = append(env.Vars, "REPOSITORY="+repository, "DATABASE_URL="+url, "SMTP_URL=smtp://"+relay.Addr(), "POSTMAN_SLOT="+pgtest.Name(url),
+			env.Vars = append(env.Vars, "REPOSITORY="+repository, "DNS="+dns.Addr(), "DATABASE_URL="+url, "SMTP_URL=smtp://"+relay.Addr(), "POSTMAN_SLOT="+pgtest.Name(url),
 				"POSTMAN_FROM=Postman <postman@example.com>", "POSTMAN_HTTP=127.0.0.1:0",
 				"GORACE=atexit_sleep_ms=0") // else each command would wait for a second before it ends
 			return world(env.WorkDir, url)
