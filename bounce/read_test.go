@@ -146,8 +146,8 @@ func TestReadPostfix(t *testing.T) {
 func TestClass(t *testing.T) {
 	t.Parallel()
 	for class, all := range map[Class]string{
-		Hard:      "failed/5.1.0 failed/5.1.1 failed/5.1.2 failed/5.1.3 failed/5.1.6 failed/5.1.10 failed/5.2.1 failed/5.4.4",
-		Soft:      "failed/4.4.1 failed/5.2.2 failed/5.2.0 failed/5.0.0 failed/5.4.1 failed/5.3.0 failed/5.3.1 failed/ delayed/4.1.1 delayed/5.1.1",
+		Hard:      "failed/5.1.1 failed/5.1.2 failed/5.1.3 failed/5.1.6 failed/5.1.10 failed/5.2.1 failed/5.4.4",
+		Soft:      "failed/4.4.1 failed/5.1.0 failed/5.2.2 failed/5.2.0 failed/5.0.0 failed/5.4.1 failed/5.3.0 failed/5.3.1 failed/ delayed/4.1.1 delayed/5.1.1",
 		Blocked:   "failed/5.7.1 failed/5.7.26 failed/5.3.4 failed/5.2.3 failed/5.6.0 failed/5.5.0 failed/5.1.7 failed/5.1.8",
 		Complaint: "complaint/abuse complaint/fraud complaint/other complaint/opt-out",
 		Fine:      "delivered/2.0.0 relayed/2.0.0 expanded/2.0.0 failed/2.0.0 complaint/not-spam complaint/auth-failure",

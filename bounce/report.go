@@ -42,11 +42,12 @@ const (
 // hard are the statuses that are the address's own fault (RFC 3463 §3). 5.4.4 is Postfix's for a domain that does not exist, 5.1.10 a domain
 // that takes no mail (RFC 7505).
 var hard = map[string]bool{
-	"5.1.0": true, "5.1.1": true, "5.1.2": true, "5.1.3": true, "5.1.6": true, "5.1.10": true, "5.2.1": true, "5.4.4": true,
+	"5.1.1": true, "5.1.2": true, "5.1.3": true, "5.1.6": true, "5.1.10": true, "5.2.1": true, "5.4.4": true,
 }
 
-// soft are the permanent statuses that may pass all the same: a full mailbox, a server that gave up, and those that say nothing.
-var soft = map[string]bool{"5.0.0": true, "5.2.0": true, "5.2.2": true, "5.3.0": true, "5.3.1": true, "5.3.2": true}
+// soft are the permanent statuses that may pass all the same: a full mailbox, a server that gave up, and those that say nothing (5.1.0 may be
+// about the sender's address).
+var soft = map[string]bool{"5.0.0": true, "5.1.0": true, "5.2.0": true, "5.2.2": true, "5.3.0": true, "5.3.1": true, "5.3.2": true}
 
 // Class is what the report means for the address. docs/bounces.md has the table, with why.
 func (r *Recipient) Class() Class {

@@ -29,6 +29,11 @@ type breaker struct {
 	cause   error
 	rest    time.Duration // before it is tried again
 	denials int           // mails in a row that were refused for what may be our fault with the relay, see denied
+	taken   time.Time     // when it took a mail last
+	broken  int           // conversations in a row that broke or hung after the relay had taken the names
+
+	until time.Time // it throttles a single connection: nothing passes before
+	old   int       // of inside, those from before the trouble, while it is probing
 }
 
 // trouble notes that the relay does not take mail; true: that is news.
@@ -59,15 +64,51 @@ func (g *gate) narrow(n int) bool {
 	return g.fewer()
 }
 
-// throttled notes that the relay finds a mail that began at a time too much: it gets half as many connections. Once it has one only, that is
-// trouble (ok is false).
-func (g *gate) throttled(began time.Time) (news, ok bool) {
+// throttled notes that the relay finds a mail that began at a time too much: it gets half as many connections. Once it has one only, it is left alone
+// for a while. False: it is in trouble already, or tried again.
+func (g *gate) throttled(began time.Time, err error) (news, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.state != RelayUp || !g.climb.throttled(time.Now(), began) {
+	if g.state != RelayUp {
 		return false, false
 	}
-	return g.fewer(), true
+	now := time.Now()
+	if g.climb.throttled(now, began) {
+		return g.fewer(), true
+	}
+	g.climb.hold(now)
+	news = g.cause == nil
+	g.until, g.cause = now.Add(g.climb.pause), err
+	time.AfterFunc(g.climb.pause, func() {
+		g.wake()
+		g.changed()
+	})
+	return news, true
+}
+
+// mostBroken is after how many conversations in a row that broke after the relay had taken the names it is in trouble.
+const mostBroken = 3
+
+// broke notes that a conversation broke, or that its reply did not come in time, after the relay had taken the names. True: it does so again and again.
+func (g *gate) broke() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.broken++
+	return g.broken >= mostBroken
+}
+
+// tookSince says whether it took a mail since.
+func (g *gate) tookSince(t time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.taken.After(t)
+}
+
+// heard notes that the relay answered at all.
+func (g *gate) heard() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.broken = 0
 }
 
 // fewer says whether it is news how many connections the relay takes. Called with mu held.
@@ -90,7 +131,10 @@ func (g *gate) denied() bool {
 func (g *gate) decided(taken bool) (time.Duration, bool) {
 	g.mu.Lock()
 	if taken {
-		g.denials = 0
+		g.denials, g.taken = 0, time.Now()
+		if g.state == RelayUp {
+			g.cause = nil
+		}
 	}
 	if g.climb.answered(time.Now(), g.inside > g.climb.now || !g.idle()) {
 		g.news.Broadcast()
@@ -100,17 +144,24 @@ func (g *gate) decided(taken bool) (time.Duration, bool) {
 		return 0, false // up already; or down, and this answer is older than the trouble
 	}
 	lasted := time.Since(g.since)
-	g.state, g.since, g.cause, g.rest = RelayUp, time.Now(), nil, 0
+	g.state, g.since, g.cause, g.rest, g.old = RelayUp, time.Now(), nil, 0, 0
 	g.news.Broadcast()
 	g.mu.Unlock()
 	g.changed()
 	return lasted, true
 }
 
+// probed says whether it is tried again.
+func (g *gate) probed() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.state == RelayProbing
+}
+
 // probing lets one message through to a relay that could be connected to.
 func (g *gate) probing() {
 	g.mu.Lock()
-	g.state = RelayProbing
+	g.state, g.old = RelayProbing, g.inside
 	g.news.Broadcast()
 	g.mu.Unlock()
 	g.changed()

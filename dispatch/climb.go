@@ -30,8 +30,9 @@ const (
 	worse = 0.95
 	// How long a relay that refuses a connection, or throttles, is left at what it takes. The pause doubles each time it does so again:
 	// some mean it, and some only refuse one now and then.
-	holdFirst = 5 * time.Second
-	holdMost  = 2 * time.Minute
+	holdFirst  = 5 * time.Second
+	holdMost   = 2 * time.Minute
+	halveAfter = time.Second
 	// plateau is how long it stays where one more did not help.
 	plateau = 30 * time.Second
 )
@@ -85,7 +86,7 @@ func (c *climb) refused(at time.Time, n int) {
 
 // throttled notes that the relay said it is too much to a mail that began at a time, and halves. False: there is nothing to halve any more.
 func (c *climb) throttled(at, began time.Time) bool {
-	if began.Before(c.halved) { // it was under way already
+	if began.Before(c.halved) || at.Sub(c.halved) < halveAfter { // it was under way already, or the others have not had their effect
 		return true
 	}
 	if c.now == 1 {

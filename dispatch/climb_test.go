@@ -73,12 +73,12 @@ func TestClimbDown(t *testing.T) {
 		t.Errorf("%d connections: what was under way counts once", c.now)
 	}
 	for want := 4; want > 0; want /= 2 {
-		at = at.Add(time.Millisecond)
+		at = at.Add(halveAfter)
 		if !c.throttled(at, at) || c.now != want {
 			t.Errorf("%d connections, want %d", c.now, want)
 		}
 	}
-	if at = at.Add(time.Millisecond); c.throttled(at, at) {
+	if at = at.Add(halveAfter); c.throttled(at, at) {
 		t.Error("a single one is no trouble")
 	}
 	s.run(&c, &at, holdFirst, true)

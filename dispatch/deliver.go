@@ -106,6 +106,9 @@ func (d *Dispatcher) judge(ctx context.Context, j *job, r reply, started time.Ti
 	case ctx.Err() != nil && r.err != nil && r.phase < dotted:
 		return d.again(o, "postman was stopped before the final dot")
 	}
+	if r.err == nil {
+		j.via.gate.heard()
+	}
 	switch r.class() {
 	case sent:
 		o.State, o.Burned, o.Reason = outbox.MessageSent, true, j.letter.note
@@ -126,14 +129,23 @@ func (d *Dispatcher) judge(ctx context.Context, j *job, r reply, started time.Ti
 		}
 		d.deny(&o, m, r)
 	case trouble:
+		if r.err == nil && m.Reply == r.text && j.via.gate.tookSince(m.Due) { // others went through since it was told the same: it is the mail's
+			d.retry(&o, m, r, outbox.MessageQueued)
+			return o
+		}
 		d.spare(&o, m, r)
 		if !d.slower(ctx, j.via, r, started, &o) {
 			d.trouble(ctx, j.via, r.String())
 		}
 		return o
 	}
-	if r.err == nil {
+	switch {
+	case r.own:
+		o.Attempt = nil
+	case r.err == nil:
 		d.works(ctx, j.via, o.State == outbox.MessageSent)
+	case j.via.gate.broke(): // names are all that it takes
+		d.trouble(ctx, j.via, r.String())
 	}
 	return o
 }
@@ -191,17 +203,15 @@ func (d *Dispatcher) spare(o *outbox.Outcome, m *outbox.Message, r reply) {
 	}
 }
 
-// deny has a message tried again that the relay refused for what may be its own reasons, twice: others went through meanwhile, and it is the mail's.
+// deny has a message tried again that the relay refused for what may be its own reasons. Where that was so the last time, too, and others went through
+// meanwhile, it is the mail's.
 func (d *Dispatcher) deny(o *outbox.Outcome, m *outbox.Message, r reply) {
-	if m.Attempts+1 < mostDenials {
+	if last := (reply{text: m.Reply}); !last.policy() {
 		d.retry(o, m, r, outbox.MessageQueued)
 		return
 	}
 	o.State, o.Burned, o.Reason = outbox.MessageDead, true, r.String()
 }
-
-// mostDenials is how often a mail is denied, by a relay that takes others, before it is dead.
-const mostDenials = 3
 
 // slowDown is how long a mail waits that the relay found too much.
 const slowDown = time.Second
@@ -211,13 +221,14 @@ func (d *Dispatcher) slower(ctx context.Context, via *transport, r reply, starte
 	if r.err != nil || r.phase == dialing || !throttles(r.phase, r.code) {
 		return false
 	}
-	news, ok := via.gate.throttled(started)
+	news, ok := via.gate.throttled(started, errors.New(r.String()))
 	if news {
-		d.o.Log.InfoContext(ctx, "the relay throttles: it gets fewer connections", "relay", via.relay.String(), "connections", via.gate.connections(outbox.Normal), "reply", r.String())
+		d.o.Log.InfoContext(ctx, "the relay throttles: it gets fewer connections, or is left alone for a while", "relay", via.relay.String(), "connections", via.gate.connections(outbox.Normal), "reply", r.String())
 	}
 	if ok && !o.Burned {
 		o.Due = time.Now().Add(jittered(slowDown))
 	}
+	d.giveUp(via.gate.drain(true)...)
 	return ok
 }
 
@@ -230,9 +241,7 @@ func (d *Dispatcher) works(ctx context.Context, via *transport, taken bool) {
 		return
 	}
 	news := via.gate.sent()
-	if !via.gate.takes(outbox.Normal) { // the rest of the month's quota is for high priority
-		d.giveUp(via.gate.drain()...)
-	}
+	d.giveUp(via.gate.drain(true)...) // the rest of the month's quota may be for high priority
 	if news {
 		d.o.Report(ctx, fmt.Errorf("relay %s: 80 %% of the month's quota is used: postman status shows how much", via.relay), "", classRelay)
 	}

@@ -111,7 +111,7 @@ func TestDialogues(t *testing.T) {
 		"mailbox full":           {steps: one("RCPT", smtptest.Reply("452 4.2.2 full")), want: verdict{State: "queued", Burned: true, Code: 452, Wait: first, Relay: RelayUp}},
 		"DATA refused":           {steps: one("DATA", smtptest.Reply("554 5.5.0 no")), want: verdict{State: "dead", Burned: true, Code: 554, Relay: RelayUp}},
 		"DATA denied":            {steps: one("DATA", smtptest.Reply("554 5.7.1 no")), want: verdict{State: "queued", Burned: true, Code: 554, Wait: first, Relay: RelayUp}},
-		"denied again":           {steps: one("DATA", smtptest.Reply("554 5.7.1 no")), tune: func(_ *Options, j *job) { j.message.Attempts = 2 }, want: verdict{State: "dead", Burned: true, Code: 554, Relay: RelayUp}},
+		"denied again":           {steps: one("DATA", smtptest.Reply("554 5.7.1 no")), tune: func(_ *Options, j *job) { j.message.Reply = "5.7.1 no" }, want: verdict{State: "dead", Burned: true, Code: 554, Relay: RelayUp}},
 		"daily quota":            {steps: one("DOT", smtptest.Reply("550 5.4.5 daily user sending limit exceeded")), want: verdict{State: "queued", Burned: true, Code: 550, Wait: first, Relay: RelayUp, Mails: 1}},
 		"greylisted":             {steps: one("RCPT", smtptest.Reply("451 4.7.1 greylisted, come back later")), want: verdict{State: "queued", Burned: true, Code: 451, Wait: greylisted, Relay: RelayUp}},
 		"DATA put off":           {steps: one("DATA", smtptest.Reply("451 4.3.0 later")), want: verdict{State: "queued", Burned: true, Code: 451, Wait: first, Relay: RelayUp}},

@@ -236,7 +236,7 @@ func (d *Dispatcher) Wake() {
 // finished notes that a task is no longer in memory.
 func (d *Dispatcher) finished(t *task) {
 	d.mu.Lock()
-	if len(t.messages) == 0 {
+	if t.via == nil { // else it is of messages
 		d.matches--
 	}
 	more := d.backlog && d.matches <= mostMatches/2
@@ -287,7 +287,7 @@ func (d *Dispatcher) release() {
 		}
 	}
 	for _, via := range d.transports {
-		d.giveUp(via.gate.drain()...)
+		d.giveUp(via.gate.drain(false)...)
 	}
 }
 
@@ -323,6 +323,7 @@ type RelayStatus struct {
 	State       RelayState `json:"state"`
 	Since       time.Time  `json:"since"` // of State; up and probing count as one
 	LastError   string     `json:"last_error,omitempty"`
+	Paused      time.Time  `json:"paused,omitzero"` // it throttles: nothing is sent over it before
 	Most        int        `json:"max_connections"` // as configured
 	Takes       int        `json:"takes"`           // connections that it is given mails over, of these
 	Connections int        `json:"connections"`     // that are open
@@ -346,8 +347,10 @@ func (r *RelayStatus) Trouble() string {
 		name += " " + r.Name
 	}
 	switch {
-	case r.State != RelayUp:
-		return name + " is " + string(r.State) + ": " + r.LastError
+	case r.State == RelayDown:
+		return name + " is down: " + r.LastError
+	case !r.Paused.IsZero():
+		return fmt.Sprintf("%s throttles, and is left alone until %s: %s", name, r.Paused.Format(time.TimeOnly), r.LastError)
 	case r.Quota > 0 && r.Used >= r.Quota:
 		return fmt.Sprintf("%s has taken all %d mails of the month: nothing is sent over it until the next", name, r.Quota)
 	case r.Quota > 0 && r.Used >= r.Quota-int64(reservedShare*float64(r.Quota)):

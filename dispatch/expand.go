@@ -145,7 +145,7 @@ func (d *Dispatcher) first(m *outbox.Match) int {
 	if d.silent(m.Silent) {
 		return mostRows
 	}
-	via, _ := d.route(m.Rule, m.Priority)
+	via, _ := d.route(m.Rule, m.Priority, true)
 	return max(1, via.gate.free(m.Priority))
 }
 
@@ -236,7 +236,7 @@ func (d *Dispatcher) render(ctx context.Context, m *outbox.Match, r *research, i
 
 // way is where a match's mails go now; full: nowhere.
 func (d *Dispatcher) way(m *outbox.Match) (via *transport, full bool) {
-	via, ok := d.route(m.Rule, m.Priority)
+	via, ok := d.route(m.Rule, m.Priority, true)
 	return via, !ok && !d.silent(m.Silent)
 }
 
@@ -247,6 +247,7 @@ const notSent = "the delivery mode lets nothing out: dry-run, or none is named"
 const (
 	patience     = 20 * time.Millisecond
 	highPatience = 5 * time.Second
+	mostPatient  = 2
 )
 
 func (t *transport) let(ctx context.Context, p outbox.Priority, place string, first bool) bool {
@@ -258,7 +259,12 @@ func (t *transport) let(ctx context.Context, p outbox.Priority, place string, fi
 	}
 	wait := patience
 	if p == outbox.High {
-		wait = highPatience
+		select {
+		case t.patient <- struct{}{}:
+			defer func() { <-t.patient }()
+			wait = highPatience
+		default: // those that wait already are enough to be first in line, and others want to be expanded
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()

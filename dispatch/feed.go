@@ -109,7 +109,7 @@ func (d *Dispatcher) roomFor(via *transport) (n int, least outbox.Priority) {
 
 // goes says whether a rule's messages of a priority can go any way now.
 func (d *Dispatcher) goes(rule uint32, p outbox.Priority) bool {
-	_, ok := d.route(rule, p)
+	_, ok := d.route(rule, p, false)
 	return ok
 }
 
@@ -133,7 +133,7 @@ func (d *Dispatcher) claimMessages(ctx context.Context, via *transport, n int, l
 		return false, nil
 	}
 	ms, err := d.o.Store.ClaimMessages(ctx, outbox.Claim{Now: time.Now(), Most: n, Of: func(rule uint32, p outbox.Priority) bool {
-		way, ok := d.route(rule, p)
+		way, ok := d.route(rule, p, false)
 		return ok && way == via && p <= least
 	}})
 	if err != nil {
@@ -286,7 +286,10 @@ func (d *Dispatcher) startAll(ctx, hard context.Context, via *transport, jobs []
 		delete(byID, id)
 	}
 	for _, j := range byID {
-		via.gate.leave(j.place) // cancelled meanwhile
+		via.gate.leave(j.place) // cancelled meanwhile, or suppressed
+	}
+	if len(byID) > 0 {
+		d.Wake()
 	}
 	d.left(via, len(starts))
 }

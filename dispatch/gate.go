@@ -78,10 +78,14 @@ func (g *gate) wake() {
 func (g *gate) describe(s *RelayStatus) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.quota.roll(time.Now())
 	s.State, s.Since, s.InFlight, s.Takes = g.state, g.since, g.inside, g.climb.now
 	s.Month, s.Used, s.Quota = g.quota.month, g.quota.used, g.quota.most
 	if g.cause != nil {
 		s.LastError = g.cause.Error()
+	}
+	if time.Now().Before(g.until) {
+		s.Paused = g.until
 	}
 }
 
@@ -140,12 +144,11 @@ func (g *gate) depth() int {
 
 // limit is how many mails may be inside before one of a priority. Called with mu held.
 func (g *gate) limit(p outbox.Priority) int {
-	switch g.state {
-	case RelayUp:
+	switch {
+	case g.state == RelayUp && !time.Now().Before(g.until):
 		return g.depth() * g.lanes(p)
-	case RelayProbing:
-		return 1
-	case RelayDown:
+	case g.state == RelayProbing:
+		return g.old + 1
 	}
 	return 0
 }
@@ -164,11 +167,18 @@ func (g *gate) free(p outbox.Priority) int {
 	return max(0, g.limit(p)-g.inside)
 }
 
-// takes says whether mails of a priority can pass before long: the relay is not in trouble, and its quota not at its end.
+// takes says whether mails of a priority can pass before long: the relay is not in trouble, does not throttle, and its quota is not at its end. One
+// that is tried again takes one.
 func (g *gate) takes(p outbox.Priority) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.state != RelayDown && !g.quota.ended(p, 0, time.Now())
+	return g.open(p) && (g.state == RelayUp || g.inside == g.old && g.idle())
+}
+
+// open is called with mu held.
+func (g *gate) open(p outbox.Priority) bool {
+	now := time.Now()
+	return g.state != RelayDown && !now.Before(g.until) && !g.quota.ended(p, 0, now)
 }
 
 // place is what an address counts as under PerDomain; empty: nothing.
@@ -207,6 +217,7 @@ func (g *gate) leave(place string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.inside--
+	g.old = max(0, g.old-1)
 	if place != "" {
 		if g.domains[place]--; g.domains[place] == 0 {
 			delete(g.domains, place)
@@ -252,10 +263,10 @@ func (g *gate) enter(ctx context.Context, p outbox.Priority, place string) bool 
 func (g *gate) push(j *job) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.state == RelayDown {
+	p := j.message.Priority
+	if !g.open(p) {
 		return false
 	}
-	p := j.message.Priority
 	g.ready[p] = append(g.ready[p], j)
 	g.news.Broadcast()
 	return true
@@ -289,6 +300,9 @@ func (g *gate) next() *job {
 		order[1], order[2] = outbox.Bulk, outbox.Normal
 	}
 	for _, p := range order {
+		if g.asked(p) {
+			break
+		}
 		for i, j := range g.ready[p] {
 			if g.limits.PerDomain == 0 && i > 0 {
 				break // what keeps the first back keeps all of them
@@ -303,6 +317,16 @@ func (g *gate) next() *job {
 	return nil
 }
 
+// asked says whether somebody asks for a place for a mail of higher priority. Called with mu held.
+func (g *gate) asked(p outbox.Priority) bool {
+	for q := range p {
+		if g.asking[q] > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // count keeps account of whose turn it is. Called with mu held.
 func (g *gate) count(p outbox.Priority) {
 	switch {
@@ -313,12 +337,14 @@ func (g *gate) count(p outbox.Priority) {
 	}
 }
 
-// drain takes out all that waits.
-func (g *gate) drain() (all []*job) {
+// drain takes out what waits; where shut is set, only what the gate does not let through any more.
+func (g *gate) drain(shut bool) (all []*job) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for p := range g.ready {
-		all, g.ready[p] = append(all, g.ready[p]...), nil
+		if !shut || !g.open(outbox.Priority(p)) {
+			all, g.ready[p] = append(all, g.ready[p]...), nil
+		}
 	}
 	return all
 }

@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -41,6 +42,7 @@ type lanes struct {
 	dialing int       // connections that are being opened
 	busy    int       // goroutines that have mails
 	closed  bool
+	resets  int
 	wg      sync.WaitGroup // of these, and of those saying QUIT
 }
 
@@ -222,7 +224,12 @@ func (l *lanes) keep(s *session) {
 // dial opens a connection. The first is opened alone: a relay that takes fewer than are opened at once refuses some before it has
 // taken the others.
 func (l *lanes) dial(ctx context.Context) (*session, error) {
+	before := l.troubles()
 	l.alone.Lock()
+	if l.count() == 0 && l.troubles() != before { // of whoever was before in line
+		l.alone.Unlock()
+		return nil, errInTrouble
+	}
 	if l.count() > 0 {
 		l.alone.Unlock()
 	} else {
@@ -242,6 +249,16 @@ func (l *lanes) dial(ctx context.Context) (*session, error) {
 		l.open++
 	}
 	return s, err
+}
+
+// errInTrouble says that the relay got into trouble while a mail waited for the first connection to it.
+var errInTrouble = errors.New("the relay does not answer")
+
+// troubles counts how often all connections were given up.
+func (l *lanes) troubles() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.resets
 }
 
 // drop forgets a session that is at its end.
@@ -306,6 +323,7 @@ func (l *lanes) close() {
 func (l *lanes) reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.resets++
 	for s := l.pop(); s != nil; s = l.pop() {
 		s.cut()
 		l.open--

@@ -88,7 +88,7 @@ type Retry struct {
 // Pauses are for a relay of one's own or a provider's, which does the queueing of days that RFC 5321 §4.5.4.1 asks for: it is asked again soon.
 var pauses = []time.Duration{30 * time.Second, 2 * time.Minute, 10 * time.Minute, 30 * time.Minute, 2 * time.Hour, 6 * time.Hour}
 
-// greylisted is the least pause after a refusal that asks to come again: who comes too soon begins anew (RFC 6647 §2.1).
+// greylisted is the least pause after a refusal that asks to come again: who comes too soon begins anew (RFC 6647).
 const greylisted = 5 * time.Minute
 
 // after is the pause after the n-th attempt, not yet jittered; false: it was the last one. It depends on nothing but n, so that

@@ -7,7 +7,7 @@ import (
 )
 
 // quota counts the mails that a relay took in a calendar month (UTC), against what it may have. The store knows the number: it is raised in
-// the same commit as the mail is sent, and read when the daemon starts and when a month begins.
+// the same commit as the mail is sent, and read when the daemon starts.
 type quota struct {
 	most  int64 // 0: any
 	month string
@@ -23,6 +23,13 @@ const (
 
 // monthOf names a month: 2026-03.
 func monthOf(t time.Time) string { return t.UTC().Format("2006-01") }
+
+// roll begins a new month.
+func (q *quota) roll(now time.Time) {
+	if month := monthOf(now); q.month != month {
+		q.begin(month, 0)
+	}
+}
 
 // begin sets what was used in a month.
 func (q *quota) begin(month string, used int64) { q.month, q.used, q.told = month, used, false }
@@ -41,9 +48,7 @@ func (q *quota) ended(p outbox.Priority, underway int64, now time.Time) bool {
 
 // sent counts a mail, and says whether people should be told now that little is left.
 func (q *quota) sent(now time.Time) bool {
-	if month := monthOf(now); q.month != month {
-		q.begin(month, 0)
-	}
+	q.roll(now)
 	q.used++
 	news := q.most > 0 && !q.told && float64(q.used) >= toldShare*float64(q.most)
 	q.told = q.told || news

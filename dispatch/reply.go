@@ -29,6 +29,7 @@ type reply struct {
 	text    string
 	err     error
 	refused []string // copies that the relay refused for good
+	own     bool     // the relay was not asked: what it offers tells
 }
 
 // String is the reply as an operator wants to read it.
@@ -115,8 +116,8 @@ func throttles(p phase, code int) bool {
 	return code == 421 || code == 454 || code == 452 && p == mailing
 }
 
-// greylists says whether a refusal asks to come again, as those do who meet sender and recipient for the first time: RFC 6647 §2.7 has 421 and 450
-// with 4.7.1, and many say 450 or 451.
+// greylists says whether a refusal asks to come again, as those do who meet sender and recipient for the first time (RFC 6647): with 4.7.1, 4.2.0 as Postgrey
+// under Postfix has it, or with no more than 450 or 451.
 func (r reply) greylists() bool {
-	return r.err == nil && r.phase == naming && (r.code == 450 || r.code == 451) && (r.enhanced() == "4.7.1" || r.enhanced() == "4.7.0" || r.enhanced() == "")
+	return r.err == nil && r.phase == naming && (r.code == 450 || r.code == 451) && (strings.HasPrefix(r.enhanced(), "4.7.") || r.enhanced() == "4.2.0" || r.enhanced() == "")
 }

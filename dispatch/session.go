@@ -253,9 +253,9 @@ func (s *session) deliver(ctx context.Context, j *job, next func() *job, back fu
 func (s *session) unfit(j *job) (reply, bool) {
 	switch {
 	case s.limit > 0 && len(j.body) > s.limit:
-		return reply{phase: mailing, code: 552, text: fmt.Sprintf("5.3.4 the mail has %d bytes, and the relay takes %d (SIZE)", len(j.body), s.limit)}, true
+		return reply{own: true, phase: mailing, code: 552, text: fmt.Sprintf("5.3.4 the mail has %d bytes, and the relay takes %d (SIZE)", len(j.body), s.limit)}, true
 	case !s.utf8 && !j.envelope.ascii():
-		return reply{phase: mailing, code: 553, text: "5.6.7 what stands before the @ is not ASCII, and the relay does not take that (SMTPUTF8)"}, true
+		return reply{own: true, phase: mailing, code: 553, text: "5.6.7 what stands before the @ is not ASCII, and the relay does not take that (SMTPUTF8)"}, true
 	}
 	return reply{}, false
 }
@@ -483,7 +483,8 @@ func (s *session) extensions(c *smtp.Client) {
 	s.utf8, _ = c.Extension("SMTPUTF8")
 	_, limits = c.Extension("LIMITS")
 	for word := range strings.FieldsSeq(limits) {
-		if n, err := strconv.Atoi(strings.TrimPrefix(word, "MAILMAX=")); err == nil && n > 0 {
+		number, ok := strings.CutPrefix(word, "MAILMAX=")
+		if n, err := strconv.Atoi(number); ok && err == nil && n > 0 {
 			s.most = min(s.most, n)
 		}
 	}

@@ -14,6 +14,8 @@ type transport struct {
 	gate  *gate
 	lanes *lanes
 
+	patient chan struct{} // has room for expansions that wait long for a place
+
 	claimed int // messages in memory that are to go this way and are not started yet; the dispatcher's mu guards it
 }
 
@@ -24,7 +26,7 @@ func (d *Dispatcher) newTransports() {
 	}
 	for _, r := range relays {
 		r.Limits = r.Limits.Or(defaultLimits)
-		via := &transport{relay: r, gate: newGate(r.Limits, d.Wake)}
+		via := &transport{relay: r, gate: newGate(r.Limits, d.Wake), patient: make(chan struct{}, mostPatient)}
 		via.lanes = &lanes{
 			relay: r, timeouts: d.o.Timeouts, connections: via.gate.connections, connected: via.gate.pipelines,
 			refused: func(ctx context.Context, err error, open int) *reply { return d.refused(ctx, via, err, open) },
@@ -54,9 +56,19 @@ func (t *transport) run(ctx, hard context.Context, d *Dispatcher) {
 
 // route is the way of a rule's mails: the relay that the rule names, or else the first by preference that takes mails of this priority. When none does, ok is
 // false, and it is the one that would be the first.
-func (d *Dispatcher) route(rule uint32, p outbox.Priority) (via *transport, ok bool) {
+//
+// A relay that is tried again after trouble gets a fresh mail; another that works comes first for all others: one that it may have stumbled over
+// must not be what it is tried with for ever.
+func (d *Dispatcher) route(rule uint32, p outbox.Priority, fresh bool) (via *transport, ok bool) {
 	if via := d.named(rule); via != nil {
 		return via, via.gate.takes(p)
+	}
+	for _, via := range d.transports {
+		switch {
+		case via.relay.ByName || !via.gate.takes(p):
+		case fresh || !via.gate.probed():
+			return via, true
+		}
 	}
 	for _, via := range d.transports {
 		if !via.relay.ByName && via.gate.takes(p) {
@@ -93,8 +105,7 @@ func (d *Dispatcher) trouble(ctx context.Context, via *transport, why string) {
 	for _, j := range via.lanes.empty() { // the relay has heard of none of them
 		d.finish(ctx, j, reply{phase: dialing, err: err}, time.Now())
 	}
-	d.giveUp(via.gate.drain()...)
-	d.Wake()
+	d.giveUp(via.gate.drain(false)...)
 }
 
 // submit has a claimed message whose bytes are there wait for its relay.
@@ -110,6 +121,9 @@ func (d *Dispatcher) giveUp(jobs ...*job) {
 	for _, j := range jobs {
 		d.o.Store.Release(nil, []int64{j.message.ID})
 		d.left(j.via, 1)
+	}
+	if len(jobs) > 0 {
+		d.Wake() // they may go another way
 	}
 }
 

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -342,5 +343,97 @@ func TestInternationalMail(t *testing.T) {
 				t.Errorf("%s:\n%s", mode, head)
 			}
 		})
+	}
+}
+
+// TestBreaksAtEveryDot: a relay that takes names and no mail is in trouble as well, though each conversation alone says nothing: mails take the other.
+func TestBreaksAtEveryDot(t *testing.T) {
+	t.Parallel()
+	for name, step := range map[string]smtptest.Step{"hangs up": smtptest.Drop, "hangs": {Hang: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var relays []*smtptest.Fake
+				w := newWorld(t, setup{fake: smtptest.NewFake(smtptest.Script{}), tune: func(o *Options) {
+					relays = fakes(t, o, smtptest.Script{Always: map[string]smtptest.Step{"DOT": step}}, smtptest.Script{})
+				}})
+				for i := range 20 {
+					w.emit("reset", reset(fmt.Sprintf("a%d@example.com", i)))
+				}
+				w.settled()
+				if r := w.reported(); len(r) == 0 || !strings.Contains(r[0], "the final dot") {
+					t.Errorf("reported %q", r)
+				}
+				if n := len(relays[1].Mails()); n != 20 {
+					t.Errorf("%d over the other relay", n)
+				}
+			})
+		})
+	}
+}
+
+// TestThrottlesForGood: a relay that throttles a single connection is left alone, ever longer, and nobody is called for that; mails take the other.
+func TestThrottlesForGood(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var relays []*smtptest.Fake
+		w := newWorld(t, setup{fake: smtptest.NewFake(smtptest.Script{}), tune: func(o *Options) {
+			relays = fakes(t, o, smtptest.Script{Always: map[string]smtptest.Step{"MAIL": smtptest.Reply("454 4.7.0 rate exceeded")}}, smtptest.Script{})
+			o.Relays[0].Limits.Connections = 1
+		}})
+		var longest time.Duration
+		for i := range 300 {
+			w.emit("reset", reset(fmt.Sprintf("a%d@example.com", i)))
+			if p := w.Status().Relays[0].Paused; !p.IsZero() {
+				longest = max(longest, time.Until(p))
+				if s := w.Status().Relays[0].Trouble(); !strings.Contains(s, "throttles") {
+					t.Error(s)
+				}
+			}
+			sleep(t, time.Second)
+		}
+		w.settled()
+		if longest < time.Minute || len(w.reported()) != 0 || len(relays[1].Mails()) != 300 {
+			t.Errorf("left alone for %s, reported %q, %d mails over the other", longest, w.reported(), len(relays[1].Mails()))
+		}
+		if n := len(relays[0].Commands()); n > 100 {
+			t.Errorf("%d commands were said to it", n)
+		}
+	})
+}
+
+// TestProbedByOne: a relay that is tried again gets one mail, however many conversations from before the trouble still wait for an answer.
+func TestProbedByOne(t *testing.T) {
+	t.Parallel()
+	g := newGate(Limits{Connections: 4}, func() {})
+	for range 3 {
+		g.tryEnter(outbox.Normal, "")
+	}
+	g.trouble(errors.New("gone"))
+	g.leave("")
+	g.probing()
+	for i, want := range []bool{true, false} {
+		if got := g.tryEnter(outbox.Normal, ""); got != want {
+			t.Errorf("mail %d passes: %v", i, got)
+		}
+		if g.takes(outbox.High) {
+			t.Error("others are sent its way while it is being tried")
+		}
+	}
+	g.decided(true)
+	if !g.takes(outbox.Normal) {
+		t.Error("it works, and is not taken for it")
+	}
+}
+
+// TestPushAtTheEndOfAMonth: what was rendered while the quota came to its end does not wait in memory for the next month.
+func TestPushAtTheEndOfAMonth(t *testing.T) {
+	t.Parallel()
+	g := newGate(Limits{Connections: 4, Monthly: 100}, func() {})
+	g.beginMonth(monthOf(time.Now()), 95)
+	for p, want := range map[outbox.Priority]bool{outbox.High: true, outbox.Normal: false, outbox.Bulk: false} {
+		if got := g.push(&job{message: outbox.Message{Priority: p}}); got != want {
+			t.Errorf("priority %d is taken: %v", p, got)
+		}
 	}
 }

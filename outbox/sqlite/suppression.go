@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/mail"
@@ -62,12 +63,16 @@ func (s *Store) Suppressions(ctx context.Context, f outbox.SuppressionFilter) ([
 	}
 	where, args := []string{`lifted IS NULL`}, []any(nil)
 	if len(f.Addresses) > 0 {
-		marks := make([]string, len(f.Addresses))
+		keys := make([]string, len(f.Addresses))
 		for i, a := range f.Addresses {
 			key := outbox.AddressKey(a)
-			marks[i], args = "?", append(args, key[:])
+			keys[i] = hex.EncodeToString(key[:])
 		}
-		where = append(where, `key IN (`+strings.Join(marks, ", ")+`)`)
+		text, err := json.Marshal(keys)
+		if err != nil {
+			return nil, fmt.Errorf("listing suppressions: %w", err)
+		}
+		where, args = append(where, `key IN (SELECT unhex(value) FROM json_each(?))`), append(args, text) // there may be more than a statement takes
 	}
 	if len(f.Causes) > 0 {
 		where, args = append(where, `cause IN (SELECT value FROM json_each(?))`), append(args, wideList(f.Causes))
