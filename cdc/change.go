@@ -104,6 +104,11 @@ type Change struct {
 	// Ordinal are not to be trusted: so it is for all that follows, in its transaction, a message of which nobody can say whether it counts.
 	Err error
 	Raw []byte
+	// Relation is the description of its table, where that could not be read either. Described are tables as the stream has them before
+	// a change of which nobody knows what it is: all that are known, and, behind the first, those that were described meanwhile. With
+	// these, who reads the bytes again needs nothing else.
+	Relation  []byte
+	Described []*Table
 }
 
 // Handler takes the stream in. All calls come from one goroutine. Transactions are committed in the order of their commits. An

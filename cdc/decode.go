@@ -363,28 +363,8 @@ func (d *decoder) typ(r *reader) error {
 
 // relation takes a table's description, and announces the table if it is new or differs from what the handler knows.
 func (d *decoder) relation(ctx context.Context, r *reader) error {
-	t := &Table{OID: r.u32()}
-	t.Schema, t.Name = string(r.cstring()), string(r.cstring())
-	if t.Schema == "" { // pgoutput leaves pg_catalog out
-		t.Schema = "pg_catalog"
-	}
-	identity, err := parseIdentity(string(r.take(1)))
+	t, err := parseRelation(r)
 	if err != nil {
-		return malformed(err)
-	}
-	t.Identity = identity
-	for range r.u16() {
-		var c Column
-		c.Key = r.u8()&1 != 0
-		c.Name = string(r.cstring())
-		c.Type.OID = r.u32()
-		r.u32() // the type's modifier: the text form does not depend on it
-		if r.err != nil {
-			break
-		}
-		t.Columns = append(t.Columns, c)
-	}
-	if err := r.end(); err != nil {
 		return err
 	}
 	if d.block != nil {
@@ -399,7 +379,34 @@ func (d *decoder) relation(ctx context.Context, r *reader) error {
 		}
 	}
 	d.last = nil
+	delete(d.quarantine.relations, t.OID)
 	return d.announce(t)
+}
+
+// parseRelation reads a Relation message. Its columns' types are OIDs alone.
+func parseRelation(r *reader) (*Table, error) {
+	t := &Table{OID: r.u32()}
+	t.Schema, t.Name = string(r.cstring()), string(r.cstring())
+	if t.Schema == "" { // pgoutput leaves pg_catalog out
+		t.Schema = "pg_catalog"
+	}
+	identity, err := parseIdentity(string(r.take(1)))
+	if err != nil {
+		return nil, malformed(err)
+	}
+	t.Identity = identity
+	for range r.u16() {
+		var c Column
+		c.Key = r.u8()&1 != 0
+		c.Name = string(r.cstring())
+		c.Type.OID = r.u32()
+		r.u32() // the type's modifier: the text form does not depend on it
+		if r.err != nil {
+			break
+		}
+		t.Columns = append(t.Columns, c)
+	}
+	return t, r.end()
 }
 
 // announce makes a table the session's, and tells the handler of it if it is new or differs from what it knows.
@@ -432,6 +439,11 @@ func (d *decoder) fillTypes(ctx context.Context, t *Table, xid uint32) (all bool
 			return false, err
 		}
 	}
+	return d.nameTypes(t, types), nil
+}
+
+// nameTypes gives a table's columns the types that are known, and says whether those are all.
+func (d *decoder) nameTypes(t *Table, types map[uint32]value.Type) (all bool) {
 	all = true
 	for i := range t.Columns {
 		typ := &t.Columns[i].Type
@@ -446,5 +458,5 @@ func (d *decoder) fillTypes(ctx context.Context, t *Table, xid uint32) (all bool
 			all = false
 		}
 	}
-	return all, nil
+	return all
 }

@@ -1,6 +1,8 @@
 package cdc
 
 import (
+	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -33,7 +35,7 @@ import (
 //
 //	Uvarint  0: a message; n: a row of the section's n-th table, in the order of their first changes
 //	Byte32   hash of the table's shape, when n is new in the section
-//	Uvarint  length, Byten: the change, see [Change.AppendRest]
+//	Uvarint  length, Byten: the change, see [Change.AppendRest]. Length 0: none, and not counted; this is how the table looks from here on
 //
 // Shapes are kept beside the journal, by their hashes: a block needs neither the catalog nor the block before it.
 const journalVersion = 1
@@ -56,6 +58,10 @@ func (s *Section) Reset(first uint64) {
 // Add appends a change, without the values of columns, or the keys of a message, that blank names (nil: with all). Shape gives
 // the hash of a table's [Table.Shape], and is asked for each table once.
 func (s *Section) Add(c *Change, shape func(*Table) [32]byte, blank func(string) bool) {
+	for _, t := range c.Described {
+		s.table(t, shape)
+		s.body = append(s.body, 0)
+	}
 	s.n++
 	s.table(c.Table, shape)
 	// The length is not known before: room is left for the longest that usual rows have, and moved where that does not suffice.
@@ -105,12 +111,15 @@ func (s *Section) Cut(from uint64) {
 		return
 	}
 	r, tables := reader{b: s.body}, 0
-	for range keep {
+	for i := 0; i < keep; {
 		if n := int(r.uvarint()); n > tables {
 			tables = n
 			r.take(32)
 		}
-		r.take(int64(r.uvarint()))
+		length := r.uvarint()
+		if r.take(int64(length)); length > 0 {
+			i++
+		}
 	}
 	s.body, s.tables, s.n = s.body[:len(s.body)-len(r.b)], s.tables[:tables], keep
 }
@@ -188,7 +197,9 @@ type Recorded struct {
 	Part  bool   // of a transaction whose envelope is kept beside the block: Tx has its XID only
 	First uint64 // ordinal of the first change
 	N     int    // how many there are
-	body  []byte
+	// Rest is shared by the sections of one transaction, which are read in their order; nil: this is all of it.
+	Rest *Rest
+	body []byte
 }
 
 // Sections reads an unsealed block. After an error there is nothing more.
@@ -230,14 +241,18 @@ func section(r reader) (s Recorded, err error) {
 
 // Changes reads the section's changes. One Change is used for all of them, and aliases the block. Table gives the table of a
 // shape; its error ends the reading. A change that could not be read when it came, and still cannot, has Err.
-func (s *Recorded) Changes(table func(shape [32]byte) (*Table, error)) iter.Seq2[*Change, error] {
+func (s *Recorded) Changes(ctx context.Context, table func(shape [32]byte) (*Table, error)) iter.Seq2[*Change, error] {
 	return func(yield func(*Change, error) bool) {
 		var (
 			c      Change
 			tables []*Table
 			r      = reader{b: s.body}
+			rest   = cmp.Or(s.Rest, new(Rest))
 		)
-		for i := range s.N {
+		if s.First == 0 {
+			*rest = Rest{}
+		}
+		for i := 0; i < s.N; {
 			var t *Table
 			n := int(r.uvarint())
 			if n == len(tables)+1 {
@@ -250,7 +265,7 @@ func (s *Recorded) Changes(table func(shape [32]byte) (*Table, error)) iter.Seq2
 				}
 				tables = append(tables, t)
 			}
-			rest := r.take(int64(r.uvarint()))
+			b := r.take(int64(r.uvarint()))
 			if r.err != nil || n < 0 || n > len(tables) {
 				yield(nil, errJournal)
 				return
@@ -258,12 +273,23 @@ func (s *Recorded) Changes(table func(shape [32]byte) (*Table, error)) iter.Seq2
 			if n > 0 {
 				t = tables[n-1]
 			}
-			if err := c.parseRest(rest, t); err != nil {
-				yield(nil, fmt.Errorf("change %d of the transaction at %s in the journal: %w", s.First+uint64(i), s.Commit, err))
+			if len(b) == 0 && t != nil {
+				rest.describe(t)
+				continue
+			}
+			ordinal := s.First + uint64(i)
+			i++
+			if rest.has(b, t) {
+				if !rest.read(ctx, b, ordinal, yield) {
+					return
+				}
+				continue
+			}
+			if err := c.parseRest(b, t); err != nil {
+				yield(nil, fmt.Errorf("change %d of the transaction at %s in the journal: %w", ordinal, s.Commit, err))
 				return
 			}
-			c.Ordinal = s.First + uint64(i)
-			if !yield(&c, nil) {
+			if c.Ordinal = ordinal; !yield(&c, nil) {
 				return
 			}
 		}

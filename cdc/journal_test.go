@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -106,7 +107,7 @@ func readJournal(sealed []byte, tables []*Table) (found []journalled, err error)
 			return nil, err
 		}
 		j := journalled{tx: s.Tx, muted: s.Muted, first: s.First}
-		for c, err := range s.Changes(table) {
+		for c, err := range s.Changes(context.Background(), table) {
 			if err != nil {
 				return nil, err
 			}
@@ -212,12 +213,16 @@ func FuzzJournal(f *testing.F) {
 		j := journalled{changes: []Change{c}}
 		f.Add(AppendBlock(nil, Tx{Commit: 1, XID: 2}, "m", j.section(nothing)))
 	}
+	for _, raw := range []string{"", "?", "T\x00\x00\x00\x01\x00\x00\x00\x00\x01", "R\x00", "C\x00"} {
+		j := journalled{changes: []Change{{Op: Emit, Err: errBehind, Raw: []byte(raw), Described: tables}, {Op: Insert, Err: errBehind, Raw: []byte("I"), Relation: []byte("R")}}}
+		f.Add(AppendBlock(nil, Tx{Commit: 1, XID: 2}, "m", j.section(nothing)))
+	}
 	f.Fuzz(func(t *testing.T, block []byte) {
 		for s, err := range Sections(block) {
 			if err != nil {
 				return
 			}
-			for c, err := range s.Changes(func([32]byte) (*Table, error) { return tables[0], nil }) {
+			for c, err := range s.Changes(t.Context(), func([32]byte) (*Table, error) { return tables[0], nil }) {
 				if err != nil {
 					break
 				}
@@ -261,7 +266,7 @@ func BenchmarkJournal(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				for range s.Changes(func([32]byte) (*Table, error) { return table, nil }) {
+				for range s.Changes(b.Context(), func([32]byte) (*Table, error) { return table, nil }) {
 				}
 			}
 		}

@@ -2,9 +2,11 @@ package cdc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"slices"
 )
 
@@ -14,7 +16,8 @@ import (
 //
 //   - an insert, an update, a delete and a transactional message count as one change, however broken they are;
 //   - of a truncate that is broken, of a description of a table and of an unknown kind of message nobody can say how many changes they
-//     are, or what they do to those that follow: the rest of the transaction is handed over unread;
+//     are, or what they do to those that follow: the rest of the transaction is handed over unread. Who reads it again, see [Rest], counts
+//     on from there;
 //   - Begin, Commit and Origin say what the transaction is and where the stream stands. Without them nothing can be confirmed: the
 //     stream stops before them.
 //
@@ -28,6 +31,10 @@ type quarantine struct {
 	certain bool
 	// rest says that the rest of the transaction has to be handed over unread.
 	rest bool
+	// described are the tables that the next change that is handed over tells of.
+	described []*Table
+	// relations are the descriptions of tables that could not be read, by OID: what comes of these tables cannot be, either.
+	relations map[uint32][]byte
 }
 
 var errBehind = errors.New("it follows a message that could not be read, so that its place in the transaction is not known")
@@ -51,18 +58,22 @@ func envelope(b []byte) bool { return len(b) > 0 && bytes.IndexByte([]byte("BCO"
 
 // isolate hands over a message of the open transaction that cannot be read.
 func (d *decoder) isolate(ctx context.Context, b []byte, cause error) error {
-	c := Change{Op: Emit, Err: cause, Raw: b}
-	if d.quarantine.rest {
-		if err := d.describes(ctx, b); err != nil {
+	q, c := &d.quarantine, Change{Op: Emit, Err: cause, Raw: b}
+	switch {
+	case q.rest:
+		if described, err := d.describes(ctx, b); described || err != nil {
 			return err
 		}
-	} else if !d.counted(b, &c) {
-		if len(b) > 0 && b[0] == 'Y' {
-			return nil // a type's name, for the case that the catalog does not know the type any more
-		}
-		d.quarantine.rest = true
+	case counted(b):
+		d.attribute(&c)
+	case len(b) > 0 && b[0] == 'Y':
+		return nil // a type's name, for the case that the catalog does not know the type any more
+	default:
+		q.rest = true
 		d.forget(b)
+		q.described = slices.SortedFunc(maps.Values(d.relations), func(a, b *Table) int { return cmp.Compare(a.OID, b.OID) })
 	}
+	c.Described, q.described = q.described, nil
 	d.change, d.change.Ordinal = c, d.next
 	d.next++
 	if d.skip {
@@ -71,40 +82,48 @@ func (d *decoder) isolate(ctx context.Context, b []byte, cause error) error {
 	return handled(d.handler.Change(&d.change))
 }
 
-// counted says whether a message is one change for sure, and notes what it tells of it.
-func (d *decoder) counted(b []byte, c *Change) bool {
-	if len(b) == 0 {
+// counted says whether a message is one change for sure.
+func counted(b []byte) bool {
+	switch {
+	case len(b) == 0:
 		return false
-	}
-	switch b[0] {
-	case 'I':
-		c.Op = Insert
-	case 'U':
-		c.Op = Update
-	case 'D':
-		c.Op = Delete
-	case 'M':
+	case b[0] == 'M':
 		return len(b) > 1 && b[1] == 1
-	default:
-		return false
 	}
-	if len(b) >= 5 {
-		c.Table = d.relations[binary.BigEndian.Uint32(b[1:])]
-	}
-	return true
+	return b[0] == 'I' || b[0] == 'U' || b[0] == 'D'
 }
 
-// describes takes in what a message says of tables and types, so that the session's next transaction can be read.
-func (d *decoder) describes(ctx context.Context, b []byte) error {
+// attribute notes what the message of one change tells of it.
+func (d *decoder) attribute(c *Change) {
+	ops := map[byte]Op{'I': Insert, 'U': Update, 'D': Delete}
+	op, row := ops[c.Raw[0]]
+	if !row {
+		return
+	}
+	c.Op = op
+	if len(c.Raw) >= 5 {
+		oid := binary.BigEndian.Uint32(c.Raw[1:])
+		if c.Table = d.relations[oid]; c.Table == nil {
+			c.Relation = d.quarantine.relations[oid]
+		}
+	}
+}
+
+// describes takes in what a message says of tables and types, so that the session's next transaction can be read, and says whether it
+// could.
+func (d *decoder) describes(ctx context.Context, b []byte) (bool, error) {
 	if len(b) == 0 || b[0] != 'R' && b[0] != 'Y' {
-		return nil
+		return false, nil
 	}
 	err := d.dispatch(ctx, b)
 	if _, ok := errors.AsType[protocolError](err); ok {
 		d.forget(b)
-		return nil
+		return false, nil
 	}
-	return err
+	if err == nil && b[0] == 'R' {
+		d.quarantine.described = append(d.quarantine.described, d.relations[binary.BigEndian.Uint32(b[1:])])
+	}
+	return err == nil, err
 }
 
 // forget keeps changes from being read by a description of their table that has been replaced by one that cannot be read.
@@ -113,6 +132,11 @@ func (d *decoder) forget(b []byte) {
 	if len(b) < 5 {
 		clear(d.relations)
 	} else if b[0] == 'R' {
-		delete(d.relations, binary.BigEndian.Uint32(b[1:]))
+		oid := binary.BigEndian.Uint32(b[1:])
+		delete(d.relations, oid)
+		if d.quarantine.relations == nil {
+			d.quarantine.relations = make(map[uint32][]byte)
+		}
+		d.quarantine.relations[oid] = bytes.Clone(b)
 	}
 }

@@ -21,12 +21,23 @@ import (
 //
 //	Byte1   2
 //	Byte1   the operation
-//	Byten   the message as it came, to the end; nothing where it was blanked
+//	Byten   the message as it came, to the end
+//
+// and 4 without the message, where it was blanked.
+//
+// One of a table whose description could not be read, either:
+//
+//	Byte1   3
+//	Byte1   the operation
+//	Uvarint length, Byten: the description as it came
+//	Byten   the message as it came, to the end
 //
 // Table, transaction and ordinal are kept beside it, not in it.
 const (
-	restVersion = 1
-	restUnread  = 2
+	restVersion     = 1
+	restUnread      = 2
+	restUndescribed = 3
+	restBlanked     = 4
 )
 
 const (
@@ -39,12 +50,14 @@ const (
 // blanked, and so are the top-level keys of a message's JSON object: a key that is blanked is left out, and a content
 // that is no object is left out whole. So is a change that could not be read.
 func (c *Change) AppendRest(dst []byte, blank func(column string) bool) []byte {
-	if c.Err != nil {
-		dst = append(dst, restUnread, byte(c.Op))
-		if blank != nil {
-			return dst
-		}
-		return append(dst, c.Raw...)
+	switch {
+	case c.Err != nil && blank != nil:
+		return append(dst, restBlanked, byte(c.Op))
+	case c.Err != nil && c.Relation != nil:
+		dst = binary.AppendUvarint(append(dst, restUndescribed, byte(c.Op)), uint64(len(c.Relation)))
+		return append(append(dst, c.Relation...), c.Raw...)
+	case c.Err != nil:
+		return append(append(dst, restUnread, byte(c.Op)), c.Raw...)
 	}
 	var flags byte
 	if c.OldKey {
@@ -116,9 +129,8 @@ func ParseRest(b []byte, t *Table) (*Change, error) {
 
 // parseRest is ParseRest into a change that is used again.
 func (c *Change) parseRest(b []byte, t *Table) error {
-	if len(b) >= 2 && b[0] == restUnread {
-		c.parseUnread(Op(b[1]), b[2:], t)
-		return nil
+	if len(b) >= 2 && b[0] >= restUnread && b[0] <= restBlanked {
+		return c.parseUnread(b, t)
 	}
 	if len(b) < 3 {
 		return errRest
@@ -149,36 +161,61 @@ func (c *Change) parseRest(b []byte, t *Table) error {
 	return nil
 }
 
-// parseUnread tries to read a message again that could not be read when it came: a later version may know how. Where that fails, Err
+var errBlanked = errors.New("a change that could not be read when it came, and was blanked")
+
+// parseUnread reads a change that could not be read when it came.
+func (c *Change) parseUnread(b []byte, t *Table) error {
+	*c = Change{Op: Op(b[1]), Table: t}
+	r := reader{b: b[2:]}
+	switch b[0] {
+	case restBlanked:
+		c.Err = errBlanked
+		return nil
+	case restUndescribed:
+		c.Relation = r.take(int64(r.uvarint()))
+		if len(c.Relation) == 0 || c.Relation[0] != 'R' {
+			return errRest
+		}
+	}
+	c.Raw = r.b
+	c.reread()
+	return nil
+}
+
+// reread tries to read a message again that could not be read when it came: a later version may know how. Where that fails, Err
 // says so.
-func (c *Change) parseUnread(op Op, raw []byte, t *Table) {
-	*c = Change{Op: op, Table: t, Raw: raw}
-	if len(raw) == 0 {
-		c.Err = errors.New("a change that could not be read when it came, and was blanked")
+func (c *Change) reread() {
+	if !counted(c.Raw) {
+		c.Err = fmt.Errorf("a message that could not be read when it came, and is no change of one row: it is of the kind %.1q", c.Raw)
 		return
 	}
-	d := decoder{handler: one{into: c}, open: true, refuse: func(string) {}}
-	if t != nil {
-		d.relations = map[uint32]*Table{t.OID: t}
+	again := *c
+	d := rereading(func(read *Change) error { again = *read; return nil })
+	err := d.about(c)
+	if err == nil {
+		r := &reader{b: c.Raw[1:]}
+		err = map[byte]func(*reader) error{'I': d.insert, 'U': d.update, 'D': d.delete, 'M': d.emit}[c.Raw[0]](r)
 	}
-	read := map[byte]func(*reader) error{'I': d.insert, 'U': d.update, 'D': d.delete, 'M': d.emit}[raw[0]]
-	if read == nil {
-		c.Err = fmt.Errorf("a message that could not be read when it came, and is no change of one row: it is of the kind %q", raw[0])
-		return
-	}
-	if err := read(&reader{b: raw[1:]}); err != nil {
+	if err != nil {
 		c.Err = fmt.Errorf("a change that could not be read when it came, and still cannot: %w", err)
+		return
 	}
+	*c = again
 }
 
-// one is a Handler of one change.
-type one struct {
-	Handler
-	into *Change
-}
-
-func (h one) Change(c *Change) error {
-	*h.into = *c
+// about has the decoder know the table of a change that could not be read.
+func (d *decoder) about(c *Change) error {
+	t := c.Table
+	if c.Relation != nil {
+		var err error
+		if t, err = parseRelation(&reader{b: c.Relation[1:]}); err != nil {
+			return err
+		}
+		d.nameTypes(t, nil)
+	}
+	if t != nil {
+		d.relations[t.OID] = t
+	}
 	return nil
 }
 

@@ -25,7 +25,7 @@ func (e *explanation) moved(ctx context.Context, store outbox.Store) (string, er
 		if err != nil {
 			return "", err
 		}
-		for c, err := range tx.Changes(table) {
+		for c, err := range tx.Changes(ctx, table) {
 			if err != nil {
 				return "", fmt.Errorf("reading the journal of %s: %w", tx.Commit, err)
 			}

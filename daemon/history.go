@@ -69,12 +69,13 @@ func (h *history) read(ctx context.Context, from, to position.LSN) iter.Seq2[sec
 		})
 		defer reading.Wait()
 		defer cancel()
+		var rest cdc.Rest
 		for p := range pieces {
 			if p.err != nil {
 				yield(section{}, p.err)
 				return
 			}
-			if !p.sections(to, yield) {
+			if !p.sections(to, &rest, yield) {
 				return
 			}
 			used <- p.block // there is room for all that are on their way
@@ -132,13 +133,14 @@ type section struct {
 }
 
 // sections yields those of the piece; false: nothing more is wanted.
-func (p *unpacked) sections(to position.LSN, yield func(section, error) bool) bool {
+func (p *unpacked) sections(to position.LSN, rest *cdc.Rest, yield func(section, error) bool) bool {
 	for r, err := range cdc.Sections(p.block) {
 		if err != nil {
 			yield(section{}, fmt.Errorf("reading the journal of %s: %w", p.Last, err))
 			return false
 		}
 		s := section{Recorded: r, final: p.Tx == nil || p.Final}
+		s.Rest = rest
 		if p.Tx != nil {
 			s.Tx = cdc.Tx{XID: p.Tx.XID, Commit: p.Tx.LSN, End: p.Tx.End, Time: p.Tx.Time}
 			s.Muted, s.N, s.Part = p.Tx.Muted, p.Changes, false

@@ -23,7 +23,7 @@ func (w *world) journal(d *Daemon, from, to position.LSN) (lines []string, commi
 		if len(commits) == 0 || commits[len(commits)-1] != s.Commit {
 			commits = append(commits, s.Commit)
 		}
-		for c, err := range s.Changes(h.table(w.t.Context())) {
+		for c, err := range s.Changes(w.t.Context(), h.table(w.t.Context())) {
 			if err != nil {
 				w.t.Fatal(err)
 			}

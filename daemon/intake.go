@@ -188,7 +188,7 @@ func (in *intake) message(c *cdc.Change) error {
 	in.record(c)
 	t := in.open
 	if c.Prefix == mutePrefix {
-		t.mutes = append(t.mutes, mark{c.Ordinal, cmp.Or(string(c.Content), "no reason given")})
+		in.mute(c, c.Ordinal)
 		return nil
 	}
 	t.messages = true
@@ -196,6 +196,11 @@ func (in *intake) message(c *cdc.Change) error {
 		in.untaken(c)
 	}
 	return in.tried()
+}
+
+// mute has the open transaction be muted.
+func (in *intake) mute(c *cdc.Change, ordinal uint64) {
+	in.open.mutes = append(in.open.mutes, mark{ordinal, cmp.Or(string(c.Content), "no reason given")})
 }
 
 // verdict makes a match of what a rule says of a change: one that waits, or one that failed and says why.

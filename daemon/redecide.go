@@ -87,7 +87,7 @@ func (r *redecision) run(ctx context.Context, h *history, s stretch) error {
 		if err := r.sees.transaction(&tx); err != nil {
 			return err
 		}
-		for c, err := range tx.Changes(table) {
+		for c, err := range tx.Changes(ctx, table) {
 			if err != nil {
 				return fmt.Errorf("reading the journal of %s: %w", tx.Commit, err)
 			}

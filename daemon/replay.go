@@ -256,7 +256,7 @@ func (p *replayer) scan(ctx context.Context, phase string, see *seen, take func(
 			see.changes++
 			if c.Err != nil && c.Table == nil {
 				see.unread++
-				p.unread(epoch, see.last.lsn)
+				p.unread(epoch, see.last.lsn, c.Err)
 			}
 		},
 		unfit: func(s *section, rule, why string) { p.unfit(epoch, s.Commit, rule, why) },

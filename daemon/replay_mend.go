@@ -30,6 +30,7 @@ type coveredGap struct {
 	unfit  int64  // changes that its rule cannot be known to have decided on
 	why    string // the first could not
 	unread int64  // changes that nobody can read
+	defect string // why the first cannot
 	missed map[missedColumn]*undetermined
 }
 
@@ -83,10 +84,11 @@ func (p *replayer) unfit(epoch uint32, commit position.LSN, rule, why string) {
 }
 
 // unread takes note of a change that may concern any rule.
-func (p *replayer) unread(epoch uint32, commit position.LSN) {
+func (p *replayer) unread(epoch uint32, commit position.LSN, why error) {
 	for i := range p.covered {
 		if g := &p.covered[i]; g.has(epoch, commit) {
 			g.unread++
+			g.defect = cmp.Or(g.defect, why.Error())
 		}
 	}
 }
@@ -112,7 +114,7 @@ func (p *replayer) stays(g *coveredGap) (why string, forNow bool) {
 		return fmt.Sprintf("%s in a shape that %s: %s", counted(int(g.unfit), "change came", "changes came"),
 			map[bool]string{true: "a rule does not fit", false: "the rule does not fit"}[g.Rule == ""], g.why), false
 	case g.unread > 0:
-		return counted(int(g.unread), "change", "changes") + " cannot be read yet", true
+		return fmt.Sprintf("%s cannot be read yet: %s", counted(int(g.unread), "change", "changes"), g.defect), true
 	}
 	return "", false
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -24,9 +25,9 @@ func TestGapsOfAllRulesStay(t *testing.T) {
 		"one does not fit":          {func(p *replayer) { p.unfit(1, 0x25, "pay", "no column iban") }, "1 change came in a shape that a rule does not fit: no column iban"},
 		"does not fit elsewhere":    {func(p *replayer) { p.unfit(1, 0x31, "pay", "no column iban") }, ""},
 		"in another epoch":          {func(p *replayer) { p.unfit(2, 0x25, "pay", "no column iban") }, ""},
-		"something cannot be read":  {func(p *replayer) { p.unread(1, 0x20) }, "1 change cannot be read yet"},
+		"something cannot be read":  {func(p *replayer) { p.unread(1, 0x20, errors.New("of a kind")) }, "1 change cannot be read yet: of a kind"},
 		"one could not be decided":  {func(p *replayer) { p.undetermined(1, 0x20, "pay", "old.iban") }, ""},
-		"cannot be read, elsewhere": {func(p *replayer) { p.unread(1, 0x1f) }, ""},
+		"cannot be read, elsewhere": {func(p *replayer) { p.unread(1, 0x1f, errors.New("of a kind")) }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

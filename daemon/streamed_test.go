@@ -128,7 +128,7 @@ func (r *reading) finish(from position.LSN, last cdc.Tx) (matches []outbox.Match
 	h := newHistory(r.store, r.in.source)
 	for s, err := range h.read(r.t.Context(), from, 0) {
 		r.must(err)
-		for c, err := range s.Changes(h.table(r.t.Context())) {
+		for c, err := range s.Changes(r.t.Context(), h.table(r.t.Context())) {
 			r.must(err)
 			journal = append(journal, fmt.Sprintf("%s %d %s %q %q %q %q", s.Commit, c.Ordinal, s.Muted, c.New, c.Old, c.Prefix, c.Content))
 		}

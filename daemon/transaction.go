@@ -38,6 +38,7 @@ type transaction struct {
 	unread int // changes that the stream could not make out
 	// unplaced are those of them of which it is not known what they are.
 	unplaced int64
+	blanked  bool // their bytes are not kept
 }
 
 // miss is why a rule's verdict on changes is undetermined.

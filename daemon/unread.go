@@ -23,6 +23,11 @@ func (in *intake) unread(c *cdc.Change) error {
 	in.record(c)
 	if c.Table == nil {
 		in.open.unplaced++
+		in.open.blanked = in.blank(c) != nil
+		// Behind a message of which nobody knows what it is, one may be sound: what it mutes is not to be mailed about when all is read again.
+		if m, err := cdc.ParseRest(c.AppendRest(nil, nil), nil); err == nil && m.Op == cdc.Emit && m.Prefix == mutePrefix {
+			in.mute(m, c.Ordinal)
+		}
 		return in.spill()
 	}
 	for _, r := range in.open.set.rules.Rules {
@@ -41,8 +46,9 @@ func (t *transaction) unreadGap(commit position.LSN) []outbox.Gap {
 	if t.unplaced == 0 {
 		return nil
 	}
-	return []outbox.Gap{{
-		From: commit, To: commit, Count: t.unplaced,
-		Reason: unreadReason,
-	}}
+	g := outbox.Gap{From: commit, To: commit, Count: t.unplaced, Lost: t.blanked, Reason: unreadReason}
+	if t.blanked {
+		g.Reason += "; their bytes are not kept, since they may hold what the rules call sensitive"
+	}
+	return []outbox.Gap{g}
 }

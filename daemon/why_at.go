@@ -219,7 +219,7 @@ func (w *whyAt) look(ctx context.Context) error {
 			found = true
 			w.view.Transaction = &WhyTransaction{Commit: tx.Commit.String(), Time: tx.Time, XID: tx.XID, Muted: tx.Muted, Next: tx.Commit > w.at.lsn}
 		}
-		for c, err := range tx.Changes(table) {
+		for c, err := range tx.Changes(ctx, table) {
 			if err != nil {
 				return fmt.Errorf("reading the journal of %s: %w", tx.Commit, err)
 			}
