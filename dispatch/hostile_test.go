@@ -227,9 +227,12 @@ func TestHostileBeside(t *testing.T) {
 					for command, list := range test.steps {
 						script.Steps[command] = slices.Clone(list)
 					}
-					h := newTwoMails(t, script, nil)
+					h, began := newTwoMails(t, script, nil), time.Now()
 					if got := h.run(t, 6); got != test.want {
 						t.Errorf("%s, want %s; %q", got, test.want, h.fake.Commands())
+					}
+					if took := time.Since(began); strings.HasPrefix(name, "354") && took > time.Second {
+						t.Errorf("something was said to a server that waited for a mail, and its answer awaited for %s", took)
 					}
 				})
 			})

@@ -78,10 +78,6 @@ func connect(ctx context.Context, r Relay, t Timeouts) (*session, error) {
 		return nil, err
 	}
 	s.text = c.Text
-	if s.text.R.Buffered() > 0 { // all that was said has its reply
-		s.cut()
-		return nil, errStep
-	}
 	s.pipelining, _ = c.Extension("PIPELINING")
 	s.most = r.Limits.PerConnection
 	s.extensions(c)
