@@ -18,6 +18,7 @@ const (
 	stepCreate             // the intent is stored and the slot is not there yet
 	stepTake               // the slot was made after our intent, and we died before we noted it
 	stepResume             // both are there and fit
+	stepTurn               // the server is another branch, and nothing lies on the part of ours that it lacks: a new epoch, without a gap
 	stepGap                // something is missing between them, and an operator has to say so
 )
 
@@ -36,6 +37,7 @@ type situation struct {
 	elsewhere *outbox.Source // of the same database and slot in another cluster; nil: none
 	db        *cdc.Database
 	left      position.LSN // where the server's timeline left that of the source, if it did; 0: it did not come from there
+	bare      position.LSN // from here up to the source's checkpoint nothing was committed that is published; 0: nobody knows
 }
 
 // adopt compares a store's source with the server and the slot that the database has. A slot that this store did not intend may have been
@@ -45,6 +47,9 @@ type situation struct {
 // Where the database moved to another cluster, what was committed between the two is a gap as well. A server that is of the same cluster may
 // be an older state of it, or another branch: then the store covers what never happened there, and the positions of what did may be
 // behind its checkpoint.
+//
+// Where a standby was promoted that lacks only a part of the log on which nothing was committed, nothing is missing. Its positions recur,
+// though, and the checkpoint moves back: that is a new epoch.
 func adopt(s situation) adoption {
 	src, slot := s.src, s.db.Slot
 	to := position.LSN(0)
@@ -59,6 +64,8 @@ func adopt(s situation) adoption {
 		return adoption{step: stepIntend}
 	case src == nil:
 		return adoption{stepGap, 0, to, "the slot exists, and this store did not make it: the store is new or was lost, or the slot is somebody else's"}
+	case src.State == outbox.SourceStreaming && s.another() != "" && s.lacksNothing():
+		return adoption{step: stepTurn, from: src.Checkpoint, to: s.left}
 	case src.State == outbox.SourceStreaming && s.another() != "":
 		return s.branch(to)
 	case src.State == outbox.SourceIntended && slot == nil:
@@ -90,6 +97,13 @@ func (s *situation) another() string {
 		return "the slot stands where it stood before it was last seen: the server was restored from an older copy, and has been written to since, or somebody made the slot anew from another"
 	}
 	return ""
+}
+
+// lacksNothing says whether the server is that of a standby which was promoted without the end of the log, and nothing was committed there that
+// the store knows of: positions move on without a commit, too, and are confirmed. The slot has to reach back to where both are the same.
+func (s *situation) lacksNothing() bool {
+	slot := s.db.Slot
+	return s.left != 0 && s.bare != 0 && s.bare <= s.left && slot != nil && !slot.Lost() && slot.Confirmed <= s.left && s.unpublished() == ""
 }
 
 // branch is the gap before a server that is an older state of the one that the store covers, or another branch of it. From where both are the

@@ -27,7 +27,7 @@ func TestAdopt(t *testing.T) {
 	for name, c := range map[string]struct {
 		src, elsewhere *outbox.Source
 		db             cdc.Database
-		left           position.LSN
+		left, bare     position.LSN
 		want           step
 		from, to       position.LSN // of a gap
 		why            string
@@ -68,12 +68,22 @@ func TestAdopt(t *testing.T) {
 		"promoted with all of it":                 {src: on(at(50), outbox.Server{Timeline: 1, Restart: 4}), db: cdc.Database{Timeline: 2, Slot: &cdc.SlotInfo{Confirmed: 40, Restart: 3}}, left: 50, want: stepResume},
 		"promoted with all of it, without a slot": {src: on(at(50), outbox.Server{Timeline: 1}), db: cdc.Database{Timeline: 2}, left: 50, want: stepGap, from: 50, why: "slot is gone"},
 		"promoted without some of it":             {src: on(at(50), outbox.Server{Timeline: 1}), db: cdc.Database{Timeline: 2, Slot: slot(40)}, left: 49, want: stepGap, from: 49, to: 49, why: "left timeline 1 at 0/31"},
-		"promoted without some of it, slot anew":  {src: on(at(50), outbox.Server{Timeline: 1}), db: cdc.Database{Timeline: 2, Slot: slot(60)}, left: 49, want: stepGap, from: 49, to: 60, why: "left timeline 1 at 0/31"},
-		"promoted without some of it or a slot":   {src: on(at(50), outbox.Server{Timeline: 1}), db: cdc.Database{Timeline: 2}, left: 49, want: stepGap, from: 49, why: "left timeline 1 at 0/31"},
-		"another branch":                          {src: on(at(50), outbox.Server{Timeline: 2}), db: cdc.Database{Timeline: 3, Slot: slot(40)}, want: stepGap, from: 40, to: 40, why: "did not come from timeline 2"},
-		"a timeline that was not known yet":       {src: at(50), db: cdc.Database{Timeline: 3, Slot: slot(40)}, want: stepResume},
-		"moved, with a slot":                      {elsewhere: at(7), db: cdc.Database{Slot: slot(5)}, want: stepGap, to: 5, why: "on another server"},
-		"never streamed, in another timeline":     {src: on(&outbox.Source{State: outbox.SourceIntended}, outbox.Server{Timeline: 1}), db: cdc.Database{Timeline: 2}, want: stepCreate},
+		"promoted without what was committed":     {src: on(at(50), outbox.Server{Timeline: 1}), db: cdc.Database{Timeline: 2, Slot: slot(40)}, left: 49, bare: 50, want: stepGap, from: 49, to: 49, why: "left timeline 1 at 0/31"},
+		"promoted without idle log alone":         {src: on(at(50), outbox.Server{Timeline: 1}), db: cdc.Database{Timeline: 2, Slot: slot(40)}, left: 49, bare: 49, want: stepTurn, to: 49},
+		"promoted without idle log, shorter now":  {src: on(at(50), outbox.Server{Timeline: 1}), db: cdc.Database{Timeline: 2, Slot: slot(40), WALEnd: 49}, left: 49, bare: 41, want: stepTurn, to: 49},
+		"promoted without idle log or a slot":     {src: on(at(50), outbox.Server{Timeline: 1}), db: cdc.Database{Timeline: 2}, left: 49, bare: 41, want: stepGap, from: 49, why: "left timeline 1 at 0/31"},
+		"promoted without idle log, slot ahead":   {src: on(at(50), outbox.Server{Timeline: 1}), db: cdc.Database{Timeline: 2, Slot: slot(50)}, left: 49, bare: 41, want: stepGap, from: 49, to: 50, why: "left timeline 1 at 0/31"},
+		"promoted without idle log, lost slot":    {src: on(at(50), outbox.Server{Timeline: 1}), db: cdc.Database{Timeline: 2, Slot: &cdc.SlotInfo{Confirmed: 40, WALStatus: "lost"}}, left: 49, bare: 41, want: stepGap, from: 49, why: "left timeline 1 at 0/31"},
+		"an older state, and idle":                {src: on(at(50), outbox.Server{Timeline: 1}), db: cdc.Database{Timeline: 1, Slot: slot(40), WALEnd: 45}, bare: 41, want: stepGap, from: 40, to: 40, why: "log ends before"},
+		"promoted without idle log, published anew": {
+			src: on(at(50), outbox.Server{Timeline: 1, Publications: "s_ins:1 s_upd:1 s_del:1"}), db: cdc.Database{Timeline: 2, Slot: slot(40), Publications: published(2)}, left: 49, bare: 41, want: stepGap, from: 49, why: "left timeline 1",
+		},
+		"promoted without some of it, slot anew": {src: on(at(50), outbox.Server{Timeline: 1}), db: cdc.Database{Timeline: 2, Slot: slot(60)}, left: 49, want: stepGap, from: 49, to: 60, why: "left timeline 1 at 0/31"},
+		"promoted without some of it or a slot":  {src: on(at(50), outbox.Server{Timeline: 1}), db: cdc.Database{Timeline: 2}, left: 49, want: stepGap, from: 49, why: "left timeline 1 at 0/31"},
+		"another branch":                         {src: on(at(50), outbox.Server{Timeline: 2}), db: cdc.Database{Timeline: 3, Slot: slot(40)}, want: stepGap, from: 40, to: 40, why: "did not come from timeline 2"},
+		"a timeline that was not known yet":      {src: at(50), db: cdc.Database{Timeline: 3, Slot: slot(40)}, want: stepResume},
+		"moved, with a slot":                     {elsewhere: at(7), db: cdc.Database{Slot: slot(5)}, want: stepGap, to: 5, why: "on another server"},
+		"never streamed, in another timeline":    {src: on(&outbox.Source{State: outbox.SourceIntended}, outbox.Server{Timeline: 1}), db: cdc.Database{Timeline: 2}, want: stepCreate},
 	} {
 		if c.db.WALEnd == 0 {
 			c.db.WALEnd = 1 << 20
@@ -81,9 +91,12 @@ func TestAdopt(t *testing.T) {
 		if c.db.Publications == nil {
 			c.db.Publications = published(1)
 		}
-		got := adopt(situation{slot: "s", src: c.src, elsewhere: c.elsewhere, db: &c.db, left: c.left})
+		got := adopt(situation{slot: "s", src: c.src, elsewhere: c.elsewhere, db: &c.db, left: c.left, bare: c.bare})
 		if got.step != c.want || !strings.Contains(got.reason, c.why) {
 			t.Errorf("%s: step %d, %q; want %d, %q", name, got.step, got.reason, c.want, c.why)
+		}
+		if got.step == stepTurn && got.to != c.to {
+			t.Errorf("%s: it goes on at %s; want %s", name, got.to, c.to)
 		}
 		if got.step != stepGap {
 			continue

@@ -103,8 +103,12 @@ func (p *preparation) run(ctx context.Context) (outbox.Source, error) {
 		if err := p.unrefuse(ctx, *src); err != nil {
 			return outbox.Source{}, err
 		}
+	case a.step == stepTurn:
+		if *src, err = p.turn(ctx, *src, a); err != nil {
+			return outbox.Source{}, err
+		}
 	}
-	if a.step == stepResume && p.missed != nil {
+	if (a.step == stepResume || a.step == stepTurn) && p.missed != nil {
 		if err := p.missed(ctx, *src, db); err != nil {
 			return outbox.Source{}, err
 		}
@@ -256,7 +260,7 @@ func denied(err error) bool {
 // take stores the intent, makes the slot where there is none, and notes from where it streams.
 func (p *preparation) take(ctx context.Context, src outbox.Source, a adoption) (_ outbox.Source, err error) {
 	switch a.step {
-	case stepResume:
+	case stepResume, stepTurn:
 		return p.resume(ctx, src)
 	case stepTake:
 		return p.streaming(ctx, src, a.to)
@@ -336,12 +340,24 @@ func (p *preparation) did(format string, args ...any) {
 	p.done = append(p.done, fmt.Sprintf(format, args...))
 }
 
-// streaming notes that the slot is ours and where it starts. A gap of the whole stream that was open ends there; those of single rules
-// from before it end where the stream did.
-func (p *preparation) streaming(ctx context.Context, src outbox.Source, start position.LSN) (outbox.Source, error) {
+// streaming notes that the slot is ours and where it starts.
+func (p *preparation) streaming(ctx context.Context, src outbox.Source, start position.LSN) (_ outbox.Source, err error) {
+	if err := p.endOpen(ctx, src, start); err != nil {
+		return src, err
+	}
+	src.State, src.Checkpoint, src.Verified = outbox.SourceStreaming, start, start
+	if src.Server, err = p.server(ctx); err != nil {
+		return src, err
+	}
+	return p.save(ctx, src)
+}
+
+// endOpen ends the gap of the whole stream that is open where the stream goes on, and those of single rules from former epochs where the
+// stream had come to.
+func (p *preparation) endOpen(ctx context.Context, src outbox.Source, start position.LSN) error {
 	gaps, err := p.store.Gaps(ctx)
 	if err != nil {
-		return src, fmt.Errorf("reading the gaps: %w", err)
+		return fmt.Errorf("reading the gaps: %w", err)
 	}
 	for _, g := range gaps {
 		if g.Source != src.ID || g.To != 0 || !g.Closed.IsZero() || g.Rule != "" && g.Epoch == src.Epoch {
@@ -352,14 +368,10 @@ func (p *preparation) streaming(ctx context.Context, src outbox.Source, start po
 			end = max(g.From, src.Checkpoint)
 		}
 		if err := p.store.CloseGap(ctx, g, end); err != nil {
-			return src, fmt.Errorf("closing gap %d: %w", g.ID, err)
+			return fmt.Errorf("closing gap %d: %w", g.ID, err)
 		}
 	}
-	src.State, src.Checkpoint, src.Verified = outbox.SourceStreaming, start, start
-	if src.Server, err = p.server(ctx); err != nil {
-		return src, err
-	}
-	return p.save(ctx, src)
+	return nil
 }
 
 func (p *preparation) save(ctx context.Context, src outbox.Source) (outbox.Source, error) {

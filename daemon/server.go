@@ -23,6 +23,9 @@ func (p *preparation) adopt(ctx context.Context, src, elsewhere *outbox.Source, 
 	if known {
 		s.left = at
 	}
+	if s.bare, err = bareFrom(ctx, p.store, *src); err != nil {
+		return adoption{}, err
+	}
 	a := adopt(s)
 	switch {
 	case a.step == stepResume && p.log != nil:
@@ -33,6 +36,43 @@ func (p *preparation) adopt(ctx context.Context, src, elsewhere *outbox.Source, 
 			db.Timeline, src.Server.Timeline, at)
 	}
 	return a, nil
+}
+
+// bareFrom is from where on, up to a source's checkpoint, nothing was committed that is published; 0: nobody knows. All that was, is in the
+// journal, or was and is pruned.
+func bareFrom(ctx context.Context, store outbox.Store, src outbox.Source) (position.LSN, error) {
+	span, err := store.JournalSpan(ctx, src.ID, src.Epoch)
+	if err != nil || span.Newest == 0 {
+		return span.Since, err
+	}
+	return span.Newest + 1, nil
+}
+
+// turn goes on, in a new epoch, with a standby that was promoted and lacks a part of the log on which nothing was committed. What the
+// database was last seen to have holds for what both have in common.
+func (p *preparation) turn(ctx context.Context, src outbox.Source, a adoption) (_ outbox.Source, err error) {
+	if err := p.unrefuse(ctx, src); err != nil {
+		return src, err
+	}
+	looked := min(lastLooked(&src), a.to)
+	src.Epoch++
+	if err := p.endOpen(ctx, src, a.to); err != nil {
+		return src, err
+	}
+	if src.Server, err = p.server(ctx); err != nil {
+		return src, err
+	}
+	before := src.Checkpoint
+	src.Checkpoint, src.Verified = a.to, looked
+	if src, err = p.save(ctx, src); err != nil {
+		return src, err
+	}
+	p.did("a standby was promoted that left at %s, behind which nothing was committed that postman knows of, up to %s: nothing is missing, and epoch %d begins there", a.to, before, src.Epoch)
+	if p.log != nil {
+		p.log.Warn("a standby was promoted that lacks the end of the log, where nothing was committed that is watched: the stream goes on with it, in a new epoch, and nothing is missing",
+			"slot", p.config.Slot, "timeline", src.Server.Timeline, "since", a.to, "before", before, "epoch", src.Epoch)
+	}
+	return src, nil
 }
 
 // refuseGap records that a source cannot go on, for whoever looks before an operator has decided, and says why.
@@ -170,8 +210,13 @@ func (d *Daemon) ended(ctx context.Context, err error) error {
 	if inspecting != nil || db.Ready() != nil || db.SystemID != src.SystemID {
 		return err
 	}
-	if a, adopting := p.adopt(ctx, &src, nil, db); adopting == nil && a.step == stepGap {
+	a, adopting := p.adopt(ctx, &src, nil, db)
+	switch {
+	case adopting == nil && a.step == stepGap:
 		return refuseGap(ctx, d.store, d.config.Slot, &src, a)
+	case adopting == nil && a.step == stepTurn: // no error of the configuration: whoever restarts what fails may do so
+		return fmt.Errorf("slot %q: a standby was promoted that left at %s, and the stream is at %s; nothing was committed between that postman knows of\n"+
+			"  → start postman again: it goes on there, in a new epoch, and nothing is missing", d.config.Slot, a.to, a.from)
 	}
 	return err
 }

@@ -191,18 +191,10 @@ func TestFailoverOfTheDaemon(t *testing.T) {
 	}
 	t.Cleanup(primary.Stop)
 	w := over(t, primary)
-	w.sql("select pg_create_physical_replication_slot('standby')")
-	standby := pgtest.Standby(t, primary, map[string]string{"primary_slot_name": "standby", "hot_standby_feedback": "on", "sync_replication_slots": "on"})
-	w.config.DatabaseURL = Secret(pgcluster.PrimaryOf(primary, standby))
+	standby := w.keeping(primary)
 	d := w.start()
 	w.visit(d, 1)
-	conn := pgtest.Connect(t, standby.URL("postgres"))
-	w.eventually("the standby keeps the slot", func() bool {
-		w.sql("select pg_log_standby_snapshot()")
-		var kept bool
-		err := conn.QueryRow(t.Context(), "select exists (select from pg_replication_slots where slot_name = $1 and failover and not temporary)", w.config.Slot).Scan(&kept)
-		return err == nil && kept
-	})
+	w.kept(standby)
 	w.sql("alter system set synchronized_standby_slots = 'standby'", "select pg_reload_conf()")
 	w.visit(d, 2)
 	primary.Kill()
@@ -220,6 +212,95 @@ func TestFailoverOfTheDaemon(t *testing.T) {
 	if gaps, err := d.store.Gaps(t.Context()); err != nil || len(gaps) != 0 || d.source.Epoch != 1 {
 		t.Errorf("gaps %+v, %v, epoch %d", gaps, err, d.source.Epoch)
 	}
+}
+
+// TestFailoverWithoutIdleLog: a standby that keeps the slot takes over, and lacks a part of the log that the store has covered. Nothing was
+// committed there that is watched: the daemon ends, and the next one goes on in a new epoch, without a gap. Where something was, it is refused.
+func TestFailoverWithoutIdleLog(t *testing.T) {
+	t.Parallel()
+	bin, ok := newestKeeping()
+	if !ok {
+		return // where it is not at hand, TestAdopt shows the decision
+	}
+	for name, committed := range map[string]bool{"idle": false, "a commit": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			failoverBehind(t, bin, committed)
+		})
+	}
+}
+
+func failoverBehind(t *testing.T, bin string, committed bool) {
+	primary, err := pgcluster.Start(t.Context(), pgcluster.Options{Bin: bin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(primary.Stop)
+	w := over(t, primary)
+	standby := w.keeping(primary)
+	d := w.start()
+	w.visit(d, 1)
+	w.kept(standby)
+	standby.Kill()
+	w.sql("create table elsewhere (x int)", "insert into elsewhere select generate_series(1, 10000)")
+	if committed {
+		w.visit(d, 2)
+	}
+	w.covered(d)
+	was := d.batch.durable()
+	primary.Kill()
+	if err := standby.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.url = standby.URL("postgres")
+	w.sql("select pg_promote()")
+	if committed {
+		w.ends(d, "lacks what lies between")
+		w.refused("lacks what lies between")
+		return
+	}
+	select {
+	case err := <-d.Failed():
+		if Misconfigured(err) || !strings.Contains(err.Error(), "start postman again: it goes on there, in a new epoch") {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatal("it goes on")
+	}
+	w.stop(d)
+	w.visitUnseen()
+	d = w.start()
+	w.visit(d, 3)
+	if gaps, err := d.store.Gaps(t.Context()); err != nil || len(gaps) != 0 || d.source.Epoch != 2 || d.source.Checkpoint >= was || d.server().Timeline != 2 {
+		t.Errorf("gaps %+v, %v, source %+v", gaps, err, d.source)
+	}
+	w.stop(d)
+	d = w.start()
+	w.visit(d, 4)
+	if d.source.Epoch != 2 {
+		t.Errorf("epoch %d", d.source.Epoch)
+	}
+}
+
+// keeping is a standby that keeps the world's slot, and has the world use whichever of the two is the primary.
+func (w *world) keeping(primary *pgcluster.Cluster) *pgcluster.Cluster {
+	w.t.Helper()
+	w.sql("select pg_create_physical_replication_slot('standby')")
+	standby := pgtest.Standby(w.t, primary, map[string]string{"primary_slot_name": "standby", "hot_standby_feedback": "on", "sync_replication_slots": "on"})
+	w.config.DatabaseURL = Secret(pgcluster.PrimaryOf(primary, standby))
+	return standby
+}
+
+// kept waits until a standby keeps the slot.
+func (w *world) kept(standby *pgcluster.Cluster) {
+	w.t.Helper()
+	conn := pgtest.Connect(w.t, standby.URL("postgres"))
+	w.eventually("the standby keeps the slot", func() bool {
+		w.sql("select pg_log_standby_snapshot()")
+		var kept bool
+		err := conn.QueryRow(w.t.Context(), "select exists (select from pg_replication_slots where slot_name = $1 and failover and not temporary)", w.config.Slot).Scan(&kept)
+		return err == nil && kept
+	})
 }
 
 // newestKeeping is the newest version at hand whose standbys can keep slots; the package cdc tests the oldest.
