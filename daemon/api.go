@@ -94,6 +94,7 @@ type ShowView struct {
 	Messages []MessageView `json:"messages"`
 	Attempts []AttemptView `json:"attempts"`
 	Replays  []ReplayView  `json:"replays,omitempty"` // that made the match, or its messages
+	Mail     *MailView     `json:"mail,omitempty"`    // of the message that was asked for, while its bytes are kept
 	Bounces  []BounceView  `json:"bounces,omitempty"` // what came back of the message that was asked for
 }
 
@@ -104,6 +105,9 @@ type Selection struct {
 	Rule     string   `json:"rule,omitempty"`
 	States   []string `json:"states,omitempty"`
 	Address  string   `json:"address,omitempty"`
+	Since    string   `json:"since,omitempty"` // that came into the outbox then or later: 2h, 7d, or a time
+	Until    string   `json:"until,omitempty"` // and before
+	Error    string   `json:"error,omitempty"` // whose reason, or the relay's last words, have this in them
 	Before   int64    `json:"before,omitempty"`
 	Limit    int      `json:"limit,omitempty"`
 	Reason   string   `json:"reason,omitempty"` // of an action
@@ -127,6 +131,7 @@ func (a *api) handler() http.Handler {
 	mux.HandleFunc("GET /v1/outbox/messages/{id}", a.showMessage)
 	mux.HandleFunc("GET /v1/outbox/matches/{id}", a.showMatch)
 	mux.HandleFunc("POST /v1/outbox/{action}", a.act)
+	mux.HandleFunc("POST /v1/outbox/{action}/affected", a.affected)
 	mux.HandleFunc("POST /v1/send-test", a.sendTest)
 	mux.HandleFunc("POST /v1/suppressions/list", a.listSuppressions)
 	mux.HandleFunc("POST /v1/suppressions", a.suppress)
@@ -219,14 +224,17 @@ func (a *api) matches(r *http.Request, f outbox.Filter) ([]MatchView, error) {
 }
 
 func (a *api) showMessage(w http.ResponseWriter, r *http.Request) {
+	var mail *MailView
 	view, err := a.show(r, func(id int64) (int64, error) { //nolint:contextcheck // the request has it
 		found, err := a.store.Messages(r.Context(), outbox.Filter{Messages: []int64{id}})
 		if err != nil || len(found) == 0 {
 			return 0, notFound(err)
 		}
-		return found[0].Match, nil
+		mail, err = mailOf(&found[0])
+		return found[0].Match, err
 	})
 	if err == nil {
+		view.Mail = mail
 		id, _ := strconv.ParseInt(r.PathValue("id"), 10, 64)
 		if view.Attempts, err = a.attempts(r.Context(), id); err == nil {
 			view.Bounces, err = a.bounces(r.Context(), id)
@@ -265,34 +273,6 @@ func notFound(err error) error {
 		return err
 	}
 	return outbox.ErrNotFound
-}
-
-func (a *api) act(w http.ResponseWriter, r *http.Request) {
-	action := outbox.Action(r.PathValue("action"))
-	switch action {
-	case outbox.Retry, outbox.Cancel, outbox.Release, outbox.Discard:
-	default:
-		reply(w, nil, badRequest{"no such action: " + string(action)})
-		return
-	}
-	sel, f, err := selection(r)
-	if err == nil && sel.empty() {
-		err = badRequest{"nothing is selected: name ids, a rule, a state or an address"}
-	}
-	if err == nil {
-		err = a.knownRule(r.Context(), sel.Rule)
-	}
-	if err == nil {
-		err = a.fits(r.Context(), action, &f)
-	}
-	var moved outbox.Acted
-	if err == nil {
-		moved, err = a.store.Act(r.Context(), action, f, sel.Reason, time.Now())
-	}
-	if a.acted != nil && moved != (outbox.Acted{}) {
-		a.acted()
-	}
-	reply(w, ActedView(moved), err)
 }
 
 // fits refuses an action on matches and messages that are named by their ids and are in no state that it takes from. Nobody should
@@ -346,7 +326,7 @@ func stateNames[S fmt.Stringer](states []S) string {
 }
 
 func (s *Selection) empty() bool {
-	return len(s.Messages)+len(s.Matches)+len(s.States) == 0 && s.Rule == "" && s.Address == ""
+	return len(s.Messages)+len(s.Matches)+len(s.States) == 0 && s.Rule == "" && s.Address == "" && s.Error+s.Since+s.Until == ""
 }
 
 // selection reads a Selection and the filter it means. A state may be one of messages, of matches or of both.
@@ -355,10 +335,16 @@ func selection(r *http.Request) (sel Selection, f outbox.Filter, err error) {
 		return sel, f, badRequest{"reading the selection: " + err.Error()}
 	}
 	f = outbox.Filter{
-		Messages: sel.Messages, Matches: sel.Matches, Address: sel.Address, Before: sel.Before, Limit: sel.Limit,
+		Messages: sel.Messages, Matches: sel.Matches, Address: sel.Address, Error: sel.Error, Before: sel.Before, Limit: sel.Limit,
 	}
 	if sel.Rule != "" {
 		f.Rules = []string{sel.Rule}
+	}
+	if f.Since, err = sometime(sel.Since); err != nil {
+		return sel, f, fmt.Errorf("since: %w", err)
+	}
+	if f.Until, err = sometime(sel.Until); err != nil {
+		return sel, f, fmt.Errorf("until: %w", err)
 	}
 	for _, name := range sel.States {
 		var message outbox.MessageState

@@ -211,6 +211,7 @@ type Message struct {
 	Priority      Priority
 	HoldUncertain bool
 	Silent        bool // its match was made while nothing was let out: it ends as not-sent, whatever the mode is
+	Sensitive     bool // its match has what is to be blanked, and so its bytes may have
 	Released      bool // an operator released it: what held it must not hold it again
 	Recipient     []byte
 	CC            []string

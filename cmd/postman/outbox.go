@@ -14,7 +14,7 @@ import (
 )
 
 type outboxCmd struct {
-	List     listCmd     `cmd:"" help:"List messages, and matches that are not expanded, newest first."`
+	List     listCmd     `cmd:"" default:"withargs" help:"List messages, and matches that are not expanded, newest first."`
 	Show     showCmd     `cmd:"" help:"Show a message (17) or a match (m17): its change, its messages, each attempt."`
 	Retry    retryCmd    `cmd:"" help:"Queue dead, failed and uncertain messages and failed matches again."`
 	Cancel   cancelCmd   `cmd:"" help:"Cancel pending matches and queued messages."`
@@ -28,12 +28,15 @@ type selectFlags struct {
 	Rule    string   `help:"Only of this rule." placeholder:"NAME"`
 	State   []string `help:"Only in these states." placeholder:"STATE"`
 	Address string   `help:"Only to this address." placeholder:"ADDRESS"`
+	Since   string   `help:"Only what came into the outbox since then: 2h, 7d, or a time." placeholder:"TIME"`
+	Until   string   `help:"Only what came before." placeholder:"TIME"`
+	Error   string   `help:"Only with this in the reason, or in the relay's last words." placeholder:"TEXT"`
 	JSON    bool     `name:"json" help:"Print JSON (docs/cli.md)."`
 }
 
 // selection joins the flags and the ids: 17 is a message, m17 a match.
 func (f *selectFlags) selection(ids []string) (daemon.Selection, error) {
-	s := daemon.Selection{Rule: f.Rule, States: f.State, Address: f.Address}
+	s := daemon.Selection{Rule: f.Rule, States: f.State, Address: f.Address, Since: f.Since, Until: f.Until, Error: f.Error}
 	for _, id := range ids {
 		digits, match := strings.CutPrefix(id, "m")
 		n, err := strconv.ParseInt(digits, 10, 64)
@@ -205,6 +208,24 @@ func printShow(w *strings.Builder, v *daemon.ShowView, asked []int64) {
 	for _, b := range v.Bounces {
 		fmt.Fprintf(w, "\n  came back   %s, %s bounce of %s, as %s says: %s\n", when(b.At), b.Kind, firstOf(b.Address, "nobody known"), b.Source, b.Text)
 	}
+	if v.Mail != nil {
+		printMail(w, v.Mail)
+	}
+}
+
+// printMail prints a mail as its reader sees it, but for the HTML, which preview writes.
+func printMail(w *strings.Builder, m *daemon.MailView) {
+	fmt.Fprintf(w, "\n  the mail    from %s to %s\n", m.From, m.To)
+	for _, line := range []struct{ name, value string }{{"copies", m.CC}, {"replies", m.ReplyTo}, {"files", strings.Join(m.Attached, ", ")}} {
+		if line.value != "" {
+			fmt.Fprintf(w, "    %-10s  %s\n", line.name, line.value)
+		}
+	}
+	fmt.Fprintf(w, "    subject     %s\n\n", m.Subject)
+	for text := range strings.Lines(m.Text) {
+		w.WriteString("    │ " + text)
+	}
+	w.WriteString("\n")
 }
 
 func redirected(a *daemon.AttemptView) string {
@@ -226,6 +247,8 @@ type actFlags struct {
 	selectFlags
 	IDs    []string `arg:"" optional:"" name:"id" help:"Messages (17) and matches (m17)."`
 	Reason string   `help:"Why; it is kept with what was moved." placeholder:"TEXT"`
+	DryRun bool     `help:"Only show what would be moved."`
+	Yes    bool     `short:"y" help:"Do not ask."`
 }
 
 func (a *actFlags) act(p *program, action, done string) error {
@@ -234,6 +257,11 @@ func (a *actFlags) act(p *program, action, done string) error {
 		return err
 	}
 	sel.Reason = a.Reason
+	if len(a.IDs) == 0 {
+		if ok, err := a.agreed(p, action, &sel); err != nil || !ok {
+			return err
+		}
+	}
 	var moved daemon.ActedView
 	text, err := p.ask(http.MethodPost, "/v1/outbox/"+action, sel, &moved)
 	if err != nil {

@@ -86,7 +86,7 @@ func scanMessage(scan scanner) (f stub[outbox.Message], err error) {
 	}
 	p.LSN, p.Ordinal = position.LSN(lsn), uint64(ordinal)
 	m.Due, m.Expires, m.Committed, m.Created, m.Finished = moment(due), moment(expires), moment(committed), moment(created), moment(finished)
-	f.id = m.ID
+	f.id, m.Sensitive = m.ID, f.sensitive
 	if m.Template, err = hashFrom(template); err == nil && cc.Valid {
 		err = json.Unmarshal([]byte(cc.String), &m.CC)
 	}

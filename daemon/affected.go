@@ -1,0 +1,96 @@
+package daemon
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"postman/outbox"
+)
+
+// AffectedView is what an action would move, by rule and state.
+type AffectedView struct {
+	Messages []GroupView `json:"messages"`
+	Matches  []GroupView `json:"matches"`
+}
+
+// GroupView is how many of a rule stand in a state.
+type GroupView struct {
+	Rule  string `json:"rule"`
+	State string `json:"state"`
+	Count int    `json:"count"`
+}
+
+// Total is how many messages and matches it would move.
+func (v *AffectedView) Total() (messages, matches int) {
+	for _, g := range v.Messages {
+		messages += g.Count
+	}
+	for _, g := range v.Matches {
+		matches += g.Count
+	}
+	return messages, matches
+}
+
+// affected answers what an action would move, as it stands now. It changes nothing.
+func (a *api) affected(w http.ResponseWriter, r *http.Request) {
+	action, f, _, err := a.order(r)
+	view := AffectedView{Messages: []GroupView{}, Matches: []GroupView{}}
+	if err == nil {
+		var found outbox.Affected
+		found, err = a.store.Affected(r.Context(), action, f)
+		for _, g := range found.Messages {
+			view.Messages = append(view.Messages, GroupView{g.Rule, g.State.String(), g.Count})
+		}
+		for _, g := range found.Matches {
+			view.Matches = append(view.Matches, GroupView{g.Rule, g.State.String(), g.Count})
+		}
+	}
+	reply(w, view, err)
+}
+
+// order reads an action, and what it is about.
+func (a *api) order(r *http.Request) (action outbox.Action, f outbox.Filter, reason string, err error) {
+	action = outbox.Action(r.PathValue("action"))
+	switch action {
+	case outbox.Retry, outbox.Cancel, outbox.Release, outbox.Discard:
+	default:
+		return "", f, "", badRequest{"no such action: " + string(action)}
+	}
+	sel, f, err := selection(r)
+	if err == nil && sel.empty() {
+		err = badRequest{"nothing is selected: name ids, a rule, a state, an address, a time or an error"}
+	}
+	if err == nil {
+		err = a.knownRule(r.Context(), sel.Rule)
+	}
+	if err == nil {
+		err = a.fits(r.Context(), action, &f)
+	}
+	return action, f, sel.Reason, err
+}
+
+// act moves what is selected.
+func (a *api) act(w http.ResponseWriter, r *http.Request) {
+	action, f, reason, err := a.order(r)
+	var moved outbox.Acted
+	if err == nil {
+		moved, err = a.store.Act(r.Context(), action, f, reason, time.Now())
+	}
+	if a.acted != nil && moved != (outbox.Acted{}) {
+		a.acted()
+	}
+	reply(w, ActedView(moved), err)
+}
+
+// sometime reads a time, or how long ago it was; nothing is no time.
+func sometime(text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	at, wrong := parseTime(text, time.Local, time.Now())
+	if wrong != "" {
+		return at, badRequest{fmt.Sprintf("%q %s\n  → write how long ago (30m, 2h, 7d), or a time (2026-03-01, \"2026-03-01 09:00\", 2026-03-01T09:00:00+09:00)", text, wrong)}
+	}
+	return at, nil
+}
