@@ -83,8 +83,9 @@ type Publication struct {
 	Insert, Update, Delete, Truncate bool
 	ViaRoot                          bool
 	AllTables                        bool
-	Schemas                          []string // FOR TABLES IN SCHEMA
-	Tables                           map[TableName]Member
+	Schemas                          []string             // FOR TABLES IN SCHEMA
+	Tables                           map[TableName]Member // by the names that they had when it was asked for
+	ByOID                            map[uint32]Member    // the same, by the tables' OIDs, whatever they are called
 	// OID tells a publication from another one that was made later under the same name.
 	OID uint32
 	// Altered is the transaction that altered its options last (pg_publication.xmin): it tells that somebody did.
@@ -99,8 +100,9 @@ type Member struct {
 }
 
 // Membership tells a table's place in the slot's publication for an operation from another one that it had before, or has later: where
-// the two differ, the table may not have been published for a while. Empty: its changes are not, or not all, published.
-func (db *Database) Membership(slot string, table TableName, op Op) string {
+// the two differ, the table may not have been published for a while. Empty: its changes are not, or not all, published. The table is the one
+// with an OID: catalogs are read at another moment, and it may have got another name between the two.
+func (db *Database) Membership(slot string, oid uint32, op Op) string {
 	for i, k := range kinds {
 		if !slices.Contains(k.ops, op) {
 			continue
@@ -109,7 +111,7 @@ func (db *Database) Membership(slot string, table TableName, op Op) string {
 		if p == nil || !p.ViaRoot || !map[Op]bool{Insert: p.Insert, Update: p.Update, Delete: p.Delete, Truncate: p.Truncate}[op] {
 			return ""
 		}
-		if m, ok := p.Tables[table]; ok && !m.Restricted {
+		if m, ok := p.ByOID[oid]; ok && !m.Restricted {
 			return fmt.Sprintf("%d.%d.%d", p.OID, p.Altered, m.OID)
 		}
 	}
@@ -187,7 +189,7 @@ func inspectPublications(ctx context.Context, conn *pgx.Conn, version int, names
 		return nil, err
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Publication, error) {
-		p := &Publication{Tables: make(map[TableName]Member)}
+		p := &Publication{Tables: make(map[TableName]Member), ByOID: make(map[uint32]Member)}
 		return p, row.Scan(&p.Name, &p.Insert, &p.Update, &p.Delete, &p.Truncate, &p.ViaRoot, &p.AllTables, &p.OID, &p.Altered)
 	})
 	if err != nil {
@@ -217,7 +219,7 @@ func inspectPublications(ctx context.Context, conn *pgx.Conn, version int, names
 func inspectMembers(ctx context.Context, conn *pgx.Conn, names []string, found map[string]*Publication) error {
 	rows, err := conn.Query(ctx, `
 		select p.pubname, n.nspname, c.relname,
-		       to_jsonb(m)->>'prqual' is not null or to_jsonb(m)->>'prattrs' is not null, m.oid
+		       to_jsonb(m)->>'prqual' is not null or to_jsonb(m)->>'prattrs' is not null, m.oid, c.oid
 		  from pg_publication_rel m join pg_publication p on p.oid = m.prpubid
 		       join pg_class c on c.oid = m.prrelid join pg_namespace n on n.oid = c.relnamespace
 		 where p.pubname = any($1)`, names)
@@ -227,9 +229,10 @@ func inspectMembers(ctx context.Context, conn *pgx.Conn, names []string, found m
 	var publication string
 	var table TableName
 	var member Member
-	_, err = pgx.ForEachRow(rows, []any{&publication, &table.Schema, &table.Name, &member.Restricted, &member.OID}, func() error {
+	var oid uint32
+	_, err = pgx.ForEachRow(rows, []any{&publication, &table.Schema, &table.Name, &member.Restricted, &member.OID, &oid}, func() error {
 		if p := found[publication]; p != nil { // else it was created between the two queries
-			p.Tables[table] = member
+			p.Tables[table], p.ByOID[oid] = member, member
 		}
 		return nil
 	})

@@ -57,18 +57,15 @@ type Daemon struct {
 	broken   *breakages
 	addr     net.Addr
 
-	slot       atomic.Pointer[SlotStatus] // as it was last seen; nil: not yet
-	tally      tally                      // of what no rule was tried on
-	mismatches atomic.Int64               // of the rules' index with what trying every rule says
-	rebind     atomic.Bool                // the stream is to resolve the rules of its tables anew
-	outlook    outlook                    // but for its end, guarded by reloading
-	watched    watches                    // as it was noted last; guarded by reloading
-	noted      bool                       // by this process; likewise
-	found      struct {                   // by the start, once it had made the publications fit
-		db      *cdc.Database
-		catalog *cdc.Catalog
-	}
-	catalog atomic.Pointer[cdc.Catalog] // that of outlook, for any goroutine
+	slot       atomic.Pointer[SlotStatus]  // as it was last seen; nil: not yet
+	tally      tally                       // of what no rule was tried on
+	mismatches atomic.Int64                // of the rules' index with what trying every rule says
+	rebind     atomic.Bool                 // the stream is to resolve the rules of its tables anew
+	outlook    outlook                     // but for its end, guarded by reloading
+	watched    watches                     // as it was noted last; guarded by reloading
+	noted      bool                        // by this process; likewise
+	found      *cdc.Database               // by the start, once it had made the publications fit
+	catalog    atomic.Pointer[cdc.Catalog] // that of outlook, for any goroutine
 
 	replaying sync.Mutex    // one replay is carried out at a time
 	ends      chan struct{} // closed when Stop begins: replays end

@@ -140,7 +140,9 @@ func TestStoreFailsWhileALookEndsAGap(t *testing.T) {
 			d := recording(t)
 			d.live.Store(&live{byName: map[string]*rules.Rule{"r": {Name: "r", On: rules.On{Message: "m"}}}})
 			d.twoGaps(t, byCatalog)
-			look := func() error { return d.heal(t.Context(), conn, &cdc.Database{}) }
+			look := func() error {
+				return d.heal(t.Context(), conn, &comparison{db: &cdc.Database{}, catalog: &cdc.Catalog{}})
+			}
 			if err := look(); err != nil || !d.outlook.waiting {
 				t.Fatalf("%v; the stream has yet to come to where the catalog bears the rule", err)
 			}
@@ -250,7 +252,7 @@ func TestStoreFailsForAShortBreakage(t *testing.T) {
 		}
 		var sound position.LSN
 		for range 2 {
-			if err := d.heal(t.Context(), conn, &cdc.Database{}); err != nil {
+			if err := d.heal(t.Context(), conn, &comparison{db: &cdc.Database{}, catalog: &cdc.Catalog{}}); err != nil {
 				t.Fatal(err)
 			}
 			if list := d.broken.list(); len(list) > 0 {

@@ -125,7 +125,7 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 	}
 	err = d.compare(ctx, conn, comparison{live: l, catalog: catalog, db: p.after, before: d.outlook.verified})
 	if err == nil {
-		err = d.noteWatched(ctx, p.after, catalog)
+		err = d.noteWatched(ctx, p.after)
 	}
 	if err == nil { // and not what is the end now: altering may have waited long, and the catalog was read before
 		d.verify(inserted)
@@ -257,7 +257,7 @@ func (w *watching) missed(db *cdc.Database, slot string, catalog *cdc.Catalog) s
 	}
 	another := w.was.OID != 0 && w.was.OID != t.OID
 	left := slices.ContainsFunc(w.was.Ops, func(op cdc.Op) bool {
-		now := db.Membership(slot, t.TableName, op)
+		now := db.Membership(slot, t.OID, op)
 		return now == "" || w.was.Members[op] != "" && w.was.Members[op] != now
 	})
 	if another || left {
@@ -277,8 +277,9 @@ func tableOf(catalog *cdc.Catalog, oid uint32) *cdc.Table {
 }
 
 // published says whether a rule's table is in the publications of its operations.
-func published(db *cdc.Database, slot string, on rules.On) bool {
-	return !slices.ContainsFunc(on.Ops, func(op cdc.Op) bool { return db.Membership(slot, on.Table, op) == "" })
+func published(db *cdc.Database, slot string, catalog *cdc.Catalog, on rules.On) bool {
+	t := catalog.Tables[on.Table]
+	return t != nil && !slices.ContainsFunc(on.Ops, func(op cdc.Op) bool { return db.Membership(slot, t.OID, op) == "" })
 }
 
 // comparison is of the live rules with a catalog.
@@ -315,7 +316,7 @@ func (d *Daemon) compare(ctx context.Context, conn *pgx.Conn, c comparison) erro
 		if r == nil {
 			continue // it was broken at load
 		}
-		lost := r.On.Message == "" && !published(c.db, d.config.Slot, r.On) && c.catalog.Tables[r.On.Table] != nil
+		lost := r.On.Message == "" && !published(c.db, d.config.Slot, c.catalog, r.On) && c.catalog.Tables[r.On.Table] != nil
 		from := c.before
 		if t := c.catalog.Tables[r.On.Table]; !lost && t != nil && streamTells(r, t, e) {
 			var err error
@@ -334,7 +335,7 @@ func (d *Daemon) compare(ctx context.Context, conn *pgx.Conn, c comparison) erro
 			return err
 		}
 	}
-	return d.heal(ctx, conn, c.db)
+	return d.heal(ctx, conn, &c)
 }
 
 // streamTells says whether a mistake is one of a table's shape: the stream tells of that by itself, with the first change that the rule does not
@@ -393,11 +394,11 @@ func (d *Daemon) revisit(ctx context.Context, conn *pgx.Conn, c *comparison) err
 	}
 	fresh.fresh, fresh.strays = newRules(l, fresh, nil), d.watched.strays(fresh.catalog)
 	d.goLive(fresh)
-	return errors.Join(d.noteWatched(ctx, c.db, c.catalog), d.noteRules(ctx))
+	return errors.Join(d.noteWatched(ctx, c.db), d.noteRules(ctx))
 }
 
 // heal ends the gaps of rules that the catalog bears again, once the stream has passed the position from where on it does.
-func (d *Daemon) heal(ctx context.Context, conn *pgx.Conn, db *cdc.Database) error {
+func (d *Daemon) heal(ctx context.Context, conn *pgx.Conn, c *comparison) error {
 	d.outlook.waiting = false
 	broken := d.broken.list()
 	if len(broken) == 0 {
@@ -417,7 +418,7 @@ func (d *Daemon) heal(ctx context.Context, conn *pgx.Conn, db *cdc.Database) err
 	l := d.live.Load()
 	for _, b := range broken {
 		r := l.named(b.rule)
-		if r != nil && d.outlook.unsound[b.rule] == nil && (r.On.Message != "" || published(db, d.config.Slot, r.On)) {
+		if r != nil && d.outlook.unsound[b.rule] == nil && (r.On.Message != "" || published(c.db, d.config.Slot, c.catalog, r.On)) {
 			d.broken.soundFrom(b.rule, now)
 		}
 	}

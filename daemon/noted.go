@@ -64,9 +64,10 @@ func (d *Daemon) notePublished(ctx context.Context, db *cdc.Database) error {
 		at = max(at, d.batch.durable())
 	}
 	l := d.live.Load()
+	oid := d.oids(l)
 	all := publishing(before, l, publishedNow{
-		oid:    d.oids(l),
-		member: func(table cdc.TableName, op cdc.Op) string { return db.Membership(d.config.Slot, table, op) },
+		oid:    oid,
+		member: func(table cdc.TableName, op cdc.Op) string { return db.Membership(d.config.Slot, oid(table), op) },
 		at:     spot{d.source.Epoch, at}, looked: spot{d.source.Epoch, d.outlook.verified}, now: db.WALEnd,
 	})
 	published, err := json.Marshal(all)

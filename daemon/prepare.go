@@ -245,7 +245,7 @@ func (p *preparation) trim(ctx context.Context, db *cdc.Database, also *live) er
 
 // since is from where on a rule's table is published that was not before; 0: it was.
 func (p *preparation) since(r *rules.Rule) position.LSN {
-	if r.On.Message != "" || published(p.before, p.config.Slot, r.On) {
+	if r.On.Message != "" || published(p.before, p.config.Slot, p.catalog, r.On) {
 		return 0
 	}
 	return p.published

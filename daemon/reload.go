@@ -73,7 +73,7 @@ func (d *Daemon) reloadWith(ctx context.Context, conn *pgx.Conn) error {
 		d.log.Warn("taking out of the publications what is not needed any more", "error", err) // the next look tries again
 	}
 	d.setSurplus(p.surplus)
-	return errors.Join(d.noteWatched(ctx, p.after, set.catalog), d.noteRules(ctx))
+	return errors.Join(d.noteWatched(ctx, p.after), d.noteRules(ctx))
 }
 
 // staying are the rules that a set has too, on the same table, whatever that is called by now.

@@ -50,7 +50,7 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	if err := d.remember(ctx, set); err != nil {
 		return err
 	}
-	if err := errors.Join(d.noteWatched(ctx, d.found.db, d.found.catalog), d.noteRules(ctx)); err != nil {
+	if err := errors.Join(d.noteWatched(ctx, d.found), d.noteRules(ctx)); err != nil {
 		return err
 	}
 	return d.begin(ctx)
@@ -207,7 +207,7 @@ func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *live) (err er
 		return err
 	}
 	d.setSurplus(p.surplus)
-	d.found.db, d.found.catalog = p.after, p.catalog
+	d.found = p.after
 	set.strays = d.watched.strays(set.catalog)
 	if p.before.Slot == nil {
 		return nil // all rules begin where the slot does

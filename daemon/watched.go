@@ -30,17 +30,13 @@ type watch struct {
 type watches map[string]watch
 
 // noteWatched notes what the live rules watch, and what those did that are broken: theirs may be a table that has another name for a while.
-// The catalog has the tables under the names that they have now. From where on what it tells is known to be so, the caller notes behind it, and not before.
-func (d *Daemon) noteWatched(ctx context.Context, db *cdc.Database, catalog *cdc.Catalog) error {
+// From where on what it tells is known to be so, the caller notes behind it, and not before.
+func (d *Daemon) noteWatched(ctx context.Context, db *cdc.Database) error {
 	watched := make(watches)
 	for _, w := range watchers(d.live.Load().source.Rules, d.lastSeen) {
-		table := w.on.Table
-		if t := tableOf(catalog, w.was.OID); t != nil {
-			table = t.TableName
-		}
 		w.was.Members = make(map[cdc.Op]string)
 		for _, op := range w.was.Ops {
-			if m := db.Membership(d.config.Slot, table, op); m != "" {
+			if m := db.Membership(d.config.Slot, w.was.OID, op); m != "" {
 				w.was.Members[op] = m
 			}
 		}
