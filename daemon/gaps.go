@@ -86,6 +86,30 @@ func viewGap(g *outbox.Gap) GapStatus {
 	return view
 }
 
+// viewing is viewGap with what has become of the gap since: the journal begins behind it, its rule is gone. What the store says of either is
+// asked for once.
+func viewing(ctx context.Context, store outbox.Store) func(*outbox.Gap) (GapStatus, error) {
+	type epoch struct{ source, epoch uint32 }
+	spans, rulesOf := make(map[epoch]outbox.JournalSpan), knownRules(ctx, store)
+	return func(g *outbox.Gap) (v GapStatus, err error) {
+		v = viewGap(g)
+		if v.Mend == "" && v.Stays == "" {
+			return v, nil
+		}
+		span, known := spans[epoch{g.Source, g.Epoch}]
+		if !known {
+			if span, err = store.JournalSpan(ctx, g.Source, g.Epoch); err != nil {
+				return v, err
+			}
+			spans[epoch{g.Source, g.Epoch}] = span
+		}
+		v.outlived(g, span)
+		live, err := rulesOf(g.Source)
+		v.orphaned(live)
+		return v, err
+	}
+}
+
 // replayCommand makes up for a gap. It names the gap alone: that has a rule, both ends, and their epoch, which LSNs do not tell.
 func replayCommand(gap int64) string { return fmt.Sprintf("postman replay --gap %d", gap) }
 

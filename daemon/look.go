@@ -8,6 +8,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -463,7 +464,7 @@ func (d *Daemon) remember(ctx context.Context, l *live) error {
 		if !ofRule(&g, d.source) {
 			continue
 		}
-		b := breakage{rule: g.Rule, on: aim{g.Table, g.OID, g.Ops}, from: g.From, why: reasonOf(g), by: byLoad, lost: g.Lost}
+		b := breakage{rule: g.Rule, on: aim{g.Table, g.OID, g.Ops}, from: g.From, why: strings.TrimPrefix(g.Reason, brokenReason), by: byLoad, lost: g.Lost}
 		if g.Lost {
 			b.by = byCatalog // a change from before the loss may fit the rule, and ends nothing
 		}
@@ -496,8 +497,6 @@ func (d *Daemon) decided(l *live, e *rules.Error) position.LSN {
 // lastLooked is where the log ended when the database was looked at last, by a daemon that has ended since: behind it, nobody knows what the
 // stream did not tell. It may lie ahead of the checkpoint: what the stream has yet to bring was published up to there.
 func lastLooked(src *outbox.Source) position.LSN { return cmp.Or(src.Verified, src.Checkpoint) }
-
-func reasonOf(g outbox.Gap) string { return g.Reason[min(len(brokenReason), len(g.Reason)):] }
 
 // walEnd is where the log ended when it was looked at last. Any goroutine may ask.
 type walEnd struct{ lsn, at atomic.Int64 }

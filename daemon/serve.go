@@ -197,20 +197,19 @@ func (d *Daemon) missing(ctx context.Context) (trouble []string) {
 // unsettled tells of gaps that have ended and that nobody has made up for or accepted, and the steps out.
 func (d *Daemon) unsettled(ctx context.Context, gaps []outbox.Gap) (trouble []string, err error) {
 	gaps = slices.DeleteFunc(gaps, func(g outbox.Gap) bool {
-		nothing := g.Rule == "" && g.Lost && g.From == g.To // a start was refused, and then nothing was missing
+		nothing := g.Rule == "" && g.Lost && g.Count == 0 && g.From == g.To // a start was refused, and then nothing was missing
 		return g.To == 0 || g.Settled() || nothing
 	})
+	view := viewing(ctx, d.store)
 	for i := range gaps {
 		if i == mostNamed {
 			return append(trouble, counted(len(gaps)-i, "more gap is", "more gaps are")+" to be seen to: postman status"), nil
 		}
 		g := &gaps[i]
-		span, err := d.store.JournalSpan(ctx, g.Source, g.Epoch)
+		v, err := view(g)
 		if err != nil {
 			return trouble, err
 		}
-		v := viewGap(g)
-		v.outlived(g, span)
 		of := ""
 		if g.Rule != "" {
 			of = " of rule " + g.Rule
@@ -332,20 +331,11 @@ func StoreStatus(ctx context.Context, store outbox.Store) Status {
 		}
 		s.Sources = append(s.Sources, SourceStatus{src.Database, src.SystemID, src.Slot, src.Epoch, src.Checkpoint.String(), src.Armed, journal})
 	}
-	rulesOf := knownRules(ctx, store)
+	view := viewing(ctx, store)
 	for i := range gaps {
-		span, err := store.JournalSpan(ctx, gaps[i].Source, gaps[i].Epoch)
+		v, err := view(&gaps[i])
 		if err != nil {
 			s.Trouble = append(s.Trouble, "reading the store: "+err.Error())
-		}
-		v := viewGap(&gaps[i])
-		v.outlived(&gaps[i], span)
-		if v.Rule != "" && v.Mend != "" {
-			live, err := rulesOf(gaps[i].Source)
-			if err != nil {
-				s.Trouble = append(s.Trouble, "reading the store: "+err.Error())
-			}
-			v.orphaned(live)
 		}
 		s.Gaps = append(s.Gaps, v)
 	}

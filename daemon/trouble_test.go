@@ -78,6 +78,14 @@ func TestWhatIsMissedIsTrouble(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.eventually("nothing is wrong", func() bool { return !strings.Contains(trouble(), "gap") })
+	from := lsn(t, gap.From)
+	if err := d.store.SaveGap(t.Context(), outbox.Gap{Source: d.source.ID, Epoch: d.source.Epoch, Rule: "gone", From: from, To: from + 1, Reason: brokenReason + "no column"}); err != nil {
+		t.Fatal(err)
+	}
+	has("a gap whose rule is gone", "of rule gone", acceptCommand(gapOf(d, "gone").ID))
+	if strings.Contains(trouble(), "postman replay") {
+		t.Errorf("%s: a replay of a rule that is not there would be refused", trouble())
+	}
 	for _, part := range []string{"publications", "tidying the journal", "blanking sensitive values"} {
 		d.setTrouble(part, errors.New("a DBA is asked for"))
 		has("what is for people to see to", part+": a DBA is asked for")

@@ -231,10 +231,12 @@ func TestUnreadIsReadLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.sql(`truncate visits`)
-	w.eventually("it is lost", func() bool {
-		return slices.ContainsFunc(d.Status().Gaps, func(g GapStatus) bool {
-			return g.Lost && g.Count == 1 && g.Accept != "" && strings.Contains(g.Reason, "their bytes are not kept")
-		})
+	w.eventually("it is lost, and trouble", func() bool {
+		_, trouble := d.health(t.Context())
+		return strings.Contains(strings.Join(trouble, "\n"), "is lost: "+unreadReason) &&
+			slices.ContainsFunc(d.Status().Gaps, func(g GapStatus) bool {
+				return g.Lost && g.Count == 1 && g.Accept != "" && strings.Contains(g.Reason, "their bytes are not kept")
+			})
 	})
 }
 
