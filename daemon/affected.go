@@ -64,7 +64,9 @@ func (a *api) order(r *http.Request) (action outbox.Action, f outbox.Filter, rea
 	if err == nil {
 		err = a.knownRule(r.Context(), sel.Rule)
 	}
-	if err == nil {
+	if err == nil && len(f.Batches) > 0 {
+		err = a.fitsBatches(r.Context(), action, &sel)
+	} else if err == nil {
 		err = a.fits(r.Context(), action, &f)
 	}
 	return action, f, sel.Reason, err
@@ -74,7 +76,11 @@ func (a *api) order(r *http.Request) (action outbox.Action, f outbox.Filter, rea
 func (a *api) act(w http.ResponseWriter, r *http.Request) {
 	action, f, reason, err := a.order(r)
 	var moved outbox.Acted
-	if err == nil {
+	switch {
+	case err != nil:
+	case len(f.Batches) > 0:
+		moved.Matches, err = a.actOnBatches(r.Context(), action, f.Batches, reason)
+	default:
 		moved, err = a.store.Act(r.Context(), action, f, reason, time.Now())
 	}
 	if a.acted != nil && moved != (outbox.Acted{}) {

@@ -64,7 +64,7 @@ type comparing struct {
 	added, taken  []sampled
 	stay          []sampled
 
-	inTx int // matches in the transaction that is being read
+	inTx *matched // matches in the transaction that is being read; nil: none
 }
 
 // against makes the comparison of an examination that found no errors.
@@ -76,6 +76,7 @@ type against struct {
 	store  outbox.Store
 	src    outbox.Source
 	holds  *holds
+	rows   *rowHash
 	report *AgainstReport
 	naming *naming
 
@@ -91,7 +92,7 @@ func (e *examination) compareWith(ctx context.Context, source *rules.Source, set
 		return err
 	}
 	defer func() { err = errors.Join(err, store.Close()) }()
-	a := &against{examination: e, source: source, of: make(map[*rules.Rule]*comparing), store: store, src: src, holds: newHolds(nil), report: &AgainstReport{Rules: []AgainstRule{}}}
+	a := &against{examination: e, source: source, of: make(map[*rules.Rule]*comparing), store: store, src: src, holds: newHolds(nil, 0), rows: newRowHash(), report: &AgainstReport{Rules: []AgainstRule{}}}
 	if err := a.pair(ctx, set); err != nil {
 		return err
 	}
@@ -227,7 +228,9 @@ func (a *against) both(see *seen, m *matcher) *redecision {
 		return func(s *section, c *cdc.Change, r *rules.Rule, v rules.Verdict) error {
 			switch {
 			case v.Err == nil && v.Truth == rules.True:
-				*list = append(*list, m.match(s, c, r, v))
+				f := m.match(s, c, r, v)
+				f.row = a.rows.of(c, a.checker.catalog)
+				*list = append(*list, f)
 			case r == a.of[r].after:
 				a.of[r].Undetermined++
 			}
@@ -276,7 +279,10 @@ func (a *against) settle() {
 		f := &a.new[i]
 		c := a.of[f.rule]
 		c.After++
-		c.inTx++
+		if c.inTx == nil {
+			c.inTx = &matched{rule: c.after}
+		}
+		c.inTx.add(f.match.Ordinal, f.row)
 		if j := slices.IndexFunc(a.old, func(o found) bool { return a.of[o.rule] == c }); j >= 0 {
 			c.Before++
 			c.Stay.Matches++
@@ -313,15 +319,12 @@ func (a *against) keep(list []sampled, n int, f *found) []sampled {
 // endTransaction counts what hold_over would hold, as the stream does.
 func (a *against) endTransaction() {
 	for i, c := range a.pairs {
-		if c.inTx == 0 {
+		if c.inTx == nil {
 			continue
 		}
-		if most := c.after.HoldOver; c.inTx > most.Transaction {
-			c.Held += c.inTx
-		} else {
-			c.Held += c.inTx - a.holds.minute(uint32(i), c.inTx, most.Minute, a.tx.Time)
-		}
-		c.inTx = 0
+		all := a.holds.hold(uint32(i), c.inTx, outbox.Tx{LSN: a.tx.Commit, XID: a.tx.XID, Time: a.tx.Time})
+		c.Held += c.inTx.waits(all)
+		c.inTx = nil
 	}
 }
 

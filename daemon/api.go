@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"postman/outbox"
@@ -56,6 +57,7 @@ type MatchView struct {
 	Attempts  int               `json:"attempts"`
 	Due       time.Time         `json:"due,omitzero"`
 	Committed time.Time         `json:"committed,omitzero"`
+	Batch     int64             `json:"batch,omitempty"`  // that it is held in, or was
 	Replay    int64             `json:"replay,omitempty"` // the replay that made it, or took it up again
 }
 
@@ -82,8 +84,9 @@ func (m *MessageView) Standing() string {
 // NotSent says whether the delivery mode kept the mail from going out.
 func (m *MessageView) NotSent() bool { return m.State == outbox.MessageNotSent }
 
-// ListView is what `outbox list` prints.
+// ListView is what `outbox list` prints. What waits in a batch is there as that, and not match by match.
 type ListView struct {
+	Batches  []HeldView    `json:"batches"`
 	Messages []MessageView `json:"messages"`
 	Matches  []MatchView   `json:"matches"`
 }
@@ -102,6 +105,7 @@ type ShowView struct {
 type Selection struct {
 	Messages []int64  `json:"messages,omitempty"`
 	Matches  []int64  `json:"matches,omitempty"`
+	Batches  []int64  `json:"batches,omitempty"` // of an action: they go alone, and one by one
 	Rule     string   `json:"rule,omitempty"`
 	States   []string `json:"states,omitempty"`
 	Address  string   `json:"address,omitempty"`
@@ -130,6 +134,7 @@ func (a *api) handler() http.Handler {
 	mux.HandleFunc("POST /v1/outbox/list", a.list)
 	mux.HandleFunc("GET /v1/outbox/messages/{id}", a.showMessage)
 	mux.HandleFunc("GET /v1/outbox/matches/{id}", a.showMatch)
+	mux.HandleFunc("GET /v1/outbox/batches/{id}", a.showBatch)
 	mux.HandleFunc("POST /v1/outbox/{action}", a.act)
 	mux.HandleFunc("POST /v1/outbox/{action}/affected", a.affected)
 	mux.HandleFunc("POST /v1/send-test", a.sendTest)
@@ -154,7 +159,7 @@ func OpenAPI(ctx context.Context, c Config) (h http.Handler, closeStore func() e
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening the store: %w", err)
 	}
-	a := &api{config: &c, store: store, soft: c.SoftBounces.limit(), status: func() Status {
+	a := &api{config: &c, store: store, acting: new(sync.Mutex), soft: c.SoftBounces.limit(), status: func() Status {
 		s := StoreStatus(ctx, store)
 		s.Slot = slotNow(ctx, c)
 		return s
@@ -168,9 +173,11 @@ type api struct {
 	store    outbox.Store
 	soft     outbox.SoftLimit
 	status   func() Status
-	acted    func()                                                      // is called after something moved; nil: nobody needs to know
-	replayer func(context.Context) (_ *replayer, done func(), err error) // who carries replays out
-	ends     <-chan struct{}                                             // closed when nothing more is to be begun; nil: never
+	acted    func()                                                          // is called after something moved; nil: nobody needs to know
+	replayer func(context.Context) (_ *replayer, done func(), err error)     // who carries replays out
+	sampler  func(context.Context, *outbox.HeldBatch) ([]HeldSample, string) // makes some of a batch's mails; nil: nobody can
+	acting   *sync.Mutex                                                     // one works on batches at a time, so that who ordered it is told all that it moved
+	ends     <-chan struct{}                                                 // closed when nothing more is to be begun; nil: never
 }
 
 func (a *api) getStatus(w http.ResponseWriter, _ *http.Request) { reply(w, a.status(), nil) }
@@ -191,13 +198,16 @@ func (a *api) list(w http.ResponseWriter, r *http.Request) {
 		f.Limit = usualListed
 	}
 	f.Limit = min(f.Limit, mostListed)
-	view := ListView{Messages: []MessageView{}, Matches: []MatchView{}}
+	view := ListView{Batches: []HeldView{}, Messages: []MessageView{}, Matches: []MatchView{}}
 	asked := len(f.MessageStates)+len(f.MatchStates) > 0
-	if err == nil && (!asked || len(f.MessageStates) > 0) {
+	if f.Apart = len(f.Batches) == 0; err == nil && f.Apart && f.Address+sel.Error+sel.Since+sel.Until == "" && f.Before == 0 && (!asked || slices.Contains(f.MatchStates, outbox.MatchHeld)) {
+		view.Batches, err = a.batches(r.Context(), sel.Rule)
+	}
+	if err == nil && f.Apart && (!asked || len(f.MessageStates) > 0) {
 		view.Messages, err = a.messages(r, f)
 	}
 	if err == nil && (!asked || len(f.MatchStates) > 0) && f.Address == "" {
-		if !asked {
+		if !asked && f.Apart {
 			f.MatchStates = slices.DeleteFunc(outbox.MatchStates(), func(s outbox.MatchState) bool { return s == outbox.MatchExpanded })
 		}
 		view.Matches, err = a.matches(r, f)
@@ -326,7 +336,7 @@ func stateNames[S fmt.Stringer](states []S) string {
 }
 
 func (s *Selection) empty() bool {
-	return len(s.Messages)+len(s.Matches)+len(s.States) == 0 && s.Rule == "" && s.Address == "" && s.Error+s.Since+s.Until == ""
+	return len(s.Messages)+len(s.Matches)+len(s.Batches)+len(s.States) == 0 && s.Rule == "" && s.Address == "" && s.Error+s.Since+s.Until == ""
 }
 
 // selection reads a Selection and the filter it means. A state may be one of messages, of matches or of both.
@@ -335,7 +345,7 @@ func selection(r *http.Request) (sel Selection, f outbox.Filter, err error) {
 		return sel, f, badRequest{"reading the selection: " + err.Error()}
 	}
 	f = outbox.Filter{
-		Messages: sel.Messages, Matches: sel.Matches, Address: sel.Address, Error: sel.Error, Before: sel.Before, Limit: sel.Limit,
+		Messages: sel.Messages, Matches: sel.Matches, Batches: sel.Batches, Address: sel.Address, Error: sel.Error, Before: sel.Before, Limit: sel.Limit,
 	}
 	if sel.Rule != "" {
 		f.Rules = []string{sel.Rule}
@@ -430,6 +440,6 @@ func viewMessage(m *outbox.Message) MessageView {
 func viewMatch(m *outbox.Match) MatchView {
 	return MatchView{
 		ID: m.ID, Rule: m.RuleName, Version: shortHash(m.Version), Position: m.Position.String(), Op: m.Op, XID: m.Tx.XID,
-		State: m.State, Reason: m.Reason, Attempts: m.Attempts, Due: m.Due, Committed: m.Tx.Time, Replay: m.Replay,
+		State: m.State, Reason: m.Reason, Attempts: m.Attempts, Due: m.Due, Committed: m.Tx.Time, Batch: m.Batch, Replay: m.Replay,
 	}
 }

@@ -46,6 +46,10 @@ type Config struct {
 	Lookup      LookUps                  `yaml:"lookup"`
 	Drain       Span                     `yaml:"drain"`
 	Journal     Journal                  `yaml:"journal"`
+	// NotifyOps is who gets postman's own mails: of what is held. Empty: nobody does.
+	NotifyOps string `yaml:"notify_ops"`
+	// HoldExpires is how long what hold_over holds waits for an operator before it is discarded.
+	HoldExpires Span `yaml:"hold_expires"`
 	// IgnoreOrigins names the replication origins whose transactions make no matches.
 	IgnoreOrigins Origins `yaml:"ignore_origins"`
 }
@@ -134,9 +138,10 @@ func DefaultConfig() Config {
 			Pauses: []Span{Span(30 * time.Second), Span(2 * time.Minute), Span(10 * time.Minute), Span(30 * time.Minute), Span(2 * time.Hour), Span(6 * time.Hour)},
 			GiveUp: Span(24 * time.Hour),
 		},
-		Lookup:  LookUps{Connections: 4, Timeout: Span(5 * time.Second)},
-		Drain:   Span(20 * time.Second),
-		Journal: Journal{Keep: Span(7 * 24 * time.Hour), Size: 2 << 30},
+		Lookup:      LookUps{Connections: 4, Timeout: Span(5 * time.Second)},
+		Drain:       Span(20 * time.Second),
+		HoldExpires: Span(7 * 24 * time.Hour),
+		Journal:     Journal{Keep: Span(7 * 24 * time.Hour), Size: 2 << 30},
 	}
 }
 
@@ -186,6 +191,7 @@ func (c *Config) settings() []setting {
 		{"POSTMAN_FROM", text(&c.From)},
 		{"POSTMAN_REDIRECT", text(&c.Redirect)},
 		{"POSTMAN_BOUNCE", text(&c.Bounce)},
+		{"POSTMAN_NOTIFY_OPS", text(&c.NotifyOps)},
 		{"POSTMAN_RULES", text(&c.Rules)},
 		{"POSTMAN_TEMPLATES", text(&c.Templates)},
 		{"POSTMAN_SLOT", text(&c.Slot)},
@@ -241,6 +247,7 @@ func (c *Config) Validate() error {
 	checkAddress(bad, "from", "POSTMAN_FROM", c.From, c.Sends())
 	checkAddress(bad, "reply_to", "reply_to in postman.yaml", c.ReplyTo, false)
 	checkAddress(bad, "bounce", "POSTMAN_BOUNCE", c.Bounce, false)
+	checkAddress(bad, "notify_ops", "POSTMAN_NOTIFY_OPS", c.NotifyOps, false)
 	if err := bounce.CheckSender(c.Bounce); err != nil {
 		bad("bounce: %w", err)
 	}

@@ -57,6 +57,8 @@ type Daemon struct {
 	broken   *breakages
 	addr     net.Addr
 
+	mailed     time.Time                   // when operators last got a mail of what is held; keepHeld has it
+	held       chan struct{}               // holds one token: more waits in batches
 	slot       atomic.Pointer[SlotStatus]  // as it was last seen; nil: not yet
 	tally      tally                       // of what no rule was tried on
 	mismatches atomic.Int64                // of the rules' index with what trying every rule says
@@ -67,6 +69,7 @@ type Daemon struct {
 	found      *cdc.Database               // by the start, once it had made the publications fit
 	catalog    atomic.Pointer[cdc.Catalog] // that of outlook, for any goroutine
 
+	acting    sync.Mutex    // one acts on batches that are held at a time
 	replaying sync.Mutex    // one replay is carried out at a time
 	ends      chan struct{} // closed when Stop begins: replays end
 	reloading sync.Mutex    // one Reload, or look at the database, at a time
@@ -105,7 +108,7 @@ func New(o Options) (*Daemon, error) {
 	}
 	return &Daemon{
 		config: o.Config, log: log, observe: o.Observe, report: report, zone: zone,
-		trouble: make(map[string]string), failed: make(chan error, 2), reload: make(chan struct{}, 1), ends: make(chan struct{}), peek: make(chan struct{}, 1),
+		trouble: make(map[string]string), failed: make(chan error, 2), reload: make(chan struct{}, 1), ends: make(chan struct{}), peek: make(chan struct{}, 1), held: make(chan struct{}, 1),
 		broken: newBreakages(), outlook: outlook{every: lookEvery},
 	}, nil
 }
@@ -161,12 +164,13 @@ func (d *Daemon) begin(ctx context.Context) (err error) {
 	abort, aborting := context.WithCancel(context.WithoutCancel(ctx))
 	taking, stopping := context.WithCancel(abort)
 	d.aborting, d.stopping = aborting, stopping
-	d.running.Go(func() { d.takeIn(taking, newHolds(recent)) })
+	d.running.Go(func() { d.takeIn(taking, newHolds(recent, time.Duration(d.config.HoldExpires))) })
 	d.batch.verify(d.outlook.verified)
 	backlog := d.outlook.verified
 	d.running.Go(func() { d.commit(abort, backlog) })
 	d.sending.Go(func() { d.send(taking) })
 	d.serving.Go(func() { d.housekeep(taking) })
+	d.serving.Go(func() { d.keepHeld(taking) })
 	d.serving.Go(func() { d.watch(taking) })
 	d.ready.Store(true)
 	if len(d.broken.list()) > 0 {
@@ -179,7 +183,7 @@ func (d *Daemon) begin(ctx context.Context) (err error) {
 func (d *Daemon) takeIn(ctx context.Context, h *holds) {
 	defer d.batch.close()
 	err := d.stream.Run(ctx, &intake{
-		store: d.store, source: d.source, zone: d.zone, silent: !d.config.Sends(), live: &d.live, holds: h,
+		store: d.store, source: d.source, zone: d.zone, silent: !d.config.Sends(), live: &d.live, holds: h, rows: newRowHash(),
 		batch: d.batch, report: d.report.report,
 		broken: d.broken, rebind: &d.rebind, decides: d.decides, reconnect: d.stream.Reconnect, mismatches: &d.mismatches,
 		origins: &d.config.IgnoreOrigins, tally: &d.tally,
@@ -195,7 +199,7 @@ func (d *Daemon) commit(ctx context.Context, backlog position.LSN) {
 	c := &committer{
 		store: d.store, batch: d.batch, dispatch: d.dispatch, confirm: d.stream.Confirm,
 		trouble: func(err error) { d.setTrouble("store", err) },
-		backlog: backlog, mend: d.endGap,
+		backlog: backlog, mend: d.endGap, held: d.heldMore,
 	}
 	if err := c.run(ctx); err != nil && ctx.Err() == nil {
 		d.fail(ctx, fmt.Errorf("storing a batch: %w", err))
@@ -317,16 +321,21 @@ func (d *Daemon) setTrouble(part string, err error) {
 	}
 }
 
-func (d *Daemon) newDispatcher() (*dispatch.Dispatcher, error) {
+// dispatchOptions are those of a dispatcher that sends nothing.
+func (d *Daemon) dispatchOptions() (dispatch.Options, error) {
 	domains, err := d.config.senderDomains()
-	if err != nil {
-		return nil, err
-	}
-	options := dispatch.Options{
+	return dispatch.Options{
 		Store: d.store, Lookup: d.lookup, Rules: d.ruleOf, Templates: func() *templates.Set { return d.live.Load().templates },
 		From: cmp.Or(d.config.From, "postman@localhost"), Domains: domains, ReplyTo: d.config.ReplyTo, Bounce: d.config.Bounce, Redirect: d.config.Redirect,
 		Locale: d.config.Locale, Zone: d.zone, Log: d.log.With("component", "dispatch"), Report: d.report.report,
 		Retry: d.config.Retry.dispatch(), Route: d.relayOf, Observe: d.observe,
+	}, err
+}
+
+func (d *Daemon) newDispatcher() (*dispatch.Dispatcher, error) {
+	options, err := d.dispatchOptions()
+	if err != nil {
+		return nil, err
 	}
 	if !d.config.Sends() {
 		return dispatch.New(options)

@@ -63,15 +63,23 @@ func (e *explanation) matchGates(g *gateList) {
 	}
 	switch {
 	case m.State == outbox.MatchHeld, m.State == outbox.MatchDiscarded:
-		g.add("held", gateStopped, "%s", m.Reason)
+		g.add("held", gateStopped, "%s%s", m.Reason, inBatch(m))
 	case m.Released:
 		g.add("held", gatePassed, "it was held, and an operator released it")
 	case e.rule != nil:
 		h := e.rule.HoldOver
-		g.add("held", gatePassed, "no more than %d matches of the rule in its transaction and %d in its minute", h.Transaction, h.Minute)
+		g.add("held", gatePassed, "no more than %d matches of the rule in its transaction, %d in its minute and %d for its row", h.Transaction, h.Minute, h.Row)
 	}
 	e.expiry(g, m.State == outbox.MatchExpired, m.Reason)
 	e.recipientGate(g)
+}
+
+// inBatch says where a held match waits, with others.
+func inBatch(m *outbox.Match) string {
+	if m.Batch == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (batch b%d: postman outbox show b%[1]d)", m.Batch)
 }
 
 func (e *explanation) expiry(g *gateList, over bool, reason string) {

@@ -35,6 +35,7 @@ type gathering struct {
 	rested  time.Time    // when one was last stored
 	timer   *time.Timer  // stores the next one; nil: none waits
 	mends   []mend       // of batch
+	held    bool         // some of batch waits for an operator
 }
 
 // mend says that a rule that was broken decides again: its gap ends at a position.
@@ -74,6 +75,7 @@ type committed struct {
 	gaps    []outbox.Gap
 	mends   []mend
 	bytes   int
+	held    bool // some of its matches wait in a batch
 }
 
 // add takes a committed transaction in, waiting while too much is waiting already. One that brings nothing only moves the
@@ -106,7 +108,7 @@ func (g *gathering) add(t committed) error {
 		gap.Source, gap.Epoch = g.source, g.epoch
 		g.batch.Gaps = append(g.batch.Gaps, gap)
 	}
-	g.mends = append(g.mends, t.mends...)
+	g.mends, g.held = append(g.mends, t.mends...), g.held || t.held
 	g.advance(t.End)
 	return nil
 }
@@ -191,13 +193,13 @@ func (g *gathering) next() (gathered, bool) {
 	if g.batch.Checkpoint == 0 {
 		return b, true
 	}
-	b.Batch, b.mends = g.batch, g.mends
+	b.Batch, b.mends, b.held = g.batch, g.mends, g.held
 	b.Texts = texts
 	b.Source, b.Epoch = g.source, g.epoch
 	b.Verified = g.seen
 	b.Checkpoint = max(b.Checkpoint, g.resting) // all before that is in here, its journal too
 	g.out = b.Checkpoint
-	g.batch, g.mends, g.sealed, g.journal, g.storing = outbox.Batch{}, nil, false, 0, true
+	g.batch, g.mends, g.held, g.sealed, g.journal, g.storing = outbox.Batch{}, nil, false, false, 0, true
 	g.weight = 0
 	for i := range b.spills {
 		g.weight += b.spills[i].bytes
@@ -210,6 +212,7 @@ func (g *gathering) next() (gathered, bool) {
 type gathered struct {
 	outbox.Batch // without a checkpoint: none
 	mends        []mend
+	held         bool // some of it waits in a batch
 	spills       []spilled
 }
 
@@ -297,6 +300,7 @@ type committer struct {
 	// is durable that they are, and not ahead of it.
 	backlog position.LSN
 	mend    func(context.Context, mend)
+	held    func() // is told that there is more that waits in batches
 	confirm func(position.LSN)
 	trouble func(error) // reports what keeps the store from taking a batch; nil: it takes them again
 }
@@ -345,6 +349,9 @@ func (c *committer) commit(ctx context.Context, b gathered) error {
 	}
 	c.batch.done(b.Checkpoint)
 	c.confirm(b.Checkpoint)
+	if b.held {
+		c.held()
+	}
 	if count(b.Batch) > len(claimed) {
 		c.dispatch.Wake() // the rest is in the store and due
 	}

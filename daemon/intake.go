@@ -35,6 +35,7 @@ type intake struct {
 	silent bool // the delivery mode lets nothing out
 	live   *atomic.Pointer[live]
 	holds  *holds
+	rows   *rowHash
 	batch  *gathering
 	report func(ctx context.Context, err error, rule, class string)
 	broken *breakages
@@ -240,7 +241,7 @@ func (in *intake) match(c *cdc.Change, r *rules.Rule, state outbox.MatchState, r
 		m.Shape = in.shape(c.Table)
 	}
 	if state == outbox.MatchPending {
-		t.count(id, r, c.Ordinal)
+		t.count(id, r, c.Ordinal, in.rows.of(c, t.set.catalog))
 	}
 	t.matches = append(t.matches, m)
 	t.bytes += len(m.Change) + len(m.Blanked)
@@ -289,7 +290,7 @@ func (in *intake) Commit(tx cdc.Tx) error {
 			Matches: t.matches, Spilled: t.spilled,
 		},
 		tx: tx, section: &t.section, texts: t.texts,
-		gaps: slices.Concat(t.undetermined(), t.unreadGap(tx.Commit), in.gaps), mends: mendsAt(in.mended, tx.End), bytes: t.bytes,
+		gaps: slices.Concat(t.undetermined(), t.unreadGap(tx.Commit), in.gaps), mends: mendsAt(in.mended, tx.End), bytes: t.bytes, held: len(settlement.Hold) > 0,
 	})
 	in.bring(t.texts)
 	in.open, in.whole.spilled = nil, nil
@@ -316,12 +317,13 @@ func (in *intake) settlement(t *transaction) (s outbox.Settlement) {
 	if s.Muted = t.muted(); s.Muted != "" {
 		return s
 	}
+	tx := outbox.Tx{LSN: t.tx.Commit, XID: t.tx.XID, Time: t.tx.Time}
 	for id, c := range t.counts {
-		if h, held := in.holds.hold(id, c, t.tx.Time); held {
+		if all := in.holds.hold(id, c, tx); len(all) > 0 {
 			if s.Hold == nil {
-				s.Hold = make(map[uint32]outbox.Hold)
+				s.Hold = make(map[uint32][]outbox.Hold)
 			}
-			s.Hold[id] = h
+			s.Hold[id] = all
 		}
 	}
 	return s
@@ -337,10 +339,11 @@ func settle(matches []outbox.NewMatch, s outbox.Settlement) {
 		if m.State != outbox.MatchPending {
 			continue
 		}
-		if h, held := s.Hold[m.Rule]; s.Muted != "" {
+		all := s.Hold[m.Rule]
+		if s.Muted != "" {
 			m.State, m.Reason = outbox.MatchMuted, s.Muted
-		} else if held && m.Ordinal >= h.From {
-			m.State, m.Reason = outbox.MatchHeld, h.Why
+		} else if i := slices.IndexFunc(all, func(h outbox.Hold) bool { return h.Takes(m.Ordinal) }); i >= 0 {
+			m.State, m.Reason, m.Batch = outbox.MatchHeld, all[i].Why, &all[i]
 		}
 	}
 }

@@ -234,6 +234,7 @@ type found struct {
 	rule  *rules.Rule
 	match outbox.NewMatch
 	table *cdc.Table // nil of a message
+	row   uint64     // for hold_over, where somebody asks; 0: it has none
 }
 
 // matcher makes matches of verdicts, as the stream does. One goroutine at a time.

@@ -32,13 +32,23 @@ func newReporter(log *slog.Logger, dsn Secret) (*reporter, error) {
 
 // report tells of one error. Class is a short, stable word for the kind of failure, such as lookup or template.
 func (r *reporter) report(ctx context.Context, err error, rule, class string) {
-	r.log.ErrorContext(ctx, err.Error(), "rule", rule, "class", class) //nolint:sloglint // the error is the message
+	r.tell(ctx, slog.LevelError, err, rule, class)
+}
+
+// warn tells of something that people have to see to, and that is no error of postman's.
+func (r *reporter) warn(ctx context.Context, err error, rule, class string) {
+	r.tell(ctx, slog.LevelWarn, err, rule, class)
+}
+
+func (r *reporter) tell(ctx context.Context, level slog.Level, err error, rule, class string) {
+	r.log.Log(ctx, level, err.Error(), "rule", rule, "class", class) //nolint:sloglint // the error is the message
 	if r.hub == nil {
 		return
 	}
 	hub := r.hub.Clone() // a hub's stack of scopes is shared by all who report at the same time
 	hub.ConfigureScope(func(scope *sentry.Scope) {
 		scope.SetFingerprint([]string{rule, class})
+		scope.SetLevel(map[slog.Level]sentry.Level{slog.LevelError: sentry.LevelError, slog.LevelWarn: sentry.LevelWarning}[level])
 		scope.SetTag("rule", rule)
 		scope.SetTag("class", class)
 	})

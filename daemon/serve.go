@@ -29,7 +29,7 @@ func (d *Daemon) listen(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a := &api{config: &d.config, store: d.store, soft: d.config.SoftBounces.limit(), status: d.Status, acted: d.wake, replayer: d.replayer, ends: d.ends}
+	a := &api{config: &d.config, store: d.store, soft: d.config.SoftBounces.limit(), status: d.Status, acted: d.wake, replayer: d.replayer, sampler: d.sampler, acting: &d.acting, ends: d.ends}
 	d.serveOn(ctx, socket, a.handler())
 	d.defers(func() { d.close("socket", os.Remove(SocketPath(d.config.StorePath()))) })
 	if d.config.HTTP == "" || d.config.HTTP == "off" {
@@ -191,7 +191,11 @@ func (d *Daemon) missing(ctx context.Context) (trouble []string) {
 	if err := errors.Join(err, failure); err != nil {
 		trouble = append(trouble, "reading the store: "+err.Error())
 	}
-	return append(trouble, failed(failures)...)
+	held, err := heldNow(ctx, d.store)
+	if err != nil {
+		trouble = append(trouble, "reading the store: "+err.Error())
+	}
+	return append(append(trouble, heldTrouble(held)...), failed(failures)...)
 }
 
 // unsettled tells of gaps that have ended and that nobody has made up for or accepted, and the steps out.
@@ -320,10 +324,11 @@ func StoreStatus(ctx context.Context, store outbox.Store) Status {
 	sources, errSources := store.Sources(ctx)
 	gaps, errGaps := store.Gaps(ctx)
 	counts, errCounts := store.Count(ctx)
-	if err := errors.Join(errSources, errGaps, errCounts); err != nil {
+	held, errHeld := heldNow(ctx, store)
+	if err := errors.Join(errSources, errGaps, errCounts, errHeld); err != nil {
 		s.Trouble = append(s.Trouble, "reading the store: "+err.Error())
 	}
-	s.Outbox = counts
+	s.Outbox, s.Held = counts, held
 	for _, src := range sources {
 		journal, err := journalOf(ctx, store, src)
 		if err != nil {

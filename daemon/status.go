@@ -29,6 +29,7 @@ type Status struct {
 
 	Sources []SourceStatus `json:"sources"`
 	Outbox  outbox.Counts  `json:"outbox"`
+	Held    []HeldView     `json:"held"` // what hold_over holds, as batches
 	Gaps    []GapStatus    `json:"gaps"`
 }
 

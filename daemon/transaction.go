@@ -95,13 +95,14 @@ type matched struct {
 	rule  *rules.Rule
 	n     int
 	first []uint64 // their ordinals, up to one more than hold_over.transaction lets through
+	rows  []uint64 // of first, by their primary keys; 0: it has none
 	most  bool     // there may be fewer than n, since some were rolled back; but more than first has, or as many
 }
 
-func (c *matched) add(ordinal uint64) {
+func (c *matched) add(ordinal, row uint64) {
 	c.n++
 	if len(c.first) <= c.rule.HoldOver.Transaction {
-		c.first = append(c.first, ordinal)
+		c.first, c.rows = append(c.first, ordinal), append(c.rows, row)
 	}
 }
 
@@ -111,18 +112,31 @@ func (c *matched) cut(from uint64) bool {
 	if c.most = left < c.n && left == len(c.first); !c.most {
 		c.n = left
 	}
-	c.first = c.first[:left]
+	c.first, c.rows = c.first[:left], c.rows[:left]
 	return left > 0
 }
 
-func (t *transaction) count(id uint32, r *rules.Rule, ordinal uint64) {
+// waits is how many are held.
+func (c *matched) waits(all []outbox.Hold) (n int) {
+	if c.n > c.rule.HoldOver.Transaction {
+		return c.n
+	}
+	for _, ordinal := range c.first {
+		if slices.ContainsFunc(all, func(h outbox.Hold) bool { return h.Takes(ordinal) }) {
+			n++
+		}
+	}
+	return n
+}
+
+func (t *transaction) count(id uint32, r *rules.Rule, ordinal, row uint64) {
 	if t.counts == nil {
 		t.counts = make(map[uint32]*matched)
 	}
 	if t.counts[id] == nil {
 		t.counts[id] = &matched{rule: r}
 	}
-	t.counts[id].add(ordinal)
+	t.counts[id].add(ordinal, row)
 }
 
 // expiring notes that matches of a rule may expire.

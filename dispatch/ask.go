@@ -213,6 +213,9 @@ func (t talk) discarded() error {
 	return t.synced()
 }
 
+// ErrEarly says that a transaction that the stream brought is not seen by queries yet. It will be in a moment.
+var ErrEarly = errors.New("not visible to look-ups yet")
+
 func (t talk) checked(seen question, xid uint32) error {
 	a, err := t.read(seen)
 	if err != nil {
@@ -222,7 +225,7 @@ func (t talk) checked(seen question, xid uint32) error {
 		return err
 	}
 	if status := string(a.rows[0][0].Text); status != "committed" {
-		return &askError{kind: early, err: fmt.Errorf("transaction %d is not visible to look-ups yet (%s)", xid, status)}
+		return &askError{kind: early, err: fmt.Errorf("transaction %d is %w (%s)", xid, ErrEarly, status)}
 	}
 	return nil
 }

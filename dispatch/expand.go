@@ -91,6 +91,15 @@ func (d *Dispatcher) expansion(ctx context.Context, t *task) (expanded, error) {
 			return x, draft.veil(err)
 		}
 	}
+	if m.Released {
+		if x.Reason, err = d.recheck(ctx, m, draft); err != nil {
+			return x, draft.veil(err)
+		}
+		if x.Reason != "" {
+			x.State = outbox.MatchCancelled
+			return x, nil
+		}
+	}
 	r := &research{draft: draft, match: m, limit: draft.rule.MaxRecipients, first: d.first(m)}
 	if m.Released {
 		r.limit = 0 // an operator has looked at it

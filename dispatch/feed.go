@@ -145,8 +145,8 @@ func (d *Dispatcher) claimMessages(ctx context.Context, via *transport, n int, l
 	var unmade []*task
 	byMatch := make(map[int64]*task)
 	for _, m := range ms {
-		if len(m.Body) > 0 && !d.silent(m.Silent) {
-			d.submit(&job{message: m, via: via})
+		if len(m.Body) > 0 {
+			d.submitMade(via, m)
 			continue
 		}
 		t, ok := byMatch[m.Match]
@@ -161,6 +161,15 @@ func (d *Dispatcher) claimMessages(ctx context.Context, via *transport, n int, l
 		d.tasks.push(t)
 	}
 	return len(ms) == n, nil
+}
+
+// submitMade brings a message that has its bytes to a lane, unless nothing may go out.
+func (d *Dispatcher) submitMade(via *transport, m outbox.Message) {
+	if d.silent(m.Silent) {
+		d.done(via, m, outbox.Outcome{State: outbox.MessageNotSent, Reason: notSent})
+		return
+	}
+	d.submit(&job{message: m, via: via})
 }
 
 // prepare renders messages that were queued without their bytes.

@@ -233,21 +233,27 @@ select a.attname
   join pg_attribute a on a.attrelid = c.oid and a.attnum = any(i.indkey)
  where n.nspname = $1 and c.relname = $2`
 
+// byKey begins a statement about the row, with a condition that finds it; empty: it cannot be found.
+func (r *research) byKey(key []answer) (where string, s statement) {
+	s.what = "reading the row of " + r.rule().On.Table.String() + " again"
+	var all []string
+	for _, k := range key[0].rows {
+		f, ok := r.draft.facts.New.Field(string(k[0].Text))
+		if !ok || f.State != value.Present {
+			return "", s
+		}
+		s.oids, s.values = append(s.oids, f.Type.OID), append(s.values, present(f.Text))
+		all = append(all, fmt.Sprintf("%s = $%d", quoted(f.Name), len(s.values)))
+	}
+	return strings.Join(all, " and "), s
+}
+
 // reread reads the row again by its primary key.
 func (r *research) reread(key []answer) ([]statement, error) {
 	table, row := r.rule().On.Table, r.draft.facts.New
-	s := statement{what: "reading the row of " + table.String() + " again"}
-	var where []string
-	for _, k := range key[0].rows {
-		f, ok := row.Field(string(k[0].Text))
-		if !ok || f.State != value.Present {
-			return nil, nil // it cannot be found; its values stay unavailable
-		}
-		s.oids, s.values = append(s.oids, f.Type.OID), append(s.values, present(f.Text))
-		where = append(where, fmt.Sprintf("%s = $%d", quoted(f.Name), len(s.values)))
-	}
-	if len(where) == 0 {
-		return nil, nil
+	where, s := r.byKey(key)
+	if where == "" {
+		return nil, nil // its values stay unavailable
 	}
 	var names []string
 	for _, f := range row {
@@ -255,7 +261,7 @@ func (r *research) reread(key []answer) ([]statement, error) {
 			names = append(names, quoted(f.Name))
 		}
 	}
-	s.sql = fmt.Sprintf("select %s from %s.%s where %s", strings.Join(names, ", "), quoted(table.Schema), quoted(table.Name), strings.Join(where, " and "))
+	s.sql = fmt.Sprintf("select %s from %s.%s where %s", strings.Join(names, ", "), quoted(table.Schema), quoted(table.Name), where)
 	return []statement{s}, nil
 }
 

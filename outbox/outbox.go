@@ -98,6 +98,8 @@ type NewMatch struct {
 	// Silent says that it was made while the delivery mode let nothing out: its messages end as not-sent, whatever the mode is
 	// when it is due.
 	Silent bool
+	// Batch is why it is held together with others, where State is Held; nil: it is not.
+	Batch *Hold
 }
 
 // Priority orders what is due: a lower number first.
@@ -129,14 +131,8 @@ type Spill struct {
 // Settlement is what the commit of a transaction says of the matches that it spilled.
 type Settlement struct {
 	Muted   string               // why all of them are; empty: they are not
-	Hold    map[uint32]Hold      // by rule
+	Hold    map[uint32][]Hold    // by rule; the first that takes a match holds it
 	Expires map[uint32]time.Time // by rule
-}
-
-// Hold holds a rule's matches in a transaction, from an ordinal on, and says why.
-type Hold struct {
-	From uint64
-	Why  string
 }
 
 // Batch is one step of the stream: what [Store.Append] makes durable at once.
@@ -172,6 +168,7 @@ type Match struct {
 	Released      bool // an operator released it: what held it must not hold it again
 	// Undecided says that it came as failed, since its rule could not be tried on the change: whoever retries it tries that first.
 	Undecided bool
+	Batch     int64 // that it is held in, or was: see [HeldBatch]; 0: none
 	Attempts  int   // expansions that did not come to an end
 	Replay    int64 // the replay that made it, or took it up again; 0: the stream did
 	Created   time.Time

@@ -162,6 +162,17 @@ type Store interface {
 	// with Before or Limit is an error: those page through lists.
 	Act(ctx context.Context, a Action, f Filter, reason string, now time.Time) (Acted, error)
 
+	// HeldBatches lists batches, newest first: those of these ids, or else all of which something may wait. One whose transaction is not
+	// stored yet is none.
+	HeldBatches(ctx context.Context, ids ...int64) ([]HeldBatch, error)
+	// ActOnBatch orders Release or Discard of all that waits in a batch, and carries that out in small steps, so that nobody waits for it. It
+	// returns how many matches it moved. The order is durable first: after an error, or the end of the process, the same call goes on with it.
+	// ErrState: another order was given before. ErrNotFound: there is no such batch.
+	ActOnBatch(ctx context.Context, id int64, a Action, reason string, now time.Time) (int, error)
+	// TellBatches notes that people were told of batches with their present Total and, with a mail, that this mail does so: it is queued in the
+	// same commit. Batches of which nothing waits any more, and to which nothing more comes, are finished with that.
+	TellBatches(ctx context.Context, batches []HeldBatch, mail *Notice) error
+
 	// Affected counts what Act would move, as it stands now.
 	Affected(ctx context.Context, a Action, f Filter) (Affected, error)
 
@@ -212,6 +223,8 @@ type Claim struct {
 type Filter struct {
 	Messages      []int64        // of these ids; for matches: the match of one of these messages
 	Matches       []int64        // of these ids; for messages: of one of these matches
+	Batches       []int64        // that are held in one of these, or were; an action takes matches alone then, and a list of messages does not heed it
+	Apart         bool           // for matches: none that waits in a batch
 	Rules         []string       // of these, by their present names; one that the store never saw has none
 	MatchStates   []MatchState   // a list of messages does not heed them
 	MessageStates []MessageState // a list of matches does not heed them

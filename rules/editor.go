@@ -113,7 +113,7 @@ func keyForms(c *cdc.Catalog, templates []string) map[string]object {
 			words("resend", "hold")),
 		"hold_over": described("How many matches pass before an operator has to release the rest.", object{
 			"type": "object", "additionalProperties": false,
-			"properties": object{"transaction": atLeastOne(), "minute": atLeastOne(), "tick": atLeastOne()},
+			"properties": object{"transaction": atLeastOne(), "minute": atLeastOne(), "tick": atLeastOne(), "row": atLeastOne()},
 		}),
 		"max_recipients": described("A match with more recipients is held.", atLeastOne()),
 		"tests":          described("What you expect of the rule, beside it: a change, and what becomes of it.", testsForm()),

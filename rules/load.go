@@ -67,7 +67,7 @@ func (r *reader) readRule(n *yaml.Node) *Rule {
 	r.traps(n)
 	rule := &Rule{
 		Place: Place{r.file.name, n.Line, n.Column}, file: r.file,
-		Class: Notice, Priority: Normal, MaxRecipients: 50, HoldOver: HoldOver{Transaction: 100, Minute: 200, Tick: 10000},
+		Class: Notice, Priority: Normal, MaxRecipients: 50, HoldOver: HoldOver{Transaction: 100, Minute: 200, Tick: 10000, Row: 5},
 	}
 	if r.trapped[n] || n.Kind != yaml.MappingNode {
 		if !r.trapped[n] {
@@ -372,8 +372,8 @@ func (r *reader) readExpires(rule *Rule, n *yaml.Node) {
 }
 
 func (r *reader) readHoldOver(rule *Rule, n *yaml.Node) {
-	limits := map[string]*int{"transaction": &rule.HoldOver.Transaction, "minute": &rule.HoldOver.Minute, "tick": &rule.HoldOver.Tick}
-	parts, _ := r.mapping(n, "{transaction: …, minute: …, tick: …}", "transaction", "minute", "tick")
+	limits := map[string]*int{"transaction": &rule.HoldOver.Transaction, "minute": &rule.HoldOver.Minute, "tick": &rule.HoldOver.Tick, "row": &rule.HoldOver.Row}
+	parts, _ := r.mapping(n, "{transaction: …, minute: …, tick: …, row: …}", "transaction", "minute", "tick", "row")
 	for _, key := range slices.Sorted(maps.Keys(parts)) {
 		if number, ok := r.count(parts[key]); ok {
 			*limits[key] = number

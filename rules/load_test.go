@@ -90,7 +90,7 @@ func TestRead(t *testing.T) {
 		Name: "everything", About: "Why you get this.", Was: "something",
 		On:       On{Table: cdc.TableName{Schema: "public", Name: "schedules"}, Ops: []cdc.Op{cdc.Insert, cdc.Update}},
 		Template: "everything", Locale: "ko-KR", Zone: seoul, Class: Transactional, Priority: High, Expires: Duration{Days: 1, Time: 12 * time.Hour},
-		HoldUncertain: true, HoldOver: HoldOver{100, 20, 10000}, MaxRecipients: 3, Sensitive: []string{"note", "ip"},
+		HoldUncertain: true, HoldOver: HoldOver{100, 20, 10000, 5}, MaxRecipients: 3, Sensitive: []string{"note", "ip"},
 	}
 	own := cmpopts.IgnoreFields(Rule{}, "Place", "When", "Load", "To", "CC", "From", "ReplyTo", "Tests")
 	zones := cmp.Comparer(func(a, b *time.Location) bool { return a.String() == b.String() })
@@ -131,7 +131,7 @@ func TestDefaults(t *testing.T) {
 	r := parse(t, every).Rules[1]
 	want := &Rule{
 		Name: "plain", On: On{Message: "reset", Ops: []cdc.Op{cdc.Emit}}, Template: "reset", Class: Notice, Priority: Normal,
-		HoldOver: HoldOver{100, 200, 10000}, MaxRecipients: 50,
+		HoldOver: HoldOver{100, 200, 10000, 5}, MaxRecipients: 50,
 	}
 	if diff := cmp.Diff(want, r, cmpopts.IgnoreFields(Rule{}, "Place", "To"), cmpopts.IgnoreUnexported(Rule{})); diff != "" {
 		t.Error(diff)

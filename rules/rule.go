@@ -166,7 +166,10 @@ type Duration struct {
 }
 
 // HoldOver is how many matches of the rule pass before the rest is held for an operator.
-type HoldOver struct{ Transaction, Minute, Tick int }
+type HoldOver struct {
+	Transaction, Minute, Tick int
+	Row                       int // for one row in ten minutes
+}
 
 // Facts is all that a rule and its mail may know of a change.
 type Facts struct {

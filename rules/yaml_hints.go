@@ -51,7 +51,7 @@ func (r *reader) syntaxHint(start, line int, problem string) string {
 // nestedKeys are the keys below those of a rule.
 var nestedKeys = map[string][]string{
 	"on": {"table", "ops", "message"}, "to": {"query", "address"}, "cc": {"query", "address"}, "from": {"address"}, "reply_to": {"address"},
-	"hold_over": {"transaction", "minute", "tick"},
+	"hold_over": {"transaction", "minute", "tick", "row"},
 }
 
 // These are lines that begin with a key, and with one that nothing parts from what stands behind or before it.

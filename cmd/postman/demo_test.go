@@ -12,7 +12,8 @@ func TestDemoOnce(t *testing.T) {
 	t.Parallel()
 	var out, errs strings.Builder
 	code := run([]string{"demo", "--once", "--rules", "../../rules.yaml", "--templates", "../../templates"}, &out, &errs)
-	if code != 0 || !strings.Contains(out.String(), "exactly the mails that were expected") || errs.Len() > 0 {
+	warned := strings.Count(errs.String(), "level=") // of the import that is held, and of nothing else
+	if code != 0 || !strings.Contains(out.String(), "exactly the mails that were expected") || warned != strings.Count(errs.String(), "level=WARN msg=\"25 matches of rule team-listing-price-cut held") {
 		t.Errorf("exit %d\n%s\n%s", code, out.String(), errs.String())
 	}
 }

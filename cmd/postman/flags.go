@@ -21,6 +21,7 @@ type flags struct {
 	Sender      string `help:"Sender of the mails (from)." placeholder:"ADDRESS" group:"Settings"`
 	Redirect    string `help:"Where all mails go in mode redirect." placeholder:"ADDRESS" group:"Settings"`
 	Bounce      string `help:"Envelope sender, where bounces go." placeholder:"ADDRESS" group:"Settings"`
+	NotifyOps   string `help:"Who gets postman's own mails, of what is held." placeholder:"ADDRESS" group:"Settings"`
 	Rules       string `help:"Rule file or folder." placeholder:"PATH" group:"Settings"`
 	Templates   string `help:"Folder of templates." placeholder:"DIR" group:"Settings"`
 	Slot        string `help:"Replication slot; the publications are named after it." placeholder:"NAME" group:"Settings"`
@@ -53,7 +54,7 @@ func help(o kong.HelpOptions, ctx *kong.Context) error {
 func (f *flags) resolve() (daemon.Config, error) {
 	given := map[string]string{
 		"DATABASE_URL": f.DatabaseURL, "LOOKUP_URL": f.LookupURL, "STORE_URL": f.StoreURL, "SMTP_URL": f.SMTPURL,
-		"POSTMAN_MODE": f.Mode, "POSTMAN_FROM": f.Sender, "POSTMAN_REDIRECT": f.Redirect, "POSTMAN_BOUNCE": f.Bounce,
+		"POSTMAN_MODE": f.Mode, "POSTMAN_FROM": f.Sender, "POSTMAN_REDIRECT": f.Redirect, "POSTMAN_BOUNCE": f.Bounce, "POSTMAN_NOTIFY_OPS": f.NotifyOps,
 		"POSTMAN_RULES": f.Rules, "POSTMAN_TEMPLATES": f.Templates, "POSTMAN_SLOT": f.Slot, "POSTMAN_HTTP": f.HTTP,
 		"POSTMAN_LOG_FORMAT": f.LogFormat, "POSTMAN_LOG_LEVEL": f.LogLevel,
 	}

@@ -270,3 +270,38 @@ func TestReplayKilled(t *testing.T) {
 		t.Errorf("there are %d matches; want %d", got, 2*n)
 	}
 }
+
+// A batch that is held is released, and the daemon is killed in the middle of that: the order is durable, the next daemon goes on with it, and
+// each mail is made once.
+func TestReleaseKilled(t *testing.T) {
+	t.Parallel()
+	const n = 5000
+	s := newSite(t, "rules:\n  - {name: each, on: {table: rows, ops: [insert]}, to: new.email, template: plain}\n", nil, rowsTable)
+	d := s.start("run")
+	s.await("it streams", func() bool { return s.counts().Messages != nil && s.status().Stream.Connected })
+	pgtest.Exec(t, s.url, fmt.Sprintf("insert into rows select n, n || '@example.com' from generate_series(1, %d) n", n))
+	s.await("it is held", func() bool { return s.counts().Matches[outbox.MatchHeld] == n })
+	if text := s.run("outbox", "list", "--limit", "5"); strings.Count(text, "\n") != 2 || !strings.Contains(text, "b1 ") {
+		t.Errorf("listed as\n%s", text)
+	}
+	if text := s.run("outbox", "show", "b1"); !strings.Contains(text, "to          5000@example.com") || !strings.Contains(text, "postman outbox release b1") {
+		t.Errorf("shown as\n%s", text)
+	}
+	command := s.start("outbox", "release", "b1", "--reason", "it is right")
+	s.stepwise(d, "some is released", func() bool { return s.counts().Matches[outbox.MatchHeld] < n })
+	if s.counts().Matches[outbox.MatchHeld] == 0 {
+		t.Fatal("all is released: it was killed too late")
+	}
+	d.mustKill()
+	<-command.done
+	if !strings.Contains(command.said.String(), "b1: 5,000 matches of rule each; each row's condition") || command.ProcessState.Success() {
+		t.Errorf("the command said %s", command.said)
+	}
+	d = s.start("run")
+	s.await("all is done", func() bool { return s.counts().Messages[outbox.MessageNotSent] == n })
+	s.onceEach("each", n, 1)
+	if got := s.counts().Matches; got[outbox.MatchExpanded] != n || all(got) != n {
+		t.Errorf("there are the matches %v", got)
+	}
+	d.mustKill()
+}

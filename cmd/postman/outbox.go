@@ -15,7 +15,7 @@ import (
 
 type outboxCmd struct {
 	List     listCmd     `cmd:"" default:"withargs" help:"List messages, and matches that are not expanded, newest first."`
-	Show     showCmd     `cmd:"" help:"Show a message (17) or a match (m17): its change, its messages, each attempt."`
+	Show     showCmd     `cmd:"" help:"Show a message (17), a match (m17) or a batch that is held (b7)."`
 	Retry    retryCmd    `cmd:"" help:"Queue dead, failed and uncertain messages and failed matches again."`
 	Cancel   cancelCmd   `cmd:"" help:"Cancel pending matches and queued messages."`
 	Release  releaseCmd  `cmd:"" help:"Let held matches and messages go."`
@@ -34,20 +34,17 @@ type selectFlags struct {
 	JSON    bool     `name:"json" help:"Print JSON (docs/cli.md)."`
 }
 
-// selection joins the flags and the ids: 17 is a message, m17 a match.
+// selection joins the flags and the ids: 17 is a message, m17 a match, b7 a batch that is held.
 func (f *selectFlags) selection(ids []string) (daemon.Selection, error) {
 	s := daemon.Selection{Rule: f.Rule, States: f.State, Address: f.Address, Since: f.Since, Until: f.Until, Error: f.Error}
 	for _, id := range ids {
-		digits, match := strings.CutPrefix(id, "m")
+		digits := strings.TrimLeft(id, "mb")
 		n, err := strconv.ParseInt(digits, 10, 64)
-		if err != nil {
-			return s, usageError{fmt.Errorf("%q is no id; a message's looks like 17, a match's like m17", id)}
+		to, known := map[string]*[]int64{"": &s.Messages, "m": &s.Matches, "b": &s.Batches}[strings.TrimSuffix(id, digits)]
+		if err != nil || !known {
+			return s, usageError{fmt.Errorf("%q is no id; a message's looks like 17, a match's like m17, that of a batch which is held like b7", id)}
 		}
-		if match {
-			s.Matches = append(s.Matches, n)
-		} else {
-			s.Messages = append(s.Messages, n)
-		}
+		*to = append(*to, n)
 	}
 	return s, nil
 }
@@ -71,13 +68,18 @@ func (p *program) ask(method, path string, in, out any) ([]byte, error) {
 
 type listCmd struct {
 	selectFlags
-	Limit  int   `help:"How many at most." default:"50"`
-	Before int64 `help:"Only ids below this one, for paging."`
+	Limit  int    `help:"How many at most." default:"50"`
+	Before int64  `help:"Only ids below this one, for paging."`
+	Batch  string `help:"The matches of this batch (b7), which are held together, or were." placeholder:"ID"`
 }
 
 // Run prints the list.
 func (l *listCmd) Run(p *program) error {
-	sel, err := l.selection(nil)
+	var batch []string
+	if l.Batch != "" {
+		batch = append(batch, "b"+strings.TrimPrefix(l.Batch, "b"))
+	}
+	sel, err := l.selection(batch)
 	if err != nil {
 		return err
 	}
@@ -96,6 +98,7 @@ func (l *listCmd) Run(p *program) error {
 
 func printList(to io.Writer, view *daemon.ListView) error {
 	var rows strings.Builder
+	printBatches(&rows, view.Batches)
 	if len(view.Messages) > 0 {
 		rows.WriteString("MESSAGE\tCOMMITTED\tRULE\tTO\tSTATE\tSUBJECT (REASON)\n")
 	}
@@ -151,7 +154,7 @@ func when(t time.Time) string {
 }
 
 type showCmd struct {
-	ID   string `arg:"" help:"A message's id (17), or a match's (m17)."`
+	ID   string `arg:"" help:"A message's id (17), a match's (m17), or that of a batch which is held (b7)."`
 	JSON bool   `name:"json" help:"Print JSON (docs/cli.md)."`
 }
 
@@ -160,6 +163,9 @@ func (s *showCmd) Run(p *program) error {
 	sel, err := new(selectFlags).selection([]string{s.ID})
 	if err != nil {
 		return err
+	}
+	if len(sel.Batches) > 0 {
+		return p.showBatch(sel.Batches[0], s.JSON)
 	}
 	path := "/v1/outbox/messages/" + s.ID
 	if len(sel.Matches) > 0 {
@@ -245,7 +251,7 @@ func because(reason string) string {
 // actFlags are those of the commands that change something.
 type actFlags struct {
 	selectFlags
-	IDs    []string `arg:"" optional:"" name:"id" help:"Messages (17) and matches (m17)."`
+	IDs    []string `arg:"" optional:"" name:"id" help:"Messages (17), matches (m17), and batches that are held (b7)."`
 	Reason string   `help:"Why; it is kept with what was moved." placeholder:"TEXT"`
 	DryRun bool     `help:"Only show what would be moved."`
 	Yes    bool     `short:"y" help:"Do not ask."`
@@ -257,7 +263,12 @@ func (a *actFlags) act(p *program, action, done string) error {
 		return err
 	}
 	sel.Reason = a.Reason
-	if len(a.IDs) == 0 {
+	if len(sel.Batches) > 0 && !a.JSON {
+		if err := a.announce(p, sel.Batches, action); err != nil {
+			return err
+		}
+	}
+	if len(a.IDs) == 0 || len(sel.Batches) > 0 && a.DryRun {
 		if ok, err := a.agreed(p, action, &sel); err != nil || !ok {
 			return err
 		}
@@ -269,6 +280,10 @@ func (a *actFlags) act(p *program, action, done string) error {
 	}
 	if a.JSON {
 		_, err = p.stdout.Write(text)
+		return err
+	}
+	if len(sel.Batches) > 0 {
+		_, err = fmt.Fprintf(p.stdout, "%s %s\n", done, number(moved.Matches, "match", "matches"))
 		return err
 	}
 	_, err = fmt.Fprintf(p.stdout, "%s %s and %s\n", done, number(moved.Messages, "message", "messages"), number(moved.Matches, "match", "matches"))

@@ -82,6 +82,7 @@ func printStatus(w *strings.Builder, s *daemon.Status, all bool) {
 		}
 	}
 	printCounts(w, s)
+	printHeld(w, s.Held)
 	printGaps(w, s.Gaps, all)
 }
 

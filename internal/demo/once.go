@@ -105,6 +105,9 @@ func (w *world) matches(ctx context.Context) (map[ended]int, error) {
 	for _, m := range list.Matches {
 		found[ended{m.Rule, m.State}]++
 	}
+	for i := range list.Batches {
+		found[ended{list.Batches[i].Rule, outbox.MatchHeld}] += list.Batches[i].Held
+	}
 	return found, nil
 }
 

@@ -226,7 +226,7 @@ func (m *model) commitSpill(t *rapid.T) {
 	tx.XID, tx.Spilled = k.XID, &k
 	z := outbox.Settlement{Muted: tx.Muted}
 	for rule, why := range tx.Hold {
-		z.Hold = map[uint32]outbox.Hold{rule: {From: uint64(rapid.IntRange(0, len(matches)).Draw(t, "from")), Why: why}}
+		z.Hold = map[uint32][]outbox.Hold{rule: {{From: uint64(rapid.IntRange(0, len(matches)).Draw(t, "from")), Why: why}}}
 	}
 	if rapid.Bool().Draw(t, "expires") {
 		z.Expires = map[uint32]time.Time{m.rules[0]: moment(t, "expires at")}

@@ -109,13 +109,14 @@ func (o *oracle) commit(t *outbox.Transaction, names map[uint32]string, now time
 func (o *oracle) settleSpilled(xid uint32, z outbox.Settlement) {
 	for i := range o.spilled[xid] {
 		n := &o.spilled[xid][i]
-		h, held := z.Hold[n.Rule]
+		holds := z.Hold[n.Rule]
+		at := slices.IndexFunc(holds, func(h outbox.Hold) bool { return h.Takes(n.Ordinal) })
 		waits := n.State == outbox.MatchPending || n.State == outbox.MatchHeld
 		switch {
 		case waits && z.Muted != "":
 			n.State, n.Reason = outbox.MatchMuted, z.Muted
-		case waits && held && n.Ordinal >= h.From:
-			n.State, n.Reason = outbox.MatchHeld, h.Why
+		case waits && at >= 0:
+			n.State, n.Reason = outbox.MatchHeld, holds[at].Why
 		}
 		if t, ok := z.Expires[n.Rule]; ok {
 			n.Expires = t

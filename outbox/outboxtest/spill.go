@@ -146,12 +146,12 @@ func testSpillIsSettled(r *rig) {
 		return key
 	}
 	held := func(t *outbox.Transaction) { t.Hold = map[uint32]string{r.notify: "6 matches"} }
-	key := settle(prepare(7), outbox.Settlement{Hold: map[uint32]outbox.Hold{r.notify: {Why: "6 matches"}}})
+	key := settle(prepare(7), outbox.Settlement{Hold: map[uint32][]outbox.Hold{r.notify: {{Why: "6 matches"}}}})
 	r.nothing()
 	r.equal("claimed", len(r.commit(key, 7, held)), 0)
 	want := map[string]int{"notify held: 6 matches": 6, "notify failed: evaluating": 1, "careful pending: ": 1}
 	r.equal("held", states(), want)
-	key = settle(prepare(8), outbox.Settlement{Muted: "a migration", Hold: map[uint32]outbox.Hold{r.notify: {Why: "6 matches"}}})
+	key = settle(prepare(8), outbox.Settlement{Muted: "a migration", Hold: map[uint32][]outbox.Hold{r.notify: {{Why: "6 matches"}}}})
 	r.commit(key, 7, func(t *outbox.Transaction) { t.Muted = "a migration" })
 	want["notify muted: a migration"], want["careful muted: a migration"] = 6, 1
 	want["notify failed: evaluating"]++
@@ -175,7 +175,7 @@ func testSpillIsSettledInSteps(r *rig) {
 	}
 	later := past.Add(time.Hour)
 	r.ok(r.store.Settle(r.Context(), key, outbox.Settlement{
-		Hold: map[uint32]outbox.Hold{r.notify: {From: 1500, Why: "too many"}}, Expires: map[uint32]time.Time{r.notify: later},
+		Hold: map[uint32][]outbox.Hold{r.notify: {{From: 1500, Why: "too many"}}}, Expires: map[uint32]time.Time{r.notify: later},
 	}))
 	r.nothing()
 	r.commit(key, n+3)

@@ -92,7 +92,7 @@ func from(a outbox.Action, f *outbox.Filter) (fromMatches []outbox.MatchState, f
 	}
 	fromMatches, fromMessages = a.By(f)
 	fromMatches, fromMessages = both(fromMatches, f.MatchStates), both(fromMessages, f.MessageStates)
-	if len(f.MessageStates) == 0 && len(f.MatchStates) > 0 {
+	if len(f.Batches) > 0 || len(f.MessageStates) == 0 && len(f.MatchStates) > 0 {
 		fromMessages = nil
 	}
 	if len(f.Messages) > 0 || f.Address != "" || len(f.MatchStates) == 0 && len(f.MessageStates) > 0 {

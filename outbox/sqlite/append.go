@@ -121,7 +121,8 @@ type arrival struct {
 	tx, id      int64
 	state       outbox.MatchState
 	reason      string
-	claim       bool // it is claimed as it comes
+	claim       bool  // it is claimed as it comes
+	batch       int64 // that it is held in; 0: none
 }
 
 // adopt makes the matches that a transaction spilled its own.
@@ -160,6 +161,9 @@ func (w *writer) take(in *incoming, most int) ([]outbox.Match, error) {
 			}
 			arrivals = append(arrivals, a)
 		}
+	}
+	if err := w.gatherHeld(in, arrivals); err != nil {
+		return nil, err
 	}
 	stored, err := w.addMatches(arrivals, in.now)
 	if err != nil {

@@ -55,6 +55,12 @@ func whereMatches(c *condition, f *outbox.Filter) {
 	if len(f.Messages) > 0 {
 		c.and(`m.id IN (SELECT match FROM messages WHERE id IN (SELECT value FROM json_each(?)))`, list(f.Messages))
 	}
+	if len(f.Batches) > 0 {
+		c.and(`m.batch IN (SELECT value FROM json_each(?))`, list(f.Batches))
+	}
+	if f.Apart {
+		c.and(fmt.Sprintf(`(m.batch IS NULL OR m.state <> %d)`, outbox.MatchHeld))
+	}
 	if f.Address != "" {
 		k := outbox.AddressKey(f.Address)
 		c.and(`EXISTS (SELECT 1 FROM messages x WHERE x.match = m.id AND x.address_key = ?)`, k[:])
@@ -131,6 +137,8 @@ func by[S outbox.MatchState | outbox.MessageState](table string, s S, f *outbox.
 	switch {
 	case len(f.Matches) > 0 || len(f.Messages) > 0:
 		return ""
+	case len(f.Batches) > 0 && table == "matches":
+		return " INDEXED BY matches_batch"
 	case s == 0:
 		return " INDEXED BY " + table + "_due"
 	}

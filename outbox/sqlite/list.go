@@ -16,7 +16,7 @@ import (
 const selectMatches = `
 	SELECT m.id, t.source, t.epoch, t.lsn, t.end_lsn, t.xid, t.time, t.muted, m.ordinal, m.rule, r.name, v.hash, s.hash, m.op,
 		m.change, m.state, m.reason, m.due, m.expires, m.priority, m.key, m.hold_uncertain, m.silent, m.released, m.undecided, m.attempts,
-		coalesce(m.replay, 0), m.created, m.blanked IS NOT NULL
+		coalesce(m.replay, 0), coalesce(m.batch, 0), m.created, m.blanked IS NOT NULL
 	FROM matches m
 	CROSS JOIN transactions t ON t.id = m.tx AND t.lsn IS NOT NULL
 	CROSS JOIN rules r ON r.id = m.rule
@@ -59,7 +59,7 @@ func scanMatch(scan scanner) (f stub[outbox.Match], err error) {
 	p := &m.Position
 	if err := scan(&m.ID, &p.Source, &p.Epoch, &lsn, &end, &m.Tx.XID, &committed, &m.Tx.Muted, &ordinal, &m.Rule, &m.RuleName,
 		&version, &shape, &m.Op, &m.Change, &m.State, &m.Reason, &due, &expires, &m.Priority, &m.Key, &m.HoldUncertain, &m.Silent, &m.Released,
-		&m.Undecided, &m.Attempts, &m.Replay, &created, &f.sensitive); err != nil {
+		&m.Undecided, &m.Attempts, &m.Replay, &m.Batch, &created, &f.sensitive); err != nil {
 		return f, err
 	}
 	p.LSN, p.Ordinal = position.LSN(lsn), uint64(ordinal)

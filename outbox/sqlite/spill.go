@@ -133,13 +133,14 @@ func (w *writer) settleSpilled(tx, from, to int64, z outbox.Settlement) error {
 			return fmt.Errorf("muting: %w", err)
 		}
 	}
-	for rule, h := range z.Hold {
-		if z.Muted != "" || h.From >= uint64(to) {
+	for rule, holds := range z.Hold {
+		if z.Muted != "" {
 			continue
 		}
-		if _, err := w.exec(`UPDATE matches SET state = ?, reason = ?`+those+` AND rule = ? AND state IN `+openMatch,
-			outbox.MatchHeld, h.Why, tx, max(from, int64(h.From)), to, rule); err != nil {
-			return fmt.Errorf("holding: %w", err)
+		for i := range slices.Backward(holds) { // the first that takes a match has the last word
+			if err := w.holdSpilled(tx, from, to, rule, &holds[i]); err != nil {
+				return fmt.Errorf("holding: %w", err)
+			}
 		}
 	}
 	for rule, t := range z.Expires {
@@ -148,6 +149,32 @@ func (w *writer) settleSpilled(tx, from, to int64, z outbox.Settlement) error {
 		}
 	}
 	return nil
+}
+
+// holdSpilled holds a rule's matches from one ordinal up to another.
+func (w *writer) holdSpilled(tx, from, to int64, rule uint32, h *outbox.Hold) error {
+	which, args := "", []any(nil)
+	if h.Only != nil {
+		first, _ := slices.BinarySearch(h.Only, uint64(from))
+		last, _ := slices.BinarySearch(h.Only, uint64(to))
+		if first == last {
+			return nil
+		}
+		which, args = ` AND ordinal IN (SELECT value FROM json_each(?))`, []any{list(h.Only[first:last])}
+	} else if from = max(from, int64(h.From)); from >= to {
+		return nil
+	}
+	var source, epoch uint32
+	if err := w.each(`SELECT source, epoch FROM transactions WHERE id = ?`, func(scan scanner) error { return scan(&source, &epoch) }, tx); err != nil {
+		return err
+	}
+	batch, err := w.batch(h, rule, source, epoch, time.Now())
+	if err != nil {
+		return err
+	}
+	_, err = w.exec(`UPDATE matches SET state = ?, reason = ?, batch = ? WHERE tx = ? AND ordinal >= ? AND ordinal < ? AND rule = ? AND state IN `+openMatch+which,
+		append([]any{outbox.MatchHeld, h.Why, idOrNull(batch), tx, from, to, rule}, args...)...)
+	return err
 }
 
 func (w *writer) unspill(key *outbox.Spill) error {
@@ -176,7 +203,7 @@ func (w *writer) discard(tx int64) (int, error) {
 }
 
 var insertMatches = newInsertion("matches", "(tx, ordinal, rule)", "id", "tx", "ordinal", "rule", "version", "shape", "op", "state", "reason", "due",
-	"expires", "priority", "key", "hold_uncertain", "silent", "created", "change", "blanked", "begun", "undecided")
+	"expires", "priority", "key", "hold_uncertain", "silent", "created", "change", "blanked", "begun", "undecided", "batch")
 
 // addMatches stores matches and returns those that were not known, with their ids.
 func (w *writer) addMatches(arrivals []arrival, now time.Time) ([]arrival, error) {
@@ -196,7 +223,7 @@ func (w *writer) addMatches(arrivals []arrival, now time.Time) ([]arrival, error
 		a.id = w.next("matches")
 		values = append(values, a.id, a.tx, int64(a.Ordinal), a.Rule, version, shape, a.Op, a.state, a.reason, or(a.Due, now).UnixMicro(),
 			micros(a.Expires), a.Priority, a.Key, truth(a.HoldUncertain), truth(a.Silent), now.UnixMicro(), change, blanked,
-			truth(a.claim), truth(a.state == outbox.MatchFailed))
+			truth(a.claim), truth(a.state == outbox.MatchFailed), idOrNull(a.batch))
 	}
 	n, err := w.insert(&insertMatches, values)
 	if err != nil || n == len(arrivals) {

@@ -74,6 +74,14 @@ func hashFrom(b []byte) (h outbox.Hash, err error) {
 	return h, err
 }
 
+// idOrNull is an id, or NULL where there is none.
+func idOrNull(id int64) any {
+	if id == 0 {
+		return nil
+	}
+	return id
+}
+
 // hashOrNull is a hash, or NULL where there is none.
 func hashOrNull(h outbox.Hash) any {
 	if h == (outbox.Hash{}) {
