@@ -302,6 +302,21 @@ func TestDecoderRefuses(t *testing.T) {
 	}
 }
 
+// TestDecoderCut, T11 of the acceptance list: a message of any kind that ends anywhere before its end is refused.
+func TestDecoderCut(t *testing.T) {
+	t.Parallel()
+	d, _ := loaded(t)
+	for _, m := range captured(t, "session.hex") {
+		d.open = m[0] != 'B'
+		for n := range min(len(m), 300) {
+			err := d.message(t.Context(), 1, bytes.Clone(m[:n:n]))
+			if _, ok := errors.AsType[*DecodeError](err); !ok {
+				t.Fatalf("of a message %q of %d bytes, %d gave %v (%[4]T)", m[0], len(m), n, err)
+			}
+		}
+	}
+}
+
 // TestDecoderAllocates nothing for a row: a million of them must not wake the garbage collector.
 func TestDecoderAllocates(t *testing.T) {
 	d, rows := loaded(t)

@@ -15,7 +15,8 @@ import (
 	"postman/value"
 )
 
-// TestOperations: T11 of the acceptance list, with TestMessages, TestDDL, TestUndecodable and FuzzMessage: every kind of message.
+// TestOperations: T11 of the acceptance list, with TestMessages, TestDDL, TestUndecodable, TestDecoder, TestDecoderRefuses, TestDecoderCut and
+// FuzzMessage: every kind of message.
 func TestOperations(t *testing.T) {
 	t.Parallel()
 	pgtest.Versions(t, testOperations)
