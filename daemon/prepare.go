@@ -93,6 +93,11 @@ func (p *preparation) run(ctx context.Context) (outbox.Source, error) {
 	case a.step == stepGap && !p.accept:
 		return outbox.Source{}, refuseGap(ctx, p.store, p.config.Slot, known, a)
 	case a.step == stepGap:
+		if known != nil && p.missed != nil && lastLooked(known) < a.from { // nobody has looked at what the stream passed before the gap
+			if err := p.missed(ctx, *src, db); err != nil {
+				return outbox.Source{}, err
+			}
+		}
 		if db, err = p.publishAnew(ctx, db, a); err != nil {
 			return outbox.Source{}, err
 		}

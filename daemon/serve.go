@@ -201,7 +201,7 @@ func (d *Daemon) missing(ctx context.Context) (trouble []string) {
 // unsettled tells of gaps that have ended and that nobody has made up for or accepted, and the steps out.
 func (d *Daemon) unsettled(ctx context.Context, gaps []outbox.Gap) (trouble []string, err error) {
 	gaps = slices.DeleteFunc(gaps, func(g outbox.Gap) bool {
-		nothing := g.Rule == "" && g.Lost && g.Count == 0 && g.From == g.To // a start was refused, and then nothing was missing
+		nothing := g.Rule == "" && g.Lost && g.From == g.To && !strings.HasPrefix(g.Reason, unreadReason) // a start was refused, and then nothing was missing
 		return g.To == 0 || g.Settled() || nothing
 	})
 	view := viewing(ctx, d.store)
