@@ -23,16 +23,21 @@ func (w *world) replayed(d *Daemon, q ReplayRequest) (*ReplayPlan, *ReplayDone) 
 	w.t.Helper()
 	plan := w.planned(d, q)
 	q.Resolved, q.Versions = []Moment{plan.From, plan.To}, plan.Versions
+	result, err := w.tryReplay(d, q)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return plan, result
+}
+
+func (w *world) tryReplay(d *Daemon, q ReplayRequest) (*ReplayDone, error) {
+	w.t.Helper()
 	p, done, err := d.replayer(w.t.Context())
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	defer done()
-	result, err := p.replay(w.t.Context(), q)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return plan, result
+	return p.replay(w.t.Context(), q)
 }
 
 func (w *world) planned(d *Daemon, q ReplayRequest) *ReplayPlan {
@@ -238,8 +243,15 @@ func TestReplayRanges(t *testing.T) {
 			t.Errorf("%s: %v; want %s", rule, err, want)
 		}
 	}
+	planned := ReplayRequest{From: "7d", Resolved: []Moment{short.From, short.To}, Versions: short.Versions}
 	if err := d.prune(t.Context(), time.Now().Add(365*24*time.Hour)); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := w.tryReplay(d, planned); !wrongly(err) || !strings.Contains(err.Error(), "the oldest that can be served: --from "+(commits[2]+1).String()) {
+		t.Errorf("what was pruned between its plan and its replay gave %v", err)
+	}
+	if orders, err := d.store.Replays(t.Context()); len(orders) > 0 || err != nil {
+		t.Errorf("a replay was begun that cannot be as it was planned: %+v (%v)", orders, err)
 	}
 	if _, err := w.tryPlan(d, ReplayRequest{From: commits[2].String()}); err == nil || !strings.Contains(err.Error(), (commits[2]+1).String()) {
 		t.Errorf("what is pruned gave %v", err)

@@ -55,15 +55,26 @@ rules:
 `
 
 func newReading(t *testing.T, dir string, set *live) *reading {
+	store := openStore(t, dir)
+	source, err := store.SaveSource(t.Context(), outbox.Source{SystemID: "1", Database: "d", Slot: "s", Epoch: 1, State: outbox.SourceStreaming})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return readInto(t, store, source, set)
+}
+
+func openStore(t *testing.T, dir string) outbox.Store {
+	t.Helper()
 	store, err := sqlite.Open(dir, sqlite.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	source, err := store.SaveSource(t.Context(), outbox.Source{SystemID: "1", Database: "d", Slot: "s", Epoch: 1, State: outbox.SourceStreaming})
-	if err != nil {
-		t.Fatal(err)
-	}
+	return store
+}
+
+// readInto is another intake, which knows nothing of those that read into the store before.
+func readInto(t *testing.T, store outbox.Store, source outbox.Source, set *live) *reading {
 	if err := set.register(t.Context(), store); err != nil {
 		t.Fatal(err)
 	}
@@ -85,15 +96,23 @@ func newReading(t *testing.T, dir string, set *live) *reading {
 		}
 	}
 	c := &committer{store: store, batch: r.in.batch, dispatch: idleDispatch{}, confirm: func(position.LSN) {}, trouble: trouble, mend: func(context.Context, mend) {}, held: func() {}}
-	go func() { r.ended <- c.run(ctx) }()
+	go func() {
+		r.ended <- c.run(ctx)
+		close(r.ended)
+	}()
 	t.Cleanup(func() {
-		r.in.batch.close()
-		if err := <-r.ended; err != nil {
-			t.Error(err)
-		}
+		r.end()
 		cancel()
 	})
 	return r
+}
+
+// end waits until what was handed on is stored. It may be called again.
+func (r *reading) end() {
+	r.in.batch.close()
+	if err := <-r.ended; err != nil {
+		r.t.Error(err)
+	}
 }
 
 func (r *reading) must(err error) {
@@ -102,8 +121,15 @@ func (r *reading) must(err error) {
 	}
 }
 
+// stored is what transactions came to.
+type stored struct {
+	matches []outbox.Match
+	gaps    []outbox.Gap
+	journal []string
+}
+
 // finish commits one transaction more, waits until all is stored, and returns what is from a position on.
-func (r *reading) finish(from position.LSN, last cdc.Tx) (matches []outbox.Match, gaps []outbox.Gap, journal []string) {
+func (r *reading) finish(from position.LSN, last cdc.Tx) (s stored) {
 	begun := last
 	begun.End = 0
 	r.must(r.in.Begin(begun))
@@ -113,27 +139,29 @@ func (r *reading) finish(from position.LSN, last cdc.Tx) (matches []outbox.Match
 	for r.in.batch.durable() < last.End && !r.t.Failed() {
 		time.Sleep(100 * time.Microsecond)
 	}
-	matches, err := r.store.Matches(r.t.Context(), outbox.Filter{Limit: 110}) // three transactions of 16 steps, two rules on each, bring no more
+	var err error
+	s.matches, err = r.store.Matches(r.t.Context(), outbox.Filter{Limit: 110}) // three transactions of 16 steps, two rules on each, bring no more
 	r.must(err)
-	matches = slices.DeleteFunc(matches, func(m outbox.Match) bool { return m.Position.LSN < from })
-	slices.SortFunc(matches, func(a, b outbox.Match) int {
+	s.matches = slices.DeleteFunc(s.matches, func(m outbox.Match) bool { return m.Position.LSN < from })
+	slices.SortFunc(s.matches, func(a, b outbox.Match) int {
 		return cmpstd.Or(a.Position.Compare(b.Position), cmpstd.Compare(a.Rule, b.Rule))
 	})
-	gaps, err = r.store.Gaps(r.t.Context())
+	sameBatches(s.matches)
+	s.gaps, err = r.store.Gaps(r.t.Context())
 	r.must(err)
-	gaps = slices.DeleteFunc(gaps, func(g outbox.Gap) bool { return g.From < from })
-	slices.SortFunc(gaps, func(a, b outbox.Gap) int {
+	s.gaps = slices.DeleteFunc(s.gaps, func(g outbox.Gap) bool { return g.From < from })
+	slices.SortFunc(s.gaps, func(a, b outbox.Gap) int {
 		return strings.Compare(fmt.Sprint(a.From, a.Rule, a.Reason), fmt.Sprint(b.From, b.Rule, b.Reason))
 	})
 	h := newHistory(r.store, r.in.source)
-	for s, err := range h.read(r.t.Context(), from, 0) {
+	for tx, err := range h.read(r.t.Context(), from, 0) {
 		r.must(err)
-		for c, err := range s.Changes(r.t.Context(), h.table(r.t.Context())) {
+		for c, err := range tx.Changes(r.t.Context(), h.table(r.t.Context())) {
 			r.must(err)
-			journal = append(journal, fmt.Sprintf("%s %d %s %q %q %q %q", s.Commit, c.Ordinal, s.Muted, c.New, c.Old, c.Prefix, c.Content))
+			s.journal = append(s.journal, fmt.Sprintf("%s %d %s %q %q %q %q", tx.Commit, c.Ordinal, tx.Muted, c.New, c.Old, c.Prefix, c.Content))
 		}
 	}
-	return matches, gaps, journal
+	return s
 }
 
 // streamStep is something that a transaction does: a change, or a rollback of all from an ordinal on.
@@ -180,10 +208,22 @@ func drawSteps(t *rapid.T, id *int) (steps []streamStep, left []*cdc.Change) {
 	return steps, left
 }
 
-// TestStreamedIntake reads made-up histories twice: whole, and in parts that lie between those of other transactions, with savepoints
-// rolled back and breaks of the connection. What is stored of both is the same: matches with their states, gaps and the journal.
-func TestStreamedIntake(t *testing.T) {
-	t.Parallel()
+// differences tells how what was read in parts is stored otherwise than what was read whole.
+func differences(whole, parts stored) string {
+	for i := range parts.matches { // how many there are beyond the measure is not known once some were rolled back
+		m := &parts.matches[i]
+		j := slices.IndexFunc(whole.matches, func(w outbox.Match) bool { return w.Position == m.Position && w.Rule == m.Rule })
+		if j >= 0 && strings.HasPrefix(m.Reason, "more than") {
+			m.Reason = whole.matches[j].Reason
+		}
+	}
+	return cmp.Diff(whole, parts, cmp.AllowUnexported(stored{}), cmpopts.IgnoreFields(outbox.Match{}, "ID", "Due", "Created"),
+		cmpopts.IgnoreFields(outbox.Gap{}, "ID", "Created"))
+}
+
+// streamSet is of streamRules.
+func streamSet(t *testing.T) *live {
+	t.Helper()
 	file := t.TempDir() + "/rules.yaml"
 	write(t, file, streamRules)
 	source, err := rules.Read(file)
@@ -194,9 +234,15 @@ func TestStreamedIntake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return &live{source: source, rules: compiled, catalog: new(cdc.Catalog)}
+}
+
+// TestStreamedIntake reads made-up histories twice: whole, and in parts that lie between those of other transactions, with savepoints
+// rolled back and breaks of the connection. What is stored of both is the same: matches with their states, gaps and the journal.
+func TestStreamedIntake(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
-	whole := newReading(t, dir+"/whole", &live{source: source, rules: compiled, catalog: new(cdc.Catalog)})
-	parts := newReading(t, dir+"/parts", &live{source: source, rules: compiled, catalog: new(cdc.Catalog)})
+	whole, parts := newReading(t, dir+"/whole", streamSet(t)), newReading(t, dir+"/parts", streamSet(t))
 	base, id := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
 		base += 1000
@@ -260,23 +306,9 @@ func TestStreamedIntake(t *testing.T) {
 				parts.must(parts.in.Rollback(7, 0))
 			}
 		}
-		m1, g1, j1 := whole.finish(position.LSN(base), tx(len(all)))
-		m2, g2, j2 := parts.finish(position.LSN(base), tx(len(all)))
-		for i := range m2 { // how many there are beyond the measure is not known once some were rolled back
-			if j := slices.IndexFunc(m1, func(m outbox.Match) bool { return m.Position == m2[i].Position && m.Rule == m2[i].Rule }); j >= 0 && strings.HasPrefix(m2[i].Reason, "more than") {
-				m2[i].Reason = m1[j].Reason
-			}
-		}
-		sameBatches(m1)
-		sameBatches(m2)
-		if diff := cmp.Diff(m1, m2, cmpopts.IgnoreFields(outbox.Match{}, "ID", "Due", "Created")); diff != "" {
-			rt.Errorf("matches of whole transactions (-) and in parts (+): %s", diff)
-		}
-		if diff := cmp.Diff(g1, g2, cmpopts.IgnoreFields(outbox.Gap{}, "ID", "Created")); diff != "" {
-			rt.Errorf("gaps: %s", diff)
-		}
-		if diff := cmp.Diff(j1, j2); diff != "" {
-			rt.Errorf("journal: %s", diff)
+		last := tx(len(all))
+		if diff := differences(whole.finish(position.LSN(base), last), parts.finish(position.LSN(base), last)); diff != "" {
+			rt.Errorf("of whole transactions (-) and in parts (+): %s", diff)
 		}
 	})
 }
