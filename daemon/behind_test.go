@@ -44,7 +44,9 @@ func TestMissedBeforeAGap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.ContainsFunc(gaps, func(g outbox.Gap) bool { return g.Rule == "visit" && g.Lost && g.Epoch == 1 && g.From <= from && g.To >= till }) {
+	if !slices.ContainsFunc(gaps, func(g outbox.Gap) bool {
+		return g.Rule == "visit" && g.Lost && g.Epoch == 1 && g.From <= from && g.To >= till
+	}) {
 		t.Errorf("what was committed between %s and %s is in none of the gaps %+v", from, till, gaps)
 	}
 	w.eventually("the rule decides again", func() bool { return d.look(t.Context()) == nil && len(d.broken.list()) == 0 })

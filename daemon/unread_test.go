@@ -195,8 +195,19 @@ func TestUnreadIsReadLater(t *testing.T) {
 		done.Stays[0].Why != `8 changes cannot be read yet: a message of the unknown kind '?'` {
 		t.Errorf("as it is, the plan is %+v, and done is %+v", plan, done)
 	}
-	d.store = upgraded{d.store, t}
-	plan, done := w.replayed(d, of)
+	p, _, err := d.replayer(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.store = upgraded{d.store, t}
+	plan, err := p.makePlan(t.Context(), of)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, err := p.replay(t.Context(), of)
+	if err != nil {
+		t.Fatal(err)
+	}
 	muted := 0
 	for i := range plan.Rules {
 		muted += plan.Rules[i].Muted
@@ -222,8 +233,8 @@ func TestUnreadIsReadLater(t *testing.T) {
 	if diff := cmp.Diff([]string{"0 visit", "1 emptied", "2 visit", "5 note"}, places); diff != "" {
 		t.Error(diff)
 	}
-	if _, done := w.replayed(d, ReplayRequest{From: w.origin(d)}); done.Added+done.Again != 0 {
-		t.Errorf("replayed again: %+v", done)
+	if again, err := p.replay(t.Context(), ReplayRequest{From: w.origin(d)}); err != nil || again.Added+again.Again != 0 {
+		t.Errorf("replayed again: %+v, %v", again, err)
 	}
 
 	w.rules("sensitive: [staff.email]\n" + unreadRules)
