@@ -86,6 +86,16 @@ func (g *gate) throttled(began time.Time, err error) (news, ok bool) {
 	return news, true
 }
 
+// pausedFor is how long nothing passes, since it throttles, and a while more; 0: it is not so.
+func (g *gate) pausedFor() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if left := time.Until(g.until); left > 0 {
+		return left + 5*slowDown
+	}
+	return 0
+}
+
 // mostBroken is after how many conversations in a row that broke after the relay had taken the names it is in trouble.
 const mostBroken = 3
 

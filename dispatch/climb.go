@@ -23,9 +23,10 @@ type climb struct {
 const (
 	// climbFrom is with how many connections it begins. A relay that has never heard of us is not met with all at once.
 	climbFrom = 4
-	// A window has so many answers of each connection, and lasts this long at least.
-	windowAnswers = 4
-	windowLeast   = 100 * time.Millisecond
+	// A window has so many answers of each connection, and lasts this long at least. Answers come in bursts, one of each connection a round trip, and a
+	// window may begin and end in the middle of one: with fewer rounds that alone would look like a throughput that falls.
+	windowAnswers = 25
+	windowLeast   = 500 * time.Millisecond
 	// worse is what a throughput has to fall to for a step to have been one too many.
 	worse = 0.95
 	// How long a relay that refuses a connection, or throttles, is left at what it takes. The pause doubles each time it does so again:
@@ -63,7 +64,7 @@ func (c *climb) answered(at time.Time, busy bool) bool {
 		return false
 	}
 	c.before = rate
-	c.step = min(max(1, c.now/4), c.most-c.now)
+	c.step = min(max(1, c.now/2), c.most-c.now)
 	c.now += c.step
 	return c.step > 0
 }

@@ -37,9 +37,9 @@ func TestClimb(t *testing.T) {
 	}{
 		"far away":              {server{each: 20 * time.Millisecond, best: 1000}, 32, true, 32, 32},
 		"a flat hill":           {server{each: time.Millisecond, best: 6}, 16, true, 6, 16},
-		"a peak":                {server{each: 2 * time.Millisecond, best: 8, cost: 0.05}, 64, true, 6, 12},
+		"a peak":                {server{each: 2 * time.Millisecond, best: 8, cost: 0.05}, 64, true, 6, 13},
 		"few are allowed":       {server{each: time.Millisecond, best: 1000}, 2, true, 2, 2},
-		"a slow one":            {server{each: time.Second, best: 1000}, 8, true, 5, 8},
+		"a slow one":            {server{each: 200 * time.Millisecond, best: 1000}, 8, true, 6, 8},
 		"little to do":          {server{each: time.Millisecond, best: 1000}, 32, false, climbFrom, climbFrom},
 		"one is worse than two": {server{each: time.Millisecond, best: 1, cost: 0.2}, 4, true, 1, 4},
 	} {
@@ -88,5 +88,20 @@ func TestClimbDown(t *testing.T) {
 	s.run(&c, &at, holdMost, true)
 	if c.now != 16 || c.reserve(at) != 1 {
 		t.Errorf("%d connections after a while", c.now)
+	}
+}
+
+// TestClimbInBursts: answers that come all at once, a round trip apart, are no reason to step back.
+func TestClimbInBursts(t *testing.T) {
+	t.Parallel()
+	c, at := newClimb(16), time.Unix(0, 0)
+	for range 500 { // ten seconds
+		at = at.Add(20 * time.Millisecond)
+		for i := range c.now {
+			c.answered(at.Add(time.Duration(i)*50*time.Microsecond), true)
+		}
+	}
+	if c.now != 16 {
+		t.Errorf("%d connections", c.now)
 	}
 }

@@ -134,7 +134,7 @@ func (d *Dispatcher) judge(ctx context.Context, j *job, r reply, started time.Ti
 			return o
 		}
 		d.spare(&o, m, r)
-		if !d.slower(ctx, j.via, r, started, &o) {
+		if !d.slower(ctx, j, r, started, &o) {
 			d.trouble(ctx, j.via, r.String())
 		}
 		return o
@@ -217,7 +217,8 @@ func (d *Dispatcher) deny(o *outbox.Outcome, m *outbox.Message, r reply) {
 const slowDown = time.Second
 
 // slower has a relay that throttles be given less; false: it has the least already, or it is other trouble.
-func (d *Dispatcher) slower(ctx context.Context, via *transport, r reply, started time.Time, o *outbox.Outcome) bool {
+func (d *Dispatcher) slower(ctx context.Context, j *job, r reply, started time.Time, o *outbox.Outcome) bool {
+	via, m := j.via, &j.message
 	if r.err != nil || r.phase == dialing || !throttles(r.phase, r.code) {
 		return false
 	}
@@ -227,6 +228,9 @@ func (d *Dispatcher) slower(ctx context.Context, via *transport, r reply, starte
 	}
 	if ok && !o.Burned {
 		o.Due = time.Now().Add(jittered(slowDown))
+		if _, another := d.route(m.Rule, m.Priority, false); !another { // others come first when it goes on: it may be this mail that it stumbles over
+			o.Due = o.Due.Add(via.gate.pausedFor())
+		}
 	}
 	d.giveUp(via.gate.drain(true)...)
 	return ok
