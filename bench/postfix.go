@@ -8,8 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
-	"time"
 )
 
 // postfix measures how fast queued mails are taken by a real Postfix, which writes each of them to its queue and has that on the disk (fsync) before it
@@ -108,28 +106,11 @@ func startPostfix(ctx context.Context, dir string) (*mta, error) {
 	if out, err := exec.CommandContext(ctx, "postfix", "-c", config, "start").CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("starting Postfix (apt-get install postfix): %w: %s", err, out)
 	}
-	if err := m.listening(ctx); err != nil {
-		return nil, errors.Join(err, m.stop(ctx))
+	if err := listens(ctx, m.addr); err != nil {
+		log, _ := os.ReadFile(filepath.Join(dir, "log"))
+		return nil, errors.Join(fmt.Errorf("postfix: %w: %s", err, log), m.stop(ctx))
 	}
 	return m, nil
-}
-
-func (m *mta) listening(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	for tick := time.Tick(50 * time.Millisecond); ; {
-		conn, err := net.Dial("tcp", m.addr)
-		if err == nil {
-			conn.Close()
-			return nil
-		}
-		select {
-		case <-tick:
-		case <-ctx.Done():
-			log, _ := os.ReadFile(filepath.Join(m.dir, "log"))
-			return fmt.Errorf("no Postfix listens: %s", strings.TrimSpace(string(log)))
-		}
-	}
 }
 
 func (m *mta) stop(ctx context.Context) error {

@@ -210,19 +210,26 @@ func startSink(ctx context.Context) (*sink, error) {
 	if s.process, err = start(exec.Command("smtp-sink", append(user, s.addr, "1000")...)); err != nil {
 		return nil, fmt.Errorf("starting smtp-sink, which comes with postfix (apt-get install postfix): %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	if err := listens(ctx, s.addr); err != nil {
+		s.stop()
+		return nil, fmt.Errorf("smtp-sink: %w: %s", err, s.stderr.String())
+	}
+	return s, nil
+}
+
+// listens waits until something does.
+func listens(ctx context.Context, addr string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for tick := time.Tick(20 * time.Millisecond); ; {
-		conn, err := net.Dial("tcp", s.addr)
+		conn, err := net.Dial("tcp", addr)
 		if err == nil {
-			conn.Close()
-			return s, nil
+			return conn.Close()
 		}
 		select {
 		case <-tick:
 		case <-ctx.Done():
-			s.stop()
-			return nil, errors.New("smtp-sink does not listen: " + s.stderr.String())
+			return errors.New("it does not listen")
 		}
 	}
 }

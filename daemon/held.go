@@ -70,7 +70,7 @@ func (d *Daemon) carryOut(ctx context.Context, b *outbox.HeldBatch, now time.Tim
 	action, why := b.Action, b.Reason
 	expired := action == "" && b.Held > 0 && !b.Expires.IsZero() && !now.Before(b.Expires)
 	if expired {
-		action, why = outbox.Discard, "its hold expired after "+days(b.Expires.Sub(b.Created))
+		action, why = outbox.Discard, "its hold expired after "+spanning(b.Expires.Sub(b.Created).Round(time.Second))
 	}
 	if action == "" {
 		return false, nil
@@ -162,15 +162,6 @@ func heldSince(b *outbox.HeldBatch) string {
 		return "all of " + at
 	}
 	return "from " + at
-}
-
-// days is a span of whole days, where it is one.
-func days(s time.Duration) string {
-	s = s.Round(time.Second)
-	if s >= 24*time.Hour && s%(24*time.Hour) == 0 {
-		return fmt.Sprintf("%dd", s/(24*time.Hour))
-	}
-	return s.String()
 }
 
 // HeldView is what hold_over holds of a rule as one thing.

@@ -164,7 +164,7 @@ func TestHeldIsToldAndExpires(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range w.matches(d, 11, outbox.MatchDiscarded) {
-		if m.Reason != "its hold expired after 7d" {
+		if m.Reason != "its hold expired after 7 days" {
 			t.Errorf("discarded: %s", m.Reason)
 		}
 	}

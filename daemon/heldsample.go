@@ -90,7 +90,7 @@ func (d *Daemon) rehearse(ctx context.Context, m *outbox.Match, s *HeldSample) e
 	if err != nil {
 		return err
 	}
-	f, err := d.factsOf(ctx, m)
+	f, err := d.dispatch.Facts(ctx, m)
 	if err != nil {
 		return err
 	}
@@ -123,27 +123,6 @@ func (d *Daemon) rehearse(ctx context.Context, m *outbox.Match, s *HeldSample) e
 		}
 	}
 	return nil
-}
-
-// factsOf reads a match's change.
-func (d *Daemon) factsOf(ctx context.Context, m *outbox.Match) (*rules.Facts, error) {
-	var text []byte
-	var err error
-	if m.Shape != (outbox.Hash{}) {
-		if text, err = d.text(ctx, m.Shape); err != nil {
-			return nil, err
-		}
-	}
-	shape, err := rules.ReadShape(text)
-	if err != nil {
-		return nil, err
-	}
-	f, err := shape.Facts(m.Change)
-	if err != nil {
-		return nil, err
-	}
-	f.Position, f.CommitTime, f.XID = m.Position, m.Tx.Time, m.Tx.XID
-	return f, nil
 }
 
 // rowOf names the row of a change by its primary key; empty: it has none, or it is sensitive.

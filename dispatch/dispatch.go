@@ -449,8 +449,8 @@ func (s *state) worked() (time.Duration, bool) {
 	return time.Since(s.from), news
 }
 
-// facts reads a match's change.
-func (d *Dispatcher) facts(ctx context.Context, m *outbox.Match) (*rules.Facts, error) {
+// Facts reads a match's change.
+func (d *Dispatcher) Facts(ctx context.Context, m *outbox.Match) (*rules.Facts, error) {
 	shape, err := d.shapes.get(ctx, m.Shape)
 	if err != nil {
 		return nil, fmt.Errorf("reading the table's shape: %w", err)

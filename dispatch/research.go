@@ -289,7 +289,7 @@ func (d *Dispatcher) newDraft(ctx context.Context, m *outbox.Match) (*draft, err
 	if err != nil {
 		return nil, err
 	}
-	facts, err := d.facts(ctx, m)
+	facts, err := d.Facts(ctx, m)
 	if err != nil {
 		return nil, fmt.Errorf("reading the change: %w", err)
 	}
