@@ -79,7 +79,7 @@ func (m *model) expand(t *rapid.T) {
 	}
 	for i := range got {
 		sending[i].ID, sending[i].Match = got[i].ID, got[i].Match
-		agree(t, "a sending message", got[i], sending[i].Message)
+		agree(t, "a sending message", got[i], sending[i].asRead())
 	}
 }
 

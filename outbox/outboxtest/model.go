@@ -278,7 +278,7 @@ func (m *model) claimMessages(t *rapid.T) {
 		if known == nil || known.claimed || known.State != outbox.MessageQueued || !want[i].like(one.Priority, one.Rule, one.Due) {
 			t.Fatalf("claim %d of %d is %+v; it was to be like %+v", i, c.Most, one, want[i].message.Message)
 		}
-		agree(t, "the claimed message", one, known.Message)
+		agree(t, "the claimed message", one, known.asRead())
 		known.claimed = true
 		known.begun++
 	}
@@ -355,7 +355,7 @@ func (m *model) agreeOnMessages(t *rapid.T) {
 			known.Due = got.Due
 		}
 		messages[i].Finished, known.Created = time.Time{}, got.Created
-		want = append(want, known.Message)
+		want = append(want, known.asRead())
 	}
 	agree(t, "the messages", messages, want)
 	if len(messages) != len(m.messages) {

@@ -40,6 +40,13 @@ type oracleMessage struct {
 	suspect  int
 }
 
+// asRead is the message as the store tells it, which says whether its match has anything left to be blanked.
+func (n *oracleMessage) asRead() outbox.Message {
+	m := n.Message
+	m.Sensitive = n.of.blanked != nil
+	return m
+}
+
 // What may happen, in the words of docs/states.md.
 var (
 	expansions    = words("pending held expanded replaced cancelled expired nobody failed")

@@ -153,8 +153,8 @@ func (m newcomer) message(held claim, now time.Time) outbox.Message {
 	return outbox.Message{
 		ID: m.id, Match: x.ID, Position: x.Position, Rule: x.Rule, RuleName: x.RuleName, Address: m.Address, Resend: m.Resend,
 		State: m.State, Reason: m.Reason, Due: rounded(or(m.Due, now)), Expires: x.Expires, Priority: x.Priority,
-		HoldUncertain: x.HoldUncertain, Silent: x.Silent, Recipient: m.Recipient, CC: m.CC, MessageID: m.MessageID, Subject: m.Subject, Body: m.Body,
-		Template: m.Template, Committed: x.Tx.Time, Created: rounded(now),
+		HoldUncertain: x.HoldUncertain, Silent: x.Silent, Sensitive: held.sensitive, Recipient: m.Recipient, CC: m.CC,
+		MessageID: m.MessageID, Subject: m.Subject, Body: m.Body, Template: m.Template, Committed: x.Tx.Time, Created: rounded(now),
 	}
 }
 
