@@ -51,7 +51,7 @@ smtp: {preset: postmark, rate: 10/s}
 relays:
   second: {url: "smtps://kim:s3cret@second.example", preference: 20}
   first: {url: "smtps://first.example", preference: 10, monthly: 1000}
-  marketing: {preset: mailjet, max_connections: 2}
+  marketing: {preset: ses, max_connections: 2}
   before: {url: "smtp://before.example", preference: -1}
 `)
 	c, err := LoadConfig(file, func(name string) string {
@@ -68,7 +68,7 @@ relays:
 		t.Error(diff)
 	}
 	i := slices.IndexFunc(c.relays(t.Errorf), func(r dispatch.Relay) bool { return r.Name == "marketing" })
-	if r := c.relays(t.Errorf)[i]; !r.ByName || r.Limits != (dispatch.Limits{Connections: 2, PerConnection: 100}) {
+	if r := c.relays(t.Errorf)[i]; !r.ByName || r.Limits != (dispatch.Limits{Connections: 2, PerConnection: 50}) {
 		t.Errorf("%+v", r)
 	}
 }

@@ -51,13 +51,13 @@ func (d *Dispatcher) refused(ctx context.Context, via *transport, err error, ope
 	return nil
 }
 
-// stale says whether a reply on a connection that was kept open is about that connection, and about no mail: it broke before
-// the dot, or the relay closes it for having been idle.
+// stale says whether a reply on a connection that had mails before is about that connection, and about no mail: it broke before
+// the dot, the relay closes it for having been idle, or it took as many mails as it takes over one (OpenSMTPD's 452 to MAIL).
 func (r reply) stale() bool {
 	if r.err != nil {
 		return r.phase < dotted && !errors.Is(r.err, errLate)
 	}
-	return r.code == 421 && r.phase <= naming
+	return r.code == 421 && r.phase <= naming || r.code == 452 && r.phase == mailing && !r.own
 }
 
 // errAddress says that what the store has is no address. It was one when it was stored.

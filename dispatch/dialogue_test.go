@@ -260,10 +260,11 @@ func TestKeptOpen(t *testing.T) {
 func TestStale(t *testing.T) {
 	t.Parallel()
 	for name, step := range map[string]smtptest.Step{
-		"dropped":         smtptest.Drop,
-		"421 for idling":  {Reply: "421 4.4.2 idle", Close: true},
-		"hangs":           {Hang: true},
-		"dropped at DATA": {Usual: true},
+		"dropped":          smtptest.Drop,
+		"421 for idling":   {Reply: "421 4.4.2 idle", Close: true},
+		"452 for too many": smtptest.Reply("452 4.3.0 Too many messages sent"),
+		"hangs":            {Hang: true},
+		"dropped at DATA":  {Usual: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

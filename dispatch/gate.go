@@ -116,7 +116,7 @@ func (g *gate) pipelines(yes bool) {
 // What is `sending` in the store and waits for its connection, so that none waits for the store: as many mails as the connections say while
 // a few commits last. A relay that takes its time has few, so that little is uncertain when the process dies, and no lease ends in waiting.
 const (
-	inReserve   = 20 * time.Millisecond
+	inReserve   = 100 * time.Millisecond
 	mostReserve = 16 // for each connection
 )
 
@@ -134,7 +134,7 @@ func (g *gate) took(d time.Duration) {
 func (g *gate) depth() int {
 	least := 1
 	if g.pipelining {
-		least = 2
+		least = 3
 	}
 	if g.service == 0 || g.tokens != nil { // where mails are counted out, none need to be ahead
 		return least
@@ -279,7 +279,11 @@ func (g *gate) take(ctx context.Context) []*job {
 	defer g.mu.Unlock()
 	for ctx.Err() == nil {
 		var jobs []*job
-		for j := g.next(); j != nil; j = g.next() {
+		for g.worth(len(jobs)) {
+			j := g.next()
+			if j == nil {
+				break
+			}
 			jobs = append(jobs, j)
 		}
 		if len(jobs) > 0 {
@@ -288,6 +292,14 @@ func (g *gate) take(ctx context.Context) []*job {
 		g.news.Wait()
 	}
 	return nil
+}
+
+// worth says whether it is worth a commit to take jobs out, of which so many are already: while no connection is about to be without a mail, they wait
+// until half of what is in reserve was used. High priority does not. Called with mu held.
+func (g *gate) worth(taken int) bool {
+	limit := g.limit(outbox.Normal)
+	said := g.climb.now * min(2, g.depth()) // or about to be
+	return taken > 0 || len(g.ready[outbox.High]) > 0 || g.inside <= said+(limit-said)/2
 }
 
 // turns is how many mails of normal priority go before one of bulk does.

@@ -134,13 +134,15 @@ func (l *lanes) say(ctx context.Context, s *session, j *job) turn {
 		if behind != nil { // the relay has heard nothing of it, either
 			l.putBack(behind)
 		}
-		l.reset() // the others that were idle have died with it; so this ends
+		if s == nil {
+			l.reset() // the others that were idle have died with it; so this ends
+		} else {
+			l.end(s)
+		}
 		return turn{next: j}
 	}
 	if s != nil && behind == nil && s.worn() {
-		l.mu.Lock()
-		l.quit(s)
-		l.mu.Unlock()
+		l.end(s)
 		s = nil
 	}
 	return turn{&r, s, behind}
@@ -277,6 +279,13 @@ func (l *lanes) retire(s *session) {
 		l.idle = slices.Delete(l.idle, i, i+1)
 		l.quit(s)
 	}
+}
+
+// end ends a session politely.
+func (l *lanes) end(s *session) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.quit(s)
 }
 
 // quit is called with mu held.

@@ -13,7 +13,7 @@ import (
 // Limits are what a relay allows, or what its owner wants of it. Zero is the default.
 type Limits struct {
 	Connections   int   // at the same time; default 4. A mail of high priority that finds all of them busy may open one more
-	PerConnection int   // mails over one connection; default 100
+	PerConnection int   // mails over one connection; default 1000, as Exim takes
 	Rate          Rate  // mails in a time; none: as many as it takes
 	Monthly       int64 // mails in a calendar month, UTC; 0: any
 	PerDomain     int   // mails to recipients of one domain at the same time; 0: any
@@ -27,7 +27,7 @@ func (l Limits) Or(other Limits) Limits {
 	}
 }
 
-var defaultLimits = Limits{Connections: 4, PerConnection: 100}
+var defaultLimits = Limits{Connections: 4, PerConnection: 1000}
 
 // presets are what providers say of their SMTP relays; where one says nothing, the default holds. Rates and quotas belong to the
 // account and not to the provider: they are the owner's to set. One connection is left for high priority where a number is strict.
@@ -38,15 +38,15 @@ var presets = map[string]Limits{
 	"ses": {Connections: 10, PerConnection: 50},
 	// Gmail's SMTP relay (Workspace): 10,000 recipients a user and day, answered with 450 4.2.1 and 550 5.4.5; connections that are
 	// opened too fast are answered with 421 4.7.0. https://support.google.com/a/answer/2956491
-	"gmail": {Connections: 4, PerConnection: 100},
+	"gmail": {Connections: 4},
 	// Mailgun: no published limit of connections or of mails on one; pipelining is offered.
 	// https://documentation.mailgun.com/docs/mailgun/user-manual/sending-messages/send-smtp
-	"mailgun": {Connections: 10, PerConnection: 100},
+	"mailgun": {Connections: 10},
 	// Mailjet: no published limit; it is found out.
-	"mailjet": {Connections: 8, PerConnection: 100},
+	"mailjet": {Connections: 8},
 	// Postmark asks for at most 10 connections from an address, 50 recipients and 10 MB a message.
 	// https://postmarkapp.com/support/article/do-we-have-rate-limits-for-smtp
-	"postmark": {Connections: 9, PerConnection: 100},
+	"postmark": {Connections: 9},
 	// SendGrid: 5,000 messages a connection, 10,000 connections from a server.
 	// https://www.twilio.com/docs/sendgrid/for-developers/sending-email/integrating-with-the-smtp-api
 	"sendgrid": {Connections: 20, PerConnection: 1000},

@@ -8,10 +8,18 @@ import (
 	"postman/outbox"
 )
 
-// mostRecords bounds one commit of outcomes.
-const mostRecords = 256
+const (
+	// A commit of outcomes rewrites the same few pages whether it has one or fifty, and a relay that keeps what it takes on this disk waits for each.
+	// So they rest after one for as long as restTimes it took, unless so many have gathered that the next is worth it. Whatever is recorded while little
+	// goes on is so at once. A process that dies in a rest sends again what was answered in it, beside what was under way.
+	restTimes   = 3
+	restMost    = 20 * time.Millisecond
+	worthRecord = 64
+	// mostRecords bounds one commit.
+	mostRecords = 256
+)
 
-// record stores outcomes, one commit for as many as have gathered during the one before, until the channel is closed. It goes
+// record stores outcomes, one commit for as many as have gathered since the one before, until the channel is closed. It goes
 // on for a while after hard has ended: what was said to the relay must not be forgotten for a hurry.
 func (d *Dispatcher) record(hard context.Context) {
 	ctx, end := context.WithCancel(context.WithoutCancel(hard))
@@ -21,20 +29,32 @@ func (d *Dispatcher) record(hard context.Context) {
 		end()
 	})
 	defer stop()
+	rest := time.NewTimer(0)
+	defer rest.Stop()
 	for first := range d.outcomes {
-		batch := []outcome{first}
-		for more := true; more && len(batch) < mostRecords; {
-			select {
-			case o, ok := <-d.outcomes:
-				if more = ok; ok {
-					batch = append(batch, o)
-				}
-			default:
-				more = false
-			}
-		}
+		batch := d.gather(first, rest.C)
+		started := time.Now()
 		d.recordAll(ctx, batch)
+		rest.Reset(min(restTimes*time.Since(started), restMost))
 	}
+}
+
+// gather is the outcomes that come until the rest is over, and those that are there then.
+func (d *Dispatcher) gather(first outcome, rested <-chan time.Time) []outcome {
+	batch := []outcome{first}
+	for over := false; len(batch) < mostRecords && (!over || len(d.outcomes) > 0); {
+		select {
+		case o, ok := <-d.outcomes:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, o)
+			over = over || len(batch) >= worthRecord
+		case <-rested:
+			over = true
+		}
+	}
+	return batch
 }
 
 func (d *Dispatcher) recordAll(ctx context.Context, batch []outcome) {
