@@ -172,24 +172,26 @@ func dial(addr string, pipeline bool) (*sender, error) {
 	return s, errors.Join(s.expect("220"), s.say("EHLO bare\r\n", "250"))
 }
 
+// An envelope, command by command.
+const mailFrom, rcptTo, data = "MAIL FROM:<bounces@example.com>\r\n", "RCPT TO:<somebody@example.com>\r\n", "DATA\r\n"
+
 // send sends one mail.
 func (s *sender) send(id []byte) error {
-	const mail, rcpt, data = "MAIL FROM:<bounces@example.com>\r\n", "RCPT TO:<somebody@example.com>\r\n", "DATA\r\n"
 	if s.pipeline {
-		if err := s.say(mail+rcpt+data, "250", "250", "354"); err != nil {
+		if err := s.say(mailFrom+rcptTo+data, "250", "250", "354"); err != nil {
 			return err
 		}
-	} else if err := s.envelope(mail, rcpt, data); err != nil {
+	} else if err := s.envelope(); err != nil {
 		return err
 	}
 	return s.say("From: <hello@example.com>\r\nTo: <somebody@example.com>\r\nSubject: change "+string(id)+"\r\n\r\nA row was inserted.\r\n.\r\n", "250")
 }
 
-func (s *sender) envelope(mail, rcpt, data string) error {
-	if err := s.say(mail, "250"); err != nil {
+func (s *sender) envelope() error {
+	if err := s.say(mailFrom, "250"); err != nil {
 		return err
 	}
-	if err := s.say(rcpt, "250"); err != nil {
+	if err := s.say(rcptTo, "250"); err != nil {
 		return err
 	}
 	return s.say(data, "354")

@@ -34,6 +34,9 @@ func run(args []string) int {
 	if g, ok := parseGoMail(args); ok { // likewise
 		return report(g.run(ctx))
 	}
+	if o, ok := parseOneTrip(args); ok {
+		return report(o.run())
+	}
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	quick := flags.Bool("quick", false, "few and short rounds")
 	flags.Parse(args) //nolint:errcheck // it exits
