@@ -1,5 +1,5 @@
 // Package bounce reads what comes back: reports of mails that could not be delivered (RFC 3464), complaints (RFC 5965), and the envelope
-// senders that these are addressed to.
+// senders that these are addressed to. What providers say of mails in their own form it reads as such reports ([ReadMailjet]).
 //
 // What it promises:
 //

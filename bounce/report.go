@@ -25,6 +25,7 @@ type Recipient struct {
 	Action     string `json:"action"`               // failed, delayed, delivered, relayed or expanded (RFC 3464 §2.3.3); complaint
 	Status     string `json:"status,omitempty"`     // 5.1.1 (RFC 3463); of a complaint its type, such as abuse
 	Diagnostic string `json:"diagnostic,omitempty"` // what a server said, in one line
+	Is         Class  `json:"is,omitempty"`         // what a provider calls it, whose words are no statuses; empty: Action and Status say
 }
 
 // Class is what a report means for a recipient's address.
@@ -36,7 +37,9 @@ const (
 	Soft      Class = "soft"      // it did not arrive, or has not yet, and the next one may
 	Blocked   Class = "blocked"   // it was refused for what it is or where it came from: not the address's fault
 	Complaint Class = "complaint" // its owner called the mail spam
-	Fine      Class = "fine"      // it arrived, or was handed on
+	// Unsubscribe is a wish, and says nothing against the address: its owner wants no more of such mails.
+	Unsubscribe Class = "unsubscribe"
+	Fine        Class = "fine" // it arrived, or was handed on
 )
 
 // hard are the statuses that are the address's own fault (RFC 3463 §3). 5.4.4 is Postfix's for a domain that does not exist, 5.1.10 a domain
@@ -51,6 +54,9 @@ var soft = map[string]bool{"5.0.0": true, "5.1.0": true, "5.2.0": true, "5.2.2":
 
 // Class is what the report means for the address. docs/bounces.md has the table, with why.
 func (r *Recipient) Class() Class {
+	if r.Is != "" {
+		return r.Is
+	}
 	switch r.Action {
 	case "complaint":
 		if r.Status == "not-spam" || r.Status == "auth-failure" || r.Status == "virus" || r.Status == "dmarc" {

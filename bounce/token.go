@@ -31,6 +31,11 @@ func mac(key []byte, message int64) []byte {
 	return h.Sum(nil)[:macBytes]
 }
 
+// Token names a message, in letters and digits. [Message] reads it.
+func Token(key []byte, message int64) string {
+	return strings.ToLower(encoding.EncodeToString(append(binary.AppendUvarint(nil, uint64(message)), mac(key, message)...)))
+}
+
 // Sender is the envelope sender of a message: an address in whose local part a * stands for the message's token, as in *@bounces.example.com or
 // bounces+*@example.com. Without one it is the same for all messages.
 func Sender(address string, key []byte, message int64) string {
@@ -38,8 +43,7 @@ func Sender(address string, key []byte, message int64) string {
 	if !found {
 		return address
 	}
-	token := append(binary.AppendUvarint(nil, uint64(message)), mac(key, message)...)
-	return before + strings.ToLower(encoding.EncodeToString(token)) + after
+	return before + Token(key, message) + after
 }
 
 // CheckSender says what is wrong with an address for [Sender]; nil: nothing.
@@ -75,8 +79,8 @@ func alphanumeric(r rune) bool {
 	return r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
 }
 
-// Message is the number of the message whose envelope sender an address is, whatever a server has put around the token; false: it has none
-// that was made with the key.
+// Message is the number of the message whose envelope sender an address is, or whose token it has, whatever a server has put around the token;
+// false: it has none that was made with the key.
 func Message(key []byte, address string) (message int64, ok bool) {
 	local := address
 	if at := strings.LastIndexByte(address, '@'); at >= 0 {

@@ -35,7 +35,7 @@ type BouncesView struct {
 // BounceTaken is what came of what a report says of one recipient.
 type BounceTaken struct {
 	Address    string `json:"address,omitempty"`
-	Kind       string `json:"kind"` // hard, soft, blocked, complaint; fine: it arrived
+	Kind       string `json:"kind"` // hard, soft, blocked, complaint, unsubscribe; fine: it arrived
 	Status     string `json:"status,omitempty"`
 	Text       string `json:"text"`
 	Suppressed bool   `json:"suppressed"`
@@ -52,32 +52,49 @@ type BounceView struct {
 	At      time.Time         `json:"at"`
 }
 
+// teller is who says what came back.
+type teller struct {
+	name string // for people
+	// proved: nobody else can say it. What it tells of an address is believed, whichever mail it is about, and although that mail be none of ours.
+	proved bool
+}
+
+// cameBack is what came back, and of which message.
+type cameBack struct {
+	*bounce.Report
+	teller
+	message outbox.Message
+	signed  bool // the report has what we signed
+}
+
 // takeBounces takes a report that `postman bounce` has read.
 func (a *api) takeBounces(w http.ResponseWriter, r *http.Request) {
 	var report bounce.Report
 	err := readJSON(r, &report, mostOrdered, "a report")
 	view := BouncesView{Bounces: []BounceTaken{}}
 	if err == nil {
-		err = a.takeReport(r.Context(), &report, &view)
+		err = a.takeReport(r.Context(), &report, teller{name: "a report"}, &view)
 	}
 	reply(w, view, err)
 }
 
-func (a *api) takeReport(ctx context.Context, report *bounce.Report, view *BouncesView) error {
+// takeReport does what a report asks for. All of it is durable when it returns.
+func (a *api) takeReport(ctx context.Context, report *bounce.Report, by teller, view *BouncesView) (err error) {
 	if view.Ignored = report.Not; view.Ignored != "" {
 		return nil
 	}
-	m, signed, err := a.reported(ctx, report)
-	if errors.Is(err, outbox.ErrNotFound) {
+	t := &cameBack{Report: report, teller: by}
+	t.message, t.signed, err = a.reported(ctx, report)
+	switch unknown := errors.Is(err, outbox.ErrNotFound); {
+	case unknown && !by.proved:
 		view.Ignored = "it is about no mail of this store"
 		return nil
-	}
-	if err != nil {
+	case err != nil && !unknown:
 		return err
 	}
-	view.Message = m.ID
+	view.Message = t.message.ID
 	for i := range report.Recipients {
-		taken, err := a.takeRecipient(ctx, report, &report.Recipients[i], &m, signed)
+		taken, err := a.takeRecipient(ctx, t, &report.Recipients[i])
 		if err != nil {
 			return err
 		}
@@ -111,6 +128,9 @@ func (a *api) reported(ctx context.Context, report *bounce.Report) (m outbox.Mes
 
 // wentTo are the addresses that a message went to.
 func wentTo(m *outbox.Message) []string {
+	if m.ID == 0 {
+		return nil // it is none of ours
+	}
 	if m.Redirected != "" {
 		return []string{m.Redirected}
 	}
@@ -121,53 +141,62 @@ func wentTo(m *outbox.Message) []string {
 	return all
 }
 
-// atFault is the address of a message that a report speaks of; empty: it cannot be told which.
-func atFault(m *outbox.Message, r *bounce.Recipient, signed bool) string {
-	went := wentTo(m)
+// atFault is the address that a report speaks of; empty: it cannot be told which.
+func (t *cameBack) atFault(r *bounce.Recipient) string {
+	went := wentTo(&t.message)
 	for _, named := range []string{r.Address, r.Original} {
 		key := outbox.AddressKey(wireAddress(named))
 		if i := slices.IndexFunc(went, func(a string) bool { return outbox.AddressKey(a) == key }); i >= 0 {
 			return went[i]
 		}
 	}
-	if signed && len(went) == 1 { // it was forwarded, and the last address is another one
+	switch {
+	case t.proved:
+		return wireAddress(r.Address)
+	case t.signed && len(went) == 1: // it was forwarded, and the last address is another one
 		return went[0]
 	}
 	return ""
 }
 
+// takenBefore is the note on what came a second time.
+const takenBefore = "it was taken before"
+
 // kinds are what the classes of a report are in the outbox.
 var kinds = map[bounce.Class]outbox.BounceKind{
 	bounce.Hard: outbox.BounceHard, bounce.Soft: outbox.BounceSoft, bounce.Blocked: outbox.BounceBlocked, bounce.Complaint: outbox.BounceComplaint,
+	bounce.Unsubscribe: outbox.BounceUnsubscribe,
 }
 
-func (a *api) takeRecipient(ctx context.Context, report *bounce.Report, r *bounce.Recipient, m *outbox.Message, signed bool) (BounceTaken, error) {
+func (a *api) takeRecipient(ctx context.Context, t *cameBack, r *bounce.Recipient) (BounceTaken, error) {
 	class := r.Class()
-	taken := BounceTaken{Address: atFault(m, r, signed), Kind: string(class), Status: r.Status, Text: r.String()}
+	taken := BounceTaken{Address: t.atFault(r), Kind: string(class), Status: r.Status, Text: r.String()}
 	kind, bad := kinds[class]
 	switch {
 	case !bad:
 		taken.Note = "nothing is wrong"
 		return taken, nil
-	case taken.Address == "" && !signed:
+	case taken.Address == "" && !t.signed:
 		taken.Note = "nothing was changed: nothing in the report is signed, and the mail did not go to whom it names"
 		return taken, nil
 	case taken.Address == "":
 		taken.Note = "nobody was suppressed: the mail did not go to whom the report names, and it has copies"
 	}
-	text, err := json.Marshal([]any{report.ID, m.ID, r})
+	text, err := json.Marshal([]any{t.ID, t.message.ID, r})
 	if err != nil {
 		return taken, err
 	}
 	done, err := a.store.SaveBounce(ctx, outbox.Bounce{
-		Event: outbox.HashOf(text), Message: m.ID, Address: taken.Address, Kind: kind, Status: r.Status, Text: taken.Text, Source: "a report", At: time.Now(),
+		Event: outbox.HashOf(text), Message: t.message.ID, Address: taken.Address, Kind: kind, Status: r.Status, Text: taken.Text, Source: t.name, At: time.Now(),
 	}, a.soft)
 	taken.Suppressed = done.Suppressed != nil
 	switch {
 	case done.Known:
-		taken.Note = "it was taken before"
+		taken.Note = takenBefore
 	case done.Days > 0 && !taken.Suppressed:
 		taken.Note = fmt.Sprintf("soft bounces on %s; it is suppressed after %d", counted(done.Days, "day", "days"), a.soft.Days)
+	case kind == outbox.BounceUnsubscribe:
+		taken.Note = "it is kept, and stops no mail"
 	}
 	return taken, err
 }

@@ -22,13 +22,14 @@ type BounceKind uint8
 
 // The kinds.
 const (
-	BounceHard      BounceKind = iota // no mail will ever arrive
-	BounceSoft                        // this one did not arrive; the next one may
-	BounceBlocked                     // it was refused, and not for the address
-	BounceComplaint                   // its owner called it spam
+	BounceHard        BounceKind = iota // no mail will ever arrive
+	BounceSoft                          // this one did not arrive; the next one may
+	BounceBlocked                       // it was refused, and not for the address
+	BounceComplaint                     // its owner called it spam
+	BounceUnsubscribe                   // its owner wants no more of such mails; it suppresses nobody
 )
 
-var bounceKinds = [...]string{"hard", "soft", "blocked", "complaint"}
+var bounceKinds = [...]string{"hard", "soft", "blocked", "complaint", "unsubscribe"}
 
 // String is the kind's name.
 func (k BounceKind) String() string { return name(bounceKinds[:], int(k)) }

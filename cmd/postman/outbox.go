@@ -212,11 +212,19 @@ func printShow(w *strings.Builder, v *daemon.ShowView, asked []int64) {
 		fmt.Fprintf(w, "\n  attempt %d   %s via %s%s, %.1f ms: %s\n", i+1, when(a.Started), a.Relay, redirected(&a), a.Took, a.Text)
 	}
 	for _, b := range v.Bounces {
-		fmt.Fprintf(w, "\n  came back   %s, %s bounce of %s, as %s says: %s\n", when(b.At), b.Kind, firstOf(b.Address, "nobody known"), b.Source, b.Text)
+		fmt.Fprintf(w, "\n  came back   %s, %s of %s, as %s says: %s\n", when(b.At), bounceName(b.Kind.String()), firstOf(b.Address, "nobody known"), b.Source, b.Text)
 	}
 	if v.Mail != nil {
 		printMail(w, v.Mail)
 	}
+}
+
+// bounceName is a kind for people: not all that comes back has bounced.
+func bounceName(kind string) string {
+	if kind == "complaint" || kind == "unsubscribe" {
+		return kind
+	}
+	return kind + " bounce"
 }
 
 // printMail prints a mail as its reader sees it, but for the HTML, which preview writes.

@@ -229,8 +229,9 @@ func testBounces(r *rig) {
 	r.equal("what it does then", cause("a@example.com"), "")
 
 	save(bounce(outbox.BounceBlocked, "b@example.com", 0))
+	save(bounce(outbox.BounceUnsubscribe, "b@example.com", 0))
 	save(bounce(outbox.BounceHard, "", 0))
-	r.equal("what is blocked suppresses nobody", cause("b@example.com")+cause(""), "")
+	r.equal("what is blocked or a wish suppresses nobody", cause("b@example.com")+cause(""), "")
 	save(bounce(outbox.BounceComplaint, "b@example.com", 0))
 	r.equal("after a complaint", cause("b@example.com"), "complaint")
 

@@ -46,7 +46,7 @@ func (w *writer) bounce(b *outbox.Bounce, soft outbox.SoftLimit) (done outbox.Bo
 			return done, err
 		}
 		p.Cause, p.Detail = outbox.SoftBounces, fmt.Sprintf("on %d days, lastly %s", done.Days, b.Text)
-	case outbox.BounceBlocked:
+	case outbox.BounceBlocked, outbox.BounceUnsubscribe:
 		return done, nil
 	}
 	if n, err = w.suppress([]outbox.Suppression{p}); err == nil && n > 0 {
