@@ -16,29 +16,30 @@ import (
 // dnsPatience bounds what is asked of the DNS, together.
 const dnsPatience = 20 * time.Second
 
-// provider is what is known of how a provider's customers set up their DNS.
+// provider is what is known of a provider, and of how its customers set up their DNS.
 type provider struct {
-	host      string   // its relay's name, or the end of it
-	include   string   // for SPF, where the bounce domain is the customer's own
-	selectors []string // of DKIM; empty: they are different for each customer
+	host       string   // its relay's name, or the end of it
+	include    string   // for SPF, where the bounce domain is the customer's own
+	selectors  []string // of DKIM; empty: they are different for each customer
+	tokenField string   // see [dispatch.Relay]
 }
 
 // providers are by preset, from the pages on authenticating a domain in each one's documentation.
 var providers = map[string]provider{
-	"ses":      {"amazonaws.com", "amazonses.com", nil},
-	"gmail":    {"gmail.com", "_spf.google.com", []string{"google"}},
-	"mailgun":  {"mailgun.org", "mailgun.org", []string{"mx", "smtp", "k1", "pic", "email"}},
-	"mailjet":  {"mailjet.com", "spf.mailjet.com", []string{"mailjet"}},
-	"postmark": {"postmarkapp.com", "spf.mtasv.net", []string{"pm"}},
-	"sendgrid": {"sendgrid.net", "sendgrid.net", []string{"s1", "s2"}},
+	"ses":      {"amazonaws.com", "amazonses.com", nil, ""},
+	"gmail":    {"gmail.com", "_spf.google.com", []string{"google"}, ""},
+	"mailgun":  {"mailgun.org", "mailgun.org", []string{"mx", "smtp", "k1", "pic", "email"}, ""},
+	"mailjet":  {"mailjet.com", "spf.mailjet.com", []string{"mailjet"}, "X-MJ-CustomID"},
+	"postmark": {"postmarkapp.com", "spf.mtasv.net", []string{"pm"}, ""},
+	"sendgrid": {"sendgrid.net", "sendgrid.net", []string{"s1", "s2"}, ""},
 }
 
 // usualSelectors are tried where nothing better is known.
 var usualSelectors = []string{"default", "dkim", "mail", "selector1", "selector2", "s1", "s2", "k1", "google"}
 
-// provider is the one of a relay, by its preset or its name.
-func (c *Config) provider(host string) provider {
-	if p, ok := providers[c.SMTP.Preset]; ok {
+// providerOf is the one of a relay, by its preset or its name.
+func providerOf(preset, host string) provider {
+	if p, ok := providers[preset]; ok {
 		return p
 	}
 	for _, p := range providers {
@@ -69,7 +70,7 @@ func (d *doctor) sender(ctx context.Context) {
 	defer cancel()
 	s := &senderCheck{doctor: d, dns: maildns.Resolver(d.options.Resolver), from: fromDomain, bounce: bounceDomain}
 	if r, err := d.config.relayNamed(""); err == nil {
-		s.provider, s.relay = d.config.provider(r.Host), r.Host
+		s.provider, s.relay = providerOf(d.config.SMTP.Preset, r.Host), r.Host
 	}
 	s.exchangers(ctx)
 	s.spf(ctx)

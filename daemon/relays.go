@@ -63,7 +63,7 @@ func (c *Config) relays(bad func(format string, args ...any)) []dispatch.Relay {
 		if r.Limits, err = smtp.limits(); err != nil {
 			bad("%s: %w", cmp.Or(strings.TrimSuffix(key, "_url"), key), err)
 		}
-		r.Name, r.ByName = name, preference == nil
+		r.Name, r.ByName, r.TokenField = name, preference == nil, providerOf(smtp.Preset, r.Host).tokenField
 		place := 0
 		if preference != nil {
 			place = *preference

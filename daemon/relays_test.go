@@ -53,6 +53,7 @@ relays:
   first: {url: "smtps://first.example", preference: 10, monthly: 1000}
   marketing: {preset: ses, max_connections: 2}
   before: {url: "smtp://before.example", preference: -1}
+  theirs: {url: "smtp://in-v3.mailjet.com"}
 `)
 	c, err := LoadConfig(file, func(name string) string {
 		return map[string]string{"SMTP_URL_MARKETING": "smtps://marketing.example", "SMTP_URL": "smtp://own.example"}[name]
@@ -64,12 +65,17 @@ relays:
 	for _, r := range c.relays(func(format string, args ...any) { t.Errorf(format, args...) }) {
 		got = append(got, r.String())
 	}
-	if diff := cmp.Diff([]string{"before (before.example:25)", "own.example:25", "first (first.example:465)", "second (second.example:465)", "marketing (marketing.example:465)"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"before (before.example:25)", "own.example:25", "first (first.example:465)", "second (second.example:465)", "marketing (marketing.example:465)", "theirs (in-v3.mailjet.com:25)"}, got); diff != "" {
 		t.Error(diff)
 	}
 	i := slices.IndexFunc(c.relays(t.Errorf), func(r dispatch.Relay) bool { return r.Name == "marketing" })
 	if r := c.relays(t.Errorf)[i]; !r.ByName || r.Limits != (dispatch.Limits{Connections: 2, PerConnection: 50}) {
 		t.Errorf("%+v", r)
+	}
+	for _, r := range c.relays(t.Errorf) {
+		if got, want := r.TokenField, map[string]string{"theirs": "X-MJ-CustomID"}[r.Name]; got != want {
+			t.Errorf("mails over %s are named in %q, not in %q", r.Name, got, want)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/textproto"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +20,15 @@ func (d *Dispatcher) deliver(hard context.Context, j *job) {
 		d.finish(hard, j, reply{phase: writing, err: err}, time.Now())
 		return
 	}
+	d.label(j)
 	j.via.lanes.give(hard, j)
+}
+
+// label names the mail to a provider that tells of it later. The bytes that are kept stay without: the next attempt may go another way.
+func (d *Dispatcher) label(j *job) {
+	if field := j.via.relay.TokenField; field != "" {
+		j.body = slices.Concat([]byte(field+": "+bounce.Token(d.o.Store.Secret(), j.message.ID)+"\r\n"), j.body)
+	}
 }
 
 // finish takes what a conversation came to.

@@ -22,6 +22,9 @@ type Relay struct {
 	Password Password
 	// TLS, when set, is used for TLS connections; by default the system's roots and the relay's name count.
 	TLS *tls.Config
+	// TokenField names the field of a mail's header in which a provider that puts its own envelope sender takes what it names the mail by when it
+	// tells of it; the mail's [bounce.Token] goes there. Empty: it has none.
+	TokenField string
 
 	// heard keeps what is said; nil: nobody asks.
 	heard *transcript

@@ -3,8 +3,12 @@ package dispatch
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/emersion/go-smtp"
 
 	"postman/bounce"
+	"postman/internal/smtptest"
 )
 
 // TestEnvelopeSenders: with a * in the bounce address each mail has an envelope sender of its own, and what comes back to it names the mail.
@@ -38,6 +42,41 @@ func TestEnvelopeSenders(t *testing.T) {
 			for _, m := range w.messages() {
 				if of[m.ID] != m.Address {
 					t.Errorf("message %d is to %s, and its sender's token was on a mail to %s", m.ID, m.Address, of[m.ID])
+				}
+			}
+		})
+	}
+}
+
+// TestTokenField: a mail over a provider with a field for that is named in it, once, and at each attempt, in whatever mode.
+func TestTokenField(t *testing.T) {
+	t.Parallel()
+	for name, mode := range map[string]Mode{"live": Live, "redirect": Redirect} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			said := make(chan string, 2)
+			hook := func(e smtptest.Event) error {
+				if e.Stage != smtptest.Dot {
+					return nil
+				}
+				said <- string(e.Mail.Data)
+				if len(said) == 1 {
+					return &smtp.SMTPError{Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "later"}
+				}
+				return nil
+			}
+			w := newWorld(t, setup{relay: smtptest.Options{Hook: hook}, tune: func(o *Options) {
+				o.Mode, o.Redirect, o.Relays[0].TokenField, o.Retry.Pauses = mode, "dev@example.com", "X-Named", []time.Duration{time.Millisecond}
+			}})
+			w.emit("reset", reset("kim@example.com"))
+			w.mails(1)
+			w.settled()
+			m := w.messages()[0]
+			for range 2 {
+				mail := <-said
+				first, _, _ := strings.Cut(mail, "\r\n")
+				if n, ok := bounce.Message(w.store.Secret(), strings.TrimPrefix(first, "X-Named: ")); !ok || n != m.ID || strings.Count(mail, "X-Named") != 1 {
+					t.Errorf("message %d is named so:\n%s", m.ID, mail)
 				}
 			}
 		})
