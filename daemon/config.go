@@ -37,6 +37,7 @@ type Config struct {
 	Templates   string                   `yaml:"templates"`
 	Slot        string                   `yaml:"slot"`
 	HTTP        string                   `yaml:"http"`
+	Public      Public                   `yaml:"public"`
 	Locale      string                   `yaml:"locale"`
 	Timezone    string                   `yaml:"timezone"`
 	Log         Log                      `yaml:"log"`
@@ -196,6 +197,10 @@ func (c *Config) settings() []setting {
 		{"POSTMAN_TEMPLATES", text(&c.Templates)},
 		{"POSTMAN_SLOT", text(&c.Slot)},
 		{"POSTMAN_HTTP", text(&c.HTTP)},
+		{"POSTMAN_PUBLIC_HTTP", text(&c.Public.HTTP)},
+		{"POSTMAN_PUBLIC_URL", text(&c.Public.URL)},
+		{"POSTMAN_MAILJET_AUTH", secret(&c.Public.MailjetAuth)},
+		{"POSTMAN_MAILJET_AUTH_FILE", text(&c.Public.MailjetAuthFile)},
 		{"POSTMAN_LOCALE", text(&c.Locale)},
 		{"POSTMAN_TIMEZONE", text(&c.Timezone)},
 		{"POSTMAN_LOG_FORMAT", text(&c.Log.Format)},
@@ -254,6 +259,7 @@ func (c *Config) Validate() error {
 	if _, err := dispatch.NewDomains("", c.FromDomains...); err != nil {
 		bad("from_domains: %w", err)
 	}
+	c.Public.check(bad)
 	if !slotName(c.Slot) {
 		bad("slot: %q: a slot's name has 1 to 48 characters out of a-z, 0-9 and _", c.Slot)
 	}

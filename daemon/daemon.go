@@ -56,6 +56,7 @@ type Daemon struct {
 	peek     chan struct{} // holds one token: somebody wants the database to be looked at
 	broken   *breakages
 	addr     net.Addr
+	public   net.Addr
 
 	mailed     time.Time                   // when operators last got a mail of what is held; keepHeld has it
 	held       chan struct{}               // holds one token: more waits in batches

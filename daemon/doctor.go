@@ -28,7 +28,7 @@ const (
 
 // Finding is one thing that Doctor looked at.
 type Finding struct {
-	Area  string `json:"area"` // settings, sender, relay, database, store
+	Area  string `json:"area"` // settings, sender, relay, webhook, database, store
 	Name  string `json:"name"`
 	Level Level  `json:"level"`
 	Text  string `json:"text"`
@@ -55,6 +55,7 @@ func Doctor(ctx context.Context, c *Config, o DoctorOptions) *Diagnosis {
 	d.settings(ctx)
 	d.sender(ctx)
 	d.relays(ctx)
+	d.public(ctx)
 	d.database(ctx)
 	d.store()
 	d.Healthy = true

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -22,8 +23,8 @@ import (
 // store may talk to its daemon.
 func SocketPath(store string) string { return store + ".sock" }
 
-// listen opens the operators' listeners: the socket for the commands, and /healthz on the HTTP address. They answer while the
-// daemon is still starting, too.
+// listen opens the operators' listeners, the socket for the commands and /healthz on the HTTP address, and that of recipients. They answer
+// while the daemon is still starting, too.
 func (d *Daemon) listen(ctx context.Context) error {
 	socket, err := listenSocket(SocketPath(d.config.StorePath()))
 	if err != nil {
@@ -32,6 +33,9 @@ func (d *Daemon) listen(ctx context.Context) error {
 	a := &api{config: &d.config, store: d.store, soft: d.config.SoftBounces.limit(), status: d.Status, acted: d.wake, replayer: d.replayer, sampler: d.sampler, acting: &d.acting, ends: d.ends}
 	d.serveOn(ctx, socket, a.handler())
 	d.defers(func() { d.close("socket", os.Remove(SocketPath(d.config.StorePath()))) })
+	if err := d.listenPublic(ctx, a); err != nil {
+		return err
+	}
 	if d.config.HTTP == "" || d.config.HTTP == "off" {
 		return nil
 	}
@@ -90,8 +94,11 @@ func withShortPath[T any](path string, f func(string) (T, error)) (T, error) {
 	return f(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)))
 }
 
-func (d *Daemon) serveOn(ctx context.Context, l net.Listener, h http.Handler) {
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: time.Minute}
+func (d *Daemon) serveOn(ctx context.Context, l net.Listener, h http.Handler) *http.Server {
+	server := &http.Server{
+		Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(d.log.Handler(), slog.LevelWarn),
+	}
 	d.serving.Go(func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			d.setTrouble("http", err)
@@ -104,6 +111,7 @@ func (d *Daemon) serveOn(ctx context.Context, l net.Listener, h http.Handler) {
 			d.close("listener", server.Close())
 		}
 	})
+	return server
 }
 
 // healthz says 200 while changes are taken in and stored, 503 otherwise. A relay that is down, a rule that is broken, what it missed, mails that

@@ -2,12 +2,19 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,15 +56,34 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			env.Vars = append(env.Vars, "REPOSITORY="+repository, "DNS="+dns.Addr(), "DATABASE_URL="+url, "SMTP_URL=smtp://"+relay.Addr(), "POSTMAN_SLOT="+pgtest.Name(url),
+			public, err := freeAddress()
+			if err != nil {
+				return err
+			}
+			env.Vars = append(env.Vars, "REPOSITORY="+repository, "PUBLIC="+public, "DNS="+dns.Addr(), "DATABASE_URL="+url, "SMTP_URL=smtp://"+relay.Addr(), "POSTMAN_SLOT="+pgtest.Name(url),
 				"POSTMAN_FROM=Postman <postman@example.com>", "POSTMAN_HTTP=127.0.0.1:0",
 				"GORACE=atexit_sleep_ms=0") // else each command would wait for a second before it ends
 			return world(env.WorkDir, url)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"sql": sql, "mails": mails, "eventually": eventually, "exit": exits,
+			"sql": sql, "mails": mails, "eventually": eventually, "exit": exits, "call": call,
 		},
 	})
+}
+
+// freeAddress is one that nobody listens on, and that no outgoing connection or listener gets by chance: systems take such ports from above 32767.
+func freeAddress() (string, error) {
+	for {
+		address := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000))
+		l, err := net.Listen("tcp", address)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		return address, l.Close()
+	}
 }
 
 // world writes what each script begins with.
@@ -105,7 +131,7 @@ func sql(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// mails waits until the relay has taken exactly so many.
+// mails waits until the relay has taken exactly so many, and writes the last to last.eml.
 func mails(ts *testscript.TestScript, _ bool, args []string) {
 	n, err := strconv.Atoi(args[0])
 	ts.Check(err)
@@ -115,6 +141,9 @@ func mails(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	if len(came) != n {
 		ts.Fatalf("%d mails; want %d", len(came), n)
+	}
+	if n > 0 {
+		ts.Check(os.WriteFile(ts.MkAbs("last.eml"), came[n-1].Data, 0o600))
 	}
 }
 
@@ -130,6 +159,22 @@ func eventually(ts *testscript.TestScript, _ bool, args []string) {
 		}
 	}
 	ts.Fatalf("postman %v never said %s; at last:\n%s", args[1:], pattern, last)
+}
+
+// call posts a file to the recipients' listener, as user:password, and checks the status of the answer.
+func call(ts *testscript.TestScript, _ bool, args []string) {
+	status, path, auth, file := args[0], args[1], args[2], args[3]
+	r, err := http.NewRequest(http.MethodPost, "http://"+ts.Getenv("PUBLIC")+path, strings.NewReader(ts.ReadFile(file)))
+	ts.Check(err)
+	user, password, _ := strings.Cut(auth, ":")
+	r.SetBasicAuth(user, password)
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(r)
+	ts.Check(err)
+	ts.Check(response.Body.Close())
+	if got := strconv.Itoa(response.StatusCode); got != status {
+		ts.Fatalf("%s answered %s; want %s", path, response.Status, status)
+	}
 }
 
 // exits runs postman and checks its exit code.
