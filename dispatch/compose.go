@@ -235,8 +235,9 @@ func (c *composer) message(m templates.Mail, from, replyTo *netmail.Address, to 
 	return msg, nil
 }
 
-// addParts adds the alternatives, the plainest first (RFC 2046 §5.1.4). An invitation comes as an alternative, which mail
-// programs show with its buttons, and as a file for those that do not.
+// addParts adds the alternatives, the plainest first (RFC 2046 §5.1.4). A calendar entry comes as an alternative, which mail programs show with
+// its buttons, and as a file for those that do not. The method has to stand in the Content-Type as it does in the object (RFC 6047 §2.4); an
+// entry without one is a file alone, since an alternative that is not understood would be shown in place of the text.
 func addParts(msg *mail.Msg, m templates.Mail) {
 	msg.SetBodyString(mail.TypeTextPlain, crlf(m.Text), mail.WithPartEncoding(encoding(m.Text)))
 	if m.HTML != "" {
@@ -245,12 +246,13 @@ func addParts(msg *mail.Msg, m templates.Mail) {
 	if m.ICS == "" {
 		return
 	}
-	calendar := mail.ContentType("text/calendar")
-	if method := icsMethod(m.ICS); method != "" {
-		calendar += mail.ContentType("; method=" + method) // it has to agree with the object's (RFC 6047 §2.4)
+	calendar, file := mail.ContentType("text/calendar"), mail.ContentType("text/calendar; charset=UTF-8")
+	if m.Method != "" {
+		method := mail.ContentType("; method=" + m.Method)
+		calendar, file = calendar+method, file+method
+		msg.AddAlternativeString(calendar, m.ICS, mail.WithPartEncoding(mail.EncodingB64))
 	}
-	msg.AddAlternativeString(calendar, m.ICS, mail.WithPartEncoding(mail.EncodingB64))
-	msg.AttachReadSeeker("invite.ics", strings.NewReader(m.ICS), mail.WithFileContentType("text/calendar"))
+	msg.AttachReadSeeker("invite.ics", strings.NewReader(m.ICS), mail.WithFileContentType(file))
 }
 
 // crlf ends lines as text in a mail does, under base64 too (RFC 2045 §6.8).
@@ -271,18 +273,4 @@ func encoding(text string) mail.Encoding {
 		return mail.EncodingB64
 	}
 	return mail.EncodingQP
-}
-
-// icsMethod is the value of an iCalendar object's METHOD: PUBLISH, REQUEST, CANCEL.
-func icsMethod(ics string) string {
-	for line := range strings.Lines(ics) {
-		if method, ok := strings.CutPrefix(strings.TrimRight(line, "\r\n"), "METHOD:"); ok && letters(method) {
-			return method
-		}
-	}
-	return ""
-}
-
-func letters(s string) bool {
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r < 'A' || r > 'Z' })
 }

@@ -344,7 +344,16 @@ func TestMail(t *testing.T) {
 		"meeting.html": `{{define "subject"}}만남: {{.new.title}}{{end}}{{define "text"}}{{.new.starts_at}} {{.new.price}}{{end}}` +
 			`{{define "body"}}<p>{{.new.title}}</p>{{end}}{{define "ics"}}BEGIN:VCALENDAR
 VERSION:2.0
+PRODID:-//Example//postman//EN
 METHOD:REQUEST
+BEGIN:VEVENT
+UID:meeting-{{.new.id}}@example.com
+DTSTAMP:{{icstime .commit_time}}
+DTSTART:{{icstime .new.starts_at}}
+SUMMARY:{{.new.title}}
+ORGANIZER:mailto:office@example.com
+ATTENDEE;CN={{.to.name}}:mailto:{{.to.email}}
+END:VEVENT
 END:VCALENDAR
 {{end}}`,
 	}})
@@ -374,7 +383,7 @@ END:VCALENDAR
 	if html := part(t, data, "text/html"); !strings.Contains(html, "&lt;b&gt;Site &amp; visit&lt;/b&gt;") {
 		t.Errorf("HTML %q", html)
 	}
-	if ics := part(t, data, "text/calendar"); !strings.Contains(ics, "METHOD:REQUEST\r\n") || !bytes.Contains(data, []byte("text/calendar; method=REQUEST")) || !bytes.Contains(data, []byte(`filename="invite.ics"`)) {
+	if ics := part(t, data, "text/calendar"); !strings.Contains(ics, "ATTENDEE;CN=김민수:mailto:kim@example.com\r\n") {
 		t.Errorf("calendar %q", ics)
 	}
 	seoul, berlin := textPart(t, data), textPart(t, other)

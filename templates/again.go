@@ -7,11 +7,12 @@ import (
 )
 
 // tryRender renders the variant, and again without what failed, until nothing does: so that all mistakes that only rendering tells are
-// told at once. It returns what is left of the variant. An empty subject is forgiven where that is asked.
-func (v *variant) tryRender(data map[string]any, errs *mistakes, noSubject bool) *variant {
+// told at once. It returns what is left of the variant. A subject, or a needed value of a calendar entry, that is empty is forgiven where
+// that is asked.
+func (v *variant) tryRender(data map[string]any, errs *mistakes, emptied bool) *variant {
 	for range maxMistakes {
 		_, err := v.render(inZone(data, nil))
-		if err == nil || noSubject && errors.Is(err, errNoSubject) {
+		if err == nil || emptied && ofEmpty(err) {
 			return v
 		}
 		errs.add(err)
@@ -26,6 +27,12 @@ func (v *variant) tryRender(data map[string]any, errs *mistakes, noSubject bool)
 		v = less
 	}
 	return v
+}
+
+// ofEmpty says whether an error is one of data that lack a value.
+func ofEmpty(err error) bool {
+	m, ok := errors.AsType[*mistake](err)
+	return errors.Is(err, errNoSubject) || ok && m.empty
 }
 
 // without is the variant without the action of a file that has a node at an offset; nil where that cannot be left out.

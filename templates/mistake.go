@@ -53,6 +53,7 @@ type mistake struct {
 	column  int // in characters, from 1; 0: not known
 	message string
 	hint    string // the way out; may be empty
+	empty   bool   // it is wrong with these data alone, which lack a value
 	failed  int    // where the node stands that could not be executed, in bytes from 1; 0: it was no execution
 }
 

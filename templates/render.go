@@ -50,11 +50,17 @@ func (v *variant) render(data map[string]any) (Mail, error) {
 		return Mail{}, err
 	}
 	m.HTML = withPreheader(m.HTML, oneLine(preheader))
-	ics, err := v.execute(v.ics, blockICS, data)
+	printed, err := v.execute(v.ics, blockICS, data)
 	if err != nil {
 		return Mail{}, err
 	}
-	m.ICS = foldICS(ics)
+	entry, err := v.renderICS(printed)
+	if err != nil {
+		return Mail{}, err
+	}
+	if entry != nil {
+		m.ICS, m.Method = entry.text(), entry.method
+	}
 	return m, nil
 }
 

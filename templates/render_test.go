@@ -278,55 +278,6 @@ func TestTextBlock(t *testing.T) {
 	}
 }
 
-// A value can neither end a calendar line nor begin a property.
-func TestICS(t *testing.T) {
-	t.Parallel()
-	s := load(t, map[string]string{
-		"_kind.html": `{{define "kind"}}{{.}}{{end}}`,
-		"m.html": whole("b") + `{{define "ics"}}
-BEGIN:VCALENDAR
-DTSTART:{{icstime .at}}
-DTEND;VALUE=DATE:{{icstime .day}}
-SUMMARY:{{.x}}
-  COMMENT:{{template "kind" .x}}
-
-LOCATION:{{.null}}
-END:VCALENDAR
-{{end}}`,
-	})
-	x := "a;b,c\\d\r\nATTENDEE:e\nf " + strings.Repeat("한", 30)
-	m, err := s.Render("m", Context{Zone: seoul}, Data{"x": x, "at": moment, "day": value.Date{Time: moment.Truncate(24 * time.Hour)}, "null": nil})
-	if err != nil {
-		t.Fatal(err)
-	}
-	escaped := `a\;b\,c\\d\nATTENDEE:e\nf ` + strings.Repeat("한", 30)
-	want := "BEGIN:VCALENDAR\r\nDTSTART:20260304T063000Z\r\nDTEND;VALUE=DATE:20260304\r\nSUMMARY:" + escaped + "\r\nCOMMENT:" + escaped + "\r\nLOCATION:\r\nEND:VCALENDAR\r\n"
-	if diff := cmp.Diff(want, strings.ReplaceAll(m.ICS, "\r\n ", "")); diff != "" {
-		t.Errorf("unfolded (-want +got):\n%s", diff)
-	}
-	for line := range strings.SplitSeq(m.ICS, "\r\n") {
-		if len(line) > 75 || strings.ContainsAny(line, "\r\n") || strings.ToValidUTF8(line, "") != line {
-			t.Errorf("line %q of %d octets", line, len(line))
-		}
-	}
-}
-
-func TestFoldLine(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		line := rapid.StringMatching(`[a-z한글é]{1,300}`).Draw(t, "line")
-		folded := foldICS(line)
-		if unfolded := strings.ReplaceAll(folded, "\r\n ", ""); unfolded != line+"\r\n" {
-			t.Fatalf("%q unfolds to %q", line, unfolded)
-		}
-		for part := range strings.SplitSeq(folded, "\r\n") {
-			if len(part) > 75 || strings.ToValidUTF8(part, "") != part {
-				t.Fatalf("part %q", part)
-			}
-		}
-	})
-}
-
 // A set is for many goroutines, from its first mail on.
 func TestRenderConcurrently(t *testing.T) {
 	t.Parallel()

@@ -41,6 +41,7 @@ type Mail struct {
 	HTML    string
 	Text    string // from the block text, or else made from the HTML
 	ICS     string // an iCalendar object from the block ics, its lines folded and ended by CRLF; empty: none
+	Method  string // of ICS, in capitals: PUBLISH, REQUEST, CANCEL; empty: it names none
 	Hash    Hash   // of the files that it was made from
 }
 
