@@ -38,6 +38,7 @@ type PreviewView struct {
 	Condition daemon.ConditionView `json:"condition"`
 	State     string               `json:"state,omitempty"`  // expanded, nobody or held; absent where nothing was made
 	Reason    string               `json:"reason,omitempty"` // of the state
+	Thread    string               `json:"thread,omitempty"` // that the mails stand in, in words; absent: each stands alone
 	Mails     []PreviewMail        `json:"mails"`
 	Notes     []string             `json:"notes,omitempty"`
 }
@@ -252,6 +253,9 @@ func (p *preview) view(e *example) (*PreviewView, *rules.Facts, error) {
 // tell adds the mails that were made.
 func (p *preview) tell(v *PreviewView, facts *rules.Facts, made *dispatch.Rehearsed) {
 	v.State, v.Reason = made.State.String(), made.Reason
+	if s, err := p.rule.Standing(facts); err == nil && s != nil { // an error is told with each mail
+		v.Thread = p.mask(s.Text)
+	}
 	for i := range made.Mails {
 		v.Mails = append(v.Mails, p.mail(facts, &made.Mails[i]))
 	}

@@ -71,6 +71,9 @@ func (d *Daemon) revive(ctx context.Context, m outbox.Match) (*rules.Rule, error
 		if table, err = cdc.ParseShape(shape); err != nil {
 			return nil, fmt.Errorf("reading the table's shape of match %d: %w", m.ID, err)
 		}
+		for _, i := range primaryKey(table, d.catalog.Load()) { // which the stream does not tell, and a rule's thread may be by
+			table.Columns[i].PK = true
+		}
 	}
 	return rules.Revive(source, table)
 }

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	netmail "net/mail"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +44,7 @@ type letter struct {
 // composer makes mails. Safe for many goroutines.
 type composer struct {
 	store     string // its id, part of every Message-ID
+	secret    []byte // the store's, by which threads are named
 	templates func() *templates.Set
 	from      *netmail.Address
 	domains   Domains          // that a rule's from may have
@@ -84,11 +86,18 @@ func (c *composer) composeParts(d *draft, to recipient, cc []string, resend uint
 		return letter{}, m, err
 	}
 	msg.SetMessageIDWithValue(id)
+	root, alone := c.thread(d)
+	refer(msg, root)
 	var body bytes.Buffer
 	if _, err := msg.WriteTo(&body); err != nil {
 		return letter{}, m, fmt.Errorf("writing the mail: %w", err)
 	}
-	return letter{messageID: "<" + id + ">", subject: m.Subject, body: body.Bytes(), template: outbox.Hash(m.Hash), note: note}, m, nil
+	return letter{messageID: "<" + id + ">", subject: m.Subject, body: body.Bytes(), template: outbox.Hash(m.Hash), note: joined(note, alone)}, m, nil
+}
+
+// joined are notes in one.
+func joined(notes ...string) string {
+	return strings.Join(slices.DeleteFunc(notes, func(n string) bool { return n == "" }), "; ")
 }
 
 // contextOf is the recipient's language and time zone, or else the rule's or the configuration's, and what an operator may want to

@@ -163,7 +163,7 @@ func (o *Options) check() (*composer, error) {
 		return nil, errors.Join(errs...)
 	}
 	o.Bounce = cmp.Or(o.Bounce, c.from.Address)
-	c.store = o.Store.ID()
+	c.store, c.secret = o.Store.ID(), o.Store.Secret()
 	return c, nil
 }
 

@@ -8,7 +8,7 @@ import (
 
 // redirected addresses a mail to one mailbox instead of its recipients: To, Cc and Reply-To are rewritten, the original
 // ones are named in X-Postman-Original-To, and the subject says it. It is the last step before the wire, so that the bytes
-// that are kept for retries stay those of the real mail.
+// that are kept for retries stay those of the real mail. Its thread stays: it names nobody, and who tries rules out sees what stands together.
 func redirected(body []byte, to string, original envelope) []byte {
 	head, rest, _ := bytes.Cut(body, []byte("\r\n\r\n"))
 	var out bytes.Buffer

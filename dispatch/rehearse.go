@@ -60,7 +60,7 @@ type RehearsedMail struct {
 
 	templates.Mail
 	Header netmail.Header
-	Bytes  []byte // as the relay would get it. Date and Message-ID are other ones in earnest.
+	Bytes  []byte // as the relay would get it. Date, Message-ID and the name of its thread are other ones in earnest.
 }
 
 // RehearsedCopy is a copy that cannot go.

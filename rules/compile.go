@@ -63,7 +63,11 @@ func (r *Rule) compile(c *cdc.Catalog, known configs) (*Rule, Errors) {
 	if mistake != nil {
 		return nil, Errors{mistake}
 	}
-	return r.check(table, c.Unidentified[r.On.Table], known)
+	checked, errs := r.check(table, c.Unidentified[r.On.Table], known)
+	if more := r.keyless(table); more != nil {
+		errs = append(errs, more...).inOrder()
+	}
+	return checked, errs
 }
 
 // share has a list's parts seen to at once, one by each processor.
@@ -162,6 +166,7 @@ func (r *Rule) check(t *cdc.Table, unidentified string, known configs) (*Rule, E
 	}
 	checked.To, checked.CC = c.recipients(r.To), c.recipients(r.CC)
 	checked.From, checked.ReplyTo = c.sender(r.From), c.sender(r.ReplyTo)
+	checked.Thread = c.thread(r.Thread)
 	slices.SortStableFunc(c.errs, func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(a.Place.Line, b.Place.Line), cmp.Compare(a.Place.Column, b.Place.Column))
 	})

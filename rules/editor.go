@@ -109,6 +109,10 @@ func keyForms(c *cdc.Catalog, templates []string) map[string]object {
 		"priority": described("high never waits behind the others.", words(string(Normal), string(High), string(Bulk))),
 		"relay":    both("The relay that its mails take, of relays in postman.yaml. Without it, the one that comes first.", text),
 		"expires":  both("How long after the commit the mail still makes sense: 15m, 2d. After that it is dropped.", ref("duration")),
+		"thread": described("By what its mails stand together in a mail program: the row's primary key (pk), or the values of a list of expressions.", object{"anyOf": []any{
+			object{"const": "pk"},
+			object{"type": "array", "minItems": 1, "items": object{"allOf": []any{expression, object{"not": object{"const": "pk"}}}}},
+		}}),
 		"uncertain": described("What happens to a mail of which nobody knows whether it arrived: it goes out again (resend), or waits for an operator (hold).",
 			words("resend", "hold")),
 		"hold_over": described("How many matches pass before an operator has to release the rest.", object{

@@ -128,13 +128,18 @@ func (f *frame) text(e *Expr) (v any, err error) {
 	case []any:
 		return texts(e, v)
 	case *absent:
-		if v.err != nil {
-			return nil, fmt.Errorf("evaluating %s: %w", e, v.err)
-		}
-		return nil, fmt.Errorf("evaluating %s: the value of %s is not available", e, v.column)
+		return nil, v.because(e)
 	default:
 		return nil, fmt.Errorf("evaluating %s: it is %s, and not text or a list of texts", e, valueName(v))
 	}
+}
+
+// because says why an expression has no value.
+func (x *absent) because(e *Expr) error {
+	if x.err != nil {
+		return fmt.Errorf("evaluating %s: %w", e, x.err)
+	}
+	return fmt.Errorf("evaluating %s: the value of %s is not available", e, x.column)
 }
 
 func texts(e *Expr, list []any) (any, error) {

@@ -40,6 +40,7 @@ var ruleKeys = []ruleKey{
 	{"priority", func(r *reader, rule *Rule, n *yaml.Node) { rule.Priority = oneOf(r, n, Normal, High, Bulk) }},
 	{"relay", func(r *reader, rule *Rule, n *yaml.Node) { rule.Relay, _ = r.scalar(n, "a relay's name") }},
 	{"expires", (*reader).readExpires},
+	{"thread", (*reader).readThread},
 	{"uncertain", func(r *reader, rule *Rule, n *yaml.Node) {
 		rule.HoldUncertain = oneOf(r, n, "resend", "hold") == "hold"
 	}},
@@ -54,7 +55,7 @@ var ruleKeys = []ruleKey{
 
 // laterKeys belong to the language, and to a later version of postman.
 var laterKeys = []string{
-	"every", "at", "query", "catch_up", "topic", "delay", "send_at", "late", "key", "thread", "once", "once_for",
+	"every", "at", "query", "catch_up", "topic", "delay", "send_at", "late", "key", "once", "once_for",
 	"cancel", "recheck", "digest", "limit", "hours",
 }
 

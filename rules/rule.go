@@ -36,7 +36,8 @@ type Rule struct {
 	Priority         Priority
 	Relay            string // that its mails take, and no other; empty: whichever is first
 	Expires          Duration
-	HoldUncertain    bool // uncertain: hold
+	Thread           *Thread // nil: each of its mails stands alone
+	HoldUncertain    bool    // uncertain: hold
 	HoldOver         HoldOver
 	MaxRecipients    int
 	Tests            []Test

@@ -28,7 +28,7 @@ func previewText(in paint, v *authoring.PreviewView) string {
 	shown := shownMail(v)
 	if shown != nil {
 		w.loads(shown.Load)
-		w.letter(shown)
+		w.letter(shown, v.Thread)
 	}
 	for _, n := range v.Notes {
 		w.printf("\n%s %s\n", in.in(yellow, "!"), n)
@@ -137,9 +137,9 @@ func rowText(row authoring.LoadRow) string {
 }
 
 // letter lays a mail out as a mail program would show its text part.
-func (w *printer) letter(m *authoring.PreviewMail) {
+func (w *printer) letter(m *authoring.PreviewMail, thread string) {
 	w.WriteByte('\n')
-	for _, h := range [][2]string{{"From", m.From}, {"Reply-To", m.ReplyTo}, {"To", m.To}, {"Cc", strings.Join(m.CC, ", ")}, {"Subject", m.Subject}} {
+	for _, h := range [][2]string{{"From", m.From}, {"Reply-To", m.ReplyTo}, {"To", m.To}, {"Cc", strings.Join(m.CC, ", ")}, {"Thread", thread}, {"Subject", m.Subject}} {
 		if h[1] != "" {
 			text := h[1]
 			if h[0] == "Subject" {
