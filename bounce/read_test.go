@@ -51,6 +51,10 @@ func TestRead(t *testing.T) {
 			report("", status+"Final-Recipient: rfc822; kim@example.com\nAction: failed\nStatus: 5.0.0\nDiagnostic-Code: smtp; 550-5.1.1 The account\n does not exist", returned),
 			with(func(r *Recipient) { r.Diagnostic = "550-5.1.1 The account does not exist" }),
 		},
+		"an address that begins as a status": {
+			report("", status+"Final-Recipient: rfc822; kim@example.com\nAction: failed\nStatus: 5.0.0\nDiagnostic-Code: smtp; host 5.9.1.2 said: 550 go away. 5.1.1.", returned),
+			with(func(r *Recipient) { r.Diagnostic = "host 5.9.1.2 said: 550 go away. 5.1.1." }),
+		},
 		"no action, no type": {report("", status+"Final-Recipient: kim@example.com\nStatus: 5.1.1", returned), one(kim)},
 		"in base64": {
 			report("", "Content-Type: message/delivery-status\nContent-Transfer-Encoding: base64\n\n"+

@@ -86,8 +86,8 @@ func (r *Recipient) String() string {
 	return strings.Join(strings.Fields(r.Action+" "+r.Status+" "+r.Diagnostic), " ")
 }
 
-// enhanced is a status as servers write it, behind a reply code or alone.
-var enhanced = regexp.MustCompile(`(?:^|[\s;#(-])([245]\.[0-9]{1,3}\.[0-9]{1,3})\b`)
+// enhanced is a status as servers write it, behind a reply code or alone, and no part of an IP address.
+var enhanced = regexp.MustCompile(`(?:^|[\s;#(-])([245]\.[0-9]{1,3}\.[0-9]{1,3})(?:\.?[^.\w]|\.?$)`)
 
 // settle makes one of what several fields say. Some servers give a status without a meaning, and the one that they were told in the
 // diagnostic.
