@@ -96,6 +96,7 @@ func TestPublicListenerFlooded(t *testing.T) {
 	t.Parallel()
 	w := newHooked(t)
 	d := w.start()
+	began := time.Now()
 	for range mostPublic {
 		conn, err := net.Dial("tcp", d.public.String())
 		if err != nil {
@@ -103,21 +104,15 @@ func TestPublicListenerFlooded(t *testing.T) {
 		}
 		defer conn.Close()
 	}
-	began := time.Now()
-	answered := make(chan int)
+	answered := make(chan int, 1)
 	go func() {
 		status, _ := w.call(d, hookAuth, "[]")
 		answered <- status
 	}()
 	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
 	w.subjects(1)
-	select {
-	case status := <-answered:
-		t.Errorf("it was answered %d while all connections are taken", status)
-	default:
-		if time.Since(began) > 4*time.Second {
-			t.Log("too slow a machine to tell whether the mail waited for the connections")
-		}
+	if len(answered) > 0 && time.Since(began) < 4*time.Second { // later some may have been cut: 5 seconds are given to say something
+		t.Fatal("a call was answered while all connections are taken")
 	}
 	if status := <-answered; status != 200 {
 		t.Errorf("answered %d", status)
