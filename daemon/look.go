@@ -90,6 +90,10 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	d.outlook.end.set(flushed)
+	settled, err := cdc.Settled(ctx, conn, d.config.Slot)
+	if err != nil {
+		return err
+	}
 	known, covered := d.server(), d.batch.durable()
 	db, err := cdc.Inspect(ctx, conn, d.config.Slot)
 	if err != nil {
@@ -122,13 +126,16 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	if p.published != 0 {
+		if err := d.recordMissed(ctx, p.after, catalog, watchers(l.source.Rules, d.lastSeen)); err != nil { // what others altered meanwhile
+			return err
+		}
 		d.log.Warn("the publications did not fit the rules any more, and were mended", "slot", d.config.Slot)
 	}
 	err = d.compare(ctx, conn, comparison{live: l, catalog: catalog, db: p.after, before: d.outlook.verified})
 	if err == nil {
 		err = d.noteWatched(ctx, p.after)
 	}
-	if err == nil { // and not what is the end now: altering may have waited long, and the catalog was read before
+	if err == nil && settled { // and not what is the end now: altering may have waited long, and the catalog was read before
 		d.verify(inserted)
 	}
 	return errors.Join(unfit, err)

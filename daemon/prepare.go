@@ -113,12 +113,12 @@ func (p *preparation) run(ctx context.Context) (outbox.Source, error) {
 			return outbox.Source{}, err
 		}
 	}
-	if (a.step == stepResume || a.step == stepTurn) && p.missed != nil {
-		if err := p.missed(ctx, *src, db); err != nil {
-			return outbox.Source{}, err
-		}
+	if a.step == stepResume || a.step == stepTurn {
+		err = p.mend(ctx, *src, db)
+	} else {
+		err = p.fit(ctx, db)
 	}
-	if err := p.fit(ctx, db); err != nil {
+	if err != nil {
 		if _, sql := errors.AsType[*SQLError](err); sql && a.step == stepIntend {
 			// The slot that a DBA makes now is the one that we asked for.
 			src.State = outbox.SourceIntended
@@ -128,6 +128,24 @@ func (p *preparation) run(ctx context.Context) (outbox.Source, error) {
 		return outbox.Source{}, err
 	}
 	return p.take(ctx, *src, a)
+}
+
+// mend makes the publications fit of a slot that goes on, once it is recorded what they lacked; and then what others have altered while that
+// waited for a lock.
+func (p *preparation) mend(ctx context.Context, src outbox.Source, db *cdc.Database) error {
+	record := func(db *cdc.Database) error {
+		if p.missed == nil {
+			return nil
+		}
+		return p.missed(ctx, src, db)
+	}
+	if err := record(db); err != nil {
+		return err
+	}
+	if err := p.fit(ctx, db); err != nil || p.published == 0 {
+		return err
+	}
+	return record(p.after)
 }
 
 // follow takes up what the last run's rules watched. Tables that have other names by now are needed under these, too: what their broken

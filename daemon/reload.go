@@ -46,8 +46,9 @@ func (d *Daemon) reloadWith(ctx context.Context, conn *pgx.Conn) error {
 	before := d.live.Load()
 	// What the live rules have missed is recorded before it is mended unawares. Those that go miss nothing any more.
 	db, err := cdc.Inspect(ctx, conn, d.config.Slot)
+	stay := staying(watchers(before.source.Rules, d.lastSeen), set)
 	if err == nil {
-		err = d.recordMissed(ctx, db, set.catalog, staying(watchers(before.source.Rules, d.lastSeen), set))
+		err = d.recordMissed(ctx, db, set.catalog, stay)
 	}
 	if err != nil {
 		return err
@@ -60,6 +61,11 @@ func (d *Daemon) reloadWith(ctx context.Context, conn *pgx.Conn) error {
 			d.outlook.refused, d.outlook.asked = set, set
 		}
 		return fmt.Errorf("the rules were not reloaded, those from %s stay live: what they need is not published: %w", before.loaded.Format(time.TimeOnly), err)
+	}
+	if p.published != 0 { // it may have waited, and others have altered what else there is
+		if err := d.recordMissed(ctx, p.after, set.catalog, stay); err != nil {
+			return err
+		}
 	}
 	if err := set.register(ctx, d.store); err != nil {
 		return err

@@ -89,7 +89,8 @@ func (l *live) since(n newRule) position.LSN {
 	return max(from, n.published)
 }
 
-// register has the store allot each rule's number. It does so in one commit, however many rules there are.
+// register has the store allot each rule's number, and know the rules that were renamed by their names, before anything is stored of them. It
+// does so in one commit, however many rules there are.
 func (l *live) register(ctx context.Context, store outbox.Store) error {
 	all := append(slices.Clip(l.rules.Rules), l.away()...)
 	names := make([]outbox.RuleName, len(all))
@@ -116,7 +117,7 @@ func (l *live) register(ctx context.Context, store outbox.Store) error {
 	return nil
 }
 
-// away are the broken rules that name a relay.
+// away are the broken rules.
 func (l *live) away() (list []*rules.Rule) {
 	if l.source == nil || len(l.broken) == 0 {
 		return nil
@@ -126,7 +127,7 @@ func (l *live) away() (list []*rules.Rule) {
 		decide[r.Name] = true
 	}
 	for _, r := range l.source.Rules {
-		if r.Relay != "" && !decide[r.Name] {
+		if !decide[r.Name] {
 			list = append(list, r)
 		}
 	}

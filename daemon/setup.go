@@ -60,7 +60,7 @@ func Setup(ctx context.Context, c Config, o SetupOptions) ([]string, error) {
 	if o.AcceptGap {
 		p.then = "run postman setup --accept-gap again"
 	}
-	done, err := setup(ctx, p, &live{source: source, catalog: catalog})
+	done, err := setup(ctx, p, &live{source: source, rules: set, catalog: catalog})
 	return done, errors.Join(err, store.Close())
 }
 
@@ -89,7 +89,14 @@ func setup(ctx context.Context, p *preparation, set *live) (done []string, err e
 // recordAway stores the gaps of rules whose tables are not published that were when the last run ended, and tells them. The next run
 // takes them up, and ends them.
 func recordAway(ctx context.Context, p *preparation, src outbox.Source, db *cdc.Database, set *live) (told []string, err error) {
-	for _, b := range missing(db, p.config.Slot, p.catalog, watchers(set.source.Rules, p.watched.still(p.catalog))) {
+	broken := missing(db, p.config.Slot, p.catalog, watchers(set.source.Rules, p.watched.still(p.catalog)))
+	if len(broken) == 0 {
+		return nil, nil
+	}
+	if err := set.register(ctx, p.store); err != nil {
+		return nil, err
+	}
+	for _, b := range broken {
 		b.from = lastLooked(&src)
 		if err := p.store.SaveGap(ctx, b.gap(src)); err != nil {
 			return told, fmt.Errorf("recording the gap of rule %q: %w", b.rule, err)

@@ -140,12 +140,18 @@ func (d *Daemon) getReady(ctx context.Context) (set *live, err error) {
 		return nil, err
 	}
 	d.outlook.end.set(flushed)
+	settled, err := cdc.Settled(ctx, conn, d.config.Slot)
+	if err != nil {
+		return nil, err
+	}
 	if set, err = (&loader{d.config, conn, lookup, false}).load(ctx); err != nil {
 		return nil, err
 	}
 	d.about("making publications and slot fit")
 	if err = d.prepare(ctx, conn, set); err == nil {
-		d.outlook.verified = max(inserted, d.source.Checkpoint) // the slot may have been made since
+		if d.outlook.verified = max(inserted, d.source.Checkpoint); !settled { // the slot may have been made since
+			d.outlook.verified = lastLooked(&d.source)
+		}
 	}
 	return set, err
 }
@@ -199,6 +205,9 @@ func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *live) (err er
 		d.log.Info("starting", "step", step)
 	}}
 	p.missed = func(ctx context.Context, src outbox.Source, db *cdc.Database) error {
+		if err := set.register(ctx, d.store); err != nil {
+			return err
+		}
 		// Their tables are not published that were when the last run ended.
 		d.source, d.outlook.verified, d.watched = src, lastLooked(&src), p.watched
 		return d.recordMissed(ctx, db, p.catalog, watchers(set.source.Rules, p.watched.still(p.catalog)))

@@ -100,6 +100,9 @@ func (w watches) strays(catalog *cdc.Catalog) map[uint32]cdc.TableName {
 func (w watches) still(catalog *cdc.Catalog) func(*rules.Rule) watch {
 	return func(r *rules.Rule) watch {
 		before, known := w[r.Name]
+		if !known { // as the last run may have known it
+			before, known = w[r.Was]
+		}
 		if !known || !before.of(r.On.Table, catalog) {
 			return watch{}
 		}

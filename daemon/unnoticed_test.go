@@ -1,0 +1,195 @@
+package daemon
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"postman/internal/pgcluster/pgtest"
+)
+
+// lostIn wants a gap of a rule, of what is lost, that has all that was committed between two positions.
+func (w *world) lostIn(d *Daemon, rule, from, till string) {
+	w.t.Helper()
+	for _, g := range d.Status().Gaps {
+		if g.Rule == rule && g.Lost && lsn(w.t, g.From) <= lsn(w.t, from) && (g.To == "" || lsn(w.t, g.To) >= lsn(w.t, till)) {
+			return
+		}
+	}
+	w.t.Errorf("rule %s has missed what was committed between %s and %s, and no gap says so: %+v", rule, from, till, d.Status().Gaps)
+}
+
+// A rule that was given another name while no daemon ran is the same one to the next: what it missed until then is lost all the same.
+func TestMissedUnderAFormerName(t *testing.T) {
+	t.Parallel()
+	for name, notice := range map[string]func(w *world) *Daemon{
+		"a start": func(w *world) *Daemon { return w.start() },
+		"a setup": func(w *world) *Daemon {
+			if _, err := Setup(w.t.Context(), w.config, SetupOptions{}); err != nil {
+				w.t.Fatal(err)
+			}
+			return w.start()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.config.Mode, w.blind = "dry-run", true
+			d := w.start()
+			number := w.numbers(d)["visit"]
+			w.stop(d)
+			w.sql(`alter publication ` + w.config.Slot + `_ins drop table visits`)
+			from := w.walEnd()
+			w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+			till := w.walEnd()
+			w.rules(strings.Replace(worldRules, "name: visit", "name: visited\n    was: visit", 1))
+			d = notice(w)
+			w.lostIn(d, "visited", from.String(), till.String())
+			if diff := cmp.Diff(map[string]uint32{"visited": number}, w.numbers(d)); diff != "" {
+				t.Errorf("the rules' numbers: %s", diff)
+			}
+		})
+	}
+}
+
+// A rule that has another name, and does not fit its table any more either, keeps its number: its matches are known by that.
+func TestBrokenUnderAnotherName(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Mode, w.blind = "dry-run", true
+	d := w.start()
+	before := w.numbers(d)["visit"]
+	w.stop(d)
+	w.sql(`alter table visits drop column kind`)
+	w.rules(strings.Replace(worldRules, "name: visit", "name: visited\n    was: visit", 1))
+	d = w.start()
+	if diff := cmp.Diff(map[string]uint32{"visited": before}, w.numbers(d)); diff != "" || brokenRule(d, "visited") == nil {
+		t.Errorf("the rules' numbers: %s; broken is %+v", diff, brokenRule(d, "visited"))
+	}
+}
+
+// numbers are those that the rules have in the store.
+func (w *world) numbers(d *Daemon) map[string]uint32 {
+	w.t.Helper()
+	all, err := d.store.Rules(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return all
+}
+
+// A table that leaves its publication, and comes back, while a look alters the publication for another table and waits for who has locked
+// that one: what was missed is a gap, whoever altered last.
+func TestTakenOutWhileItIsAltered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Mode, w.blind = "dry-run", true
+	w.template("plain.html", plainTemplate)
+	w.sql(`create table calls (id int primary key)`)
+	w.rules(worldRules + "  - {name: call, on: {table: calls, ops: [delete]}, to: {address: a@example.com}, template: plain}\n")
+	for name, alters := range map[string]func(ctx context.Context, d *Daemon) error{
+		"a look":   func(ctx context.Context, d *Daemon) error { return d.look(ctx) },
+		"a reload": func(ctx context.Context, d *Daemon) error { return d.Reload(ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := w.start()
+			defer w.stop(d)
+			if err := d.look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			before, beside := len(d.Status().Gaps), pgtest.Connect(t, w.url)
+			w.sql(`alter publication ` + w.config.Slot + `_del drop table calls`)
+			holder := pgtest.Connect(t, w.url)
+			lock, err := holder.Begin(t.Context())
+			if err == nil {
+				_, err = lock.Exec(t.Context(), `lock table calls in share update exclusive mode`)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			looked := make(chan error, 1)
+			go func() { looked <- alters(t.Context(), d) }()
+			w.eventually("it waits for the lock", func() bool {
+				var waits bool
+				err := beside.QueryRow(t.Context(), `select exists (select from pg_locks where not granted and relation = 'calls'::regclass)`).Scan(&waits)
+				return err == nil && waits
+			})
+			from := w.walEnd()
+			w.sql(`alter publication `+w.config.Slot+`_ins drop table visits`, `insert into visits (kind, staff_id) values ('visit', 1)`)
+			till := w.walEnd()
+			w.sql(`alter publication ` + w.config.Slot + `_ins add table only visits`)
+			if err := lock.Commit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-looked; err != nil {
+				t.Fatal(err)
+			}
+			w.eventually("all is well", func() bool { return d.look(t.Context()) == nil && len(d.broken.list()) == 0 })
+			w.lostIn(d, "visit", from.String(), till.String())
+			if n := len(d.Status().Gaps) - before; n != 2 {
+				t.Errorf("%d gaps more: %+v", n, d.Status().Gaps)
+			}
+		})
+	}
+}
+
+// A commit is in the log before anybody sees it, with a synchronous standby that does not answer for as long as that takes. What such a commit
+// takes out of a publication, or puts in the place of a table, is not streamed from there on, though a look sees the publication as it was: what
+// was committed before the look, and behind that, is missed as well.
+func TestMissedBehindACommitThatNobodySees(t *testing.T) {
+	t.Parallel()
+	c := pgtest.Own(t, nil)
+	w := newWorld(t)
+	w.config.Mode, w.blind = "dry-run", true
+	w.at(c)
+	w.sql(worldSchema)
+	d := w.start()
+	for name, ddl := range map[string][]string{
+		"taken out":           {`alter publication ` + w.config.Slot + `_ins drop table visits`},
+		"published otherwise": {`alter publication ` + w.config.Slot + `_ins set (publish = 'delete')`},
+		"replaced":            append([]string{`drop table visits`}, strings.Split(worldSchema, ";")[1], `insert into visits (kind, staff_id) values ('visit', 1)`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.eventually("all is well", func() bool { return d.look(t.Context()) == nil && len(d.broken.list()) == 0 })
+			w.covered(d)
+			if err := d.look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			beside := pgtest.Connect(t, w.url)
+			w.sql("alter system set synchronous_standby_names = 'nobody'", "select pg_reload_conf()")
+			from := w.walEnd()
+			done := make(chan error, 1)
+			go func() {
+				conn, err := pgx.Connect(context.Background(), w.url)
+				if err == nil {
+					_, err = conn.Exec(context.Background(), "begin; "+strings.Join(ddl, "; ")+"; commit")
+					_ = conn.Close(context.Background())
+				}
+				done <- err
+			}()
+			w.eventually("the commit waits for the standby", func() bool {
+				var waits bool
+				err := beside.QueryRow(t.Context(), `select exists (select from pg_stat_activity where wait_event = 'SyncRep')`).Scan(&waits)
+				return err == nil && waits
+			})
+			if name != "replaced" { // which is locked
+				w.sql("set synchronous_commit = local", `insert into visits (kind, staff_id) values ('visit', 1)`)
+			}
+			till := w.walEnd()
+			if err := d.look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.sql("set synchronous_commit = local", "alter system reset synchronous_standby_names", "select pg_reload_conf()")
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			if err := d.look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.lostIn(d, "visit", from.String(), till.String())
+		})
+	}
+}
