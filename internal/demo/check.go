@@ -15,6 +15,7 @@ import (
 type outcome struct {
 	rules    []tally
 	problems []problem
+	threads  map[string]string // what the first mail about a thing referred to
 }
 
 type tally struct {
@@ -60,7 +61,7 @@ func (s *scene) await(answer func(query string) (string, error)) (all []awaited,
 
 // check compares what is there with what was awaited: all of it, and nothing else.
 func check(scenes []scene, want []awaited, entries []*entry) outcome {
-	o := outcome{}
+	o := outcome{threads: make(map[string]string)}
 	for _, name := range scenarioRules(scenes) {
 		o.rules = append(o.rules, tally{rule: name})
 	}
@@ -99,7 +100,34 @@ func (o *outcome) match(left []awaited, e *entry) []awaited {
 	for _, text := range left[i].differences(e) {
 		o.add(wrong, e.Rule, e.To, text)
 	}
+	if text := o.thread(left[i].want.thread, readLetter(e.Raw)); text != "" {
+		o.add(wrong, e.Rule, e.To, text)
+	}
 	return slices.Delete(left, i, i+1)
+}
+
+// thread says how a mail does not stand with those that it should stand with; empty: it does.
+func (o *outcome) thread(about string, l *letter) string {
+	root, first := l.field("References"), o.threads[about]
+	switch {
+	case root != l.field("In-Reply-To"):
+		return "References and In-Reply-To differ"
+	case about == "" && root != "":
+		return "it stands in a thread"
+	case about == "":
+		return ""
+	case root == "":
+		return "it stands in no thread"
+	case first != "" && first != root:
+		return "it does not stand with the first mail about " + about
+	}
+	for other, known := range o.threads {
+		if known == root && other != about {
+			return fmt.Sprintf("it stands with the mails about %s, and is about %s", other, about)
+		}
+	}
+	o.threads[about] = root
+	return ""
 }
 
 // differences says where a mail is not as it should be.

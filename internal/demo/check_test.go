@@ -14,9 +14,9 @@ import (
 var played = []scene{{
 	does: "somebody books",
 	mails: []expected{
-		{rule: "booked", to: []string{"a@example.net", "b@example.net"}, subject: "미팅 등록", body: []string{"오후 3시", "https://x.example/?a=1&b=2"}},
+		{rule: "booked", to: []string{"a@example.net", "b@example.net"}, subject: "미팅 등록", thread: "the meeting", body: []string{"오후 3시", "https://x.example/?a=1&b=2"}},
 		{rule: "reset", to: []string{"a@example.net"}, subject: "재설정", secret: "select token"},
-		{rule: "confirmed", to: []string{"c@example.net"}, subject: "확정", ics: "DTSTART:2027"},
+		{rule: "confirmed", to: []string{"c@example.net"}, subject: "확정", ics: "DTSTART:2027", thread: "the booking"},
 	},
 	unsent: []decided{{"confirmed", "", outbox.MessageNoAddress}},
 }}
@@ -25,10 +25,10 @@ func good() map[string]sample {
 	page := `<html><head><title>x</title><style>p{}</style></head><body><p>미팅은  <b>오후 3시</b></p><a href="https://x.example/?a=1&amp;b=2">…</a></body></html>`
 	text := "미팅은\n오후 3시\nhttps://x.example/?a=1&b=2"
 	return map[string]sample{
-		"a":         {id: "1", rule: "booked", subject: "미팅 등록", to: "a@example.net", html: page, text: text},
-		"b":         {id: "2", rule: "booked", subject: "미팅 등록", to: "b@example.net", html: page, text: text},
+		"a":         {id: "1", rule: "booked", subject: "미팅 등록", to: "a@example.net", html: page, text: text, thread: "<1@x>"},
+		"b":         {id: "2", rule: "booked", subject: "미팅 등록", to: "b@example.net", html: page, text: text, thread: "<1@x>"},
 		"reset":     {id: "3", rule: "reset", subject: "재설정", to: "a@example.net", html: "<p>s3cret</p>", text: "s3cret"},
-		"confirmed": {id: "4", rule: "confirmed", subject: "확정", to: "c@example.net", html: "<p>c</p>", text: "c", ics: "BEGIN\r\nDTSTART:20270304\r\n"},
+		"confirmed": {id: "4", rule: "confirmed", subject: "확정", to: "c@example.net", html: "<p>c</p>", text: "c", ics: "BEGIN\r\nDTSTART:20270304\r\n", thread: "<3@x>"},
 		"nobody":    {id: "5", rule: "confirmed", to: ""},
 	}
 }
@@ -106,6 +106,20 @@ func TestCheck(t *testing.T) {
 		"a calendar entry too many": {
 			func(mails map[string]sample, _ *inbox) { change(mails, "reset", func(s *sample) { s.ics = "x" }) },
 			[]problem{{wrong, "reset", "a@example.net", "it has a calendar entry"}},
+		},
+		"in no thread": {
+			func(mails map[string]sample, _ *inbox) { change(mails, "b", func(s *sample) { s.thread = "" }) },
+			[]problem{{wrong, "booked", "b@example.net", "it stands in no thread"}},
+		},
+		"in two threads": {
+			func(mails map[string]sample, _ *inbox) { change(mails, "b", func(s *sample) { s.reply = "<2@x>" }) },
+			[]problem{{wrong, "booked", "b@example.net", "References and In-Reply-To differ"}},
+		},
+		"in a thread": {
+			func(mails map[string]sample, _ *inbox) {
+				change(mails, "reset", func(s *sample) { s.thread = "<1@x>" })
+			},
+			[]problem{{wrong, "reset", "a@example.net", "it stands in a thread"}},
 		},
 		"a person wrote it": {
 			func(mails map[string]sample, _ *inbox) { change(mails, "reset", func(s *sample) { s.byHand = true }) },
@@ -230,6 +244,24 @@ func TestCheckMatches(t *testing.T) {
 		}
 		if diff := cmp.Diff(c.unsent, o.tally("booked").unsent); diff != "" {
 			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// TestCheckThread: mails stand together where they are about the same thing, and only there.
+func TestCheckThread(t *testing.T) {
+	t.Parallel()
+	o := outcome{threads: make(map[string]string)}
+	for _, c := range []struct{ about, thread, want string }{
+		{"", "", ""},
+		{"the meeting", "<1@x>", ""},
+		{"the meeting", "<1@x>", ""},
+		{"the booking", "<3@x>", ""},
+		{"the meeting", "<2@x>", "it does not stand with the first mail about the meeting"},
+		{"the call", "<3@x>", "it stands with the mails about the booking, and is about the call"},
+	} {
+		if got := o.thread(c.about, readLetter(sample{thread: c.thread}.raw())); got != c.want {
+			t.Errorf("%s in %s: %q, want %q", c.about, c.thread, got, c.want)
 		}
 	}
 }

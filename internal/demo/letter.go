@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"strings"
 
 	"github.com/emersion/go-message"
 )
@@ -46,6 +47,16 @@ func readLetter(raw []byte) *letter {
 		return l.readPart(e)
 	}))
 	return &l
+}
+
+// field is the first of a name; empty: there is none.
+func (l *letter) field(name string) string {
+	for _, f := range l.Fields {
+		if strings.EqualFold(f.Name, name) {
+			return f.Value
+		}
+	}
+	return ""
 }
 
 // maxDepth bounds the nesting of parts that is followed; mails of people have three levels.

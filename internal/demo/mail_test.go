@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"encoding/base64"
 	"fmt"
 	"mime"
@@ -16,6 +17,7 @@ type sample struct {
 	id, rule, subject, name, to string
 	html, text, ics             string
 	byHand                      bool
+	thread, reply               string // what it refers to
 }
 
 // raw writes the mail down (RFC 5322, 2045 to 2047).
@@ -31,6 +33,9 @@ func (s sample) raw() []byte {
 	line("Subject: %s", mime.BEncoding.Encode("utf-8", s.subject))
 	line("Message-ID: <%s@onmaru.example>", s.id)
 	line("Date: Mon, 23 Nov 2026 09:12:04 +0900")
+	if s.thread != "" {
+		line("References: %s\r\nIn-Reply-To: %s", s.thread, cmp.Or(s.reply, s.thread))
+	}
 	if !s.byHand {
 		line("Auto-Submitted: auto-generated")
 	}

@@ -28,6 +28,7 @@ type expected struct {
 	body    []string // all of these, in the HTML and in the text
 	secret  string   // a query: what it answers stands in the body, too
 	ics     string   // stands in the calendar entry; empty: there is none
+	thread  string   // what it is about: mails stand together where that is the same, and nowhere else; empty: it stands alone
 }
 
 // decided is a message that ends in another state than sent.
@@ -62,6 +63,7 @@ var scenario = []scene{
 			{
 				rule: "schedule-co-assigned", to: []string{"seoyeon.lee@onmaru.example"}, // not 박서준
 				subject: "조현우 고객님 미팅 등록 · 3월 4일 (목) 오후 3:00",
+				thread:  "조현우's meeting",
 				body: []string{
 					"이서연 님", "박서준", "2027년 3월 4일 (목) 오후 3:00", "마포 본점 2층 상담실", "2897",
 					"함께 담당하시는 고객님의 미팅을 동료가 등록했습니다.",
@@ -76,6 +78,17 @@ var scenario = []scene{
 		},
 	},
 	{
+		does: "박서준 moves the meeting with 조현우: 이서연 finds that beside the first mail",
+		sql: []string{`update schedules set starts_at = '2027-03-04 16:00+09', ends_at = '2027-03-04 17:00+09', updated_by = 2
+			where customer_id = 7 and starts_at = '2027-03-04 15:00+09'`},
+		mails: []expected{{
+			rule: "schedule-moved", to: []string{"seoyeon.lee@onmaru.example"},
+			subject: "조현우 고객님 미팅 시간 변경 · 3월 4일 (목) 오후 4:00",
+			thread:  "조현우's meeting",
+			body:    []string{"이서연 님", "박서준", "2027년 3월 4일 (목) 오후 3:00"},
+		}},
+	},
+	{
 		does: "임수아 books a meeting with 이준서; her colleague Daniel Kim reads English",
 		sql: []string{`insert into schedules (kind, customer_id, created_by, starts_at, ends_at, place)
 			values ('meeting', 2, 7, '2027-03-05 10:30+09', '2027-03-05 11:30+09', '강남점 상담실')`},
@@ -83,6 +96,7 @@ var scenario = []scene{
 			{
 				rule: "schedule-co-assigned", to: []string{"daniel.kim@onmaru.example"},
 				subject: "New meeting with 이준서: Fri, March 5, 10:30 AM",
+				thread:  "이준서's meeting",
 				body:    []string{"Daniel Kim", "임수아", "강남점 상담실"},
 			},
 			{
@@ -115,6 +129,7 @@ var scenario = []scene{
 		mails: []expected{{
 			rule: "schedule-moved", to: []string{"seojun.park@onmaru.example"},
 			subject: "임가은 고객님 미팅 시간 변경 · 12월 14일 (월) 오전 10:00",
+			thread:  "임가은's meeting",
 			body:    []string{"박서준 님", "최지우", "2026년 12월 11일 (금) 오전 10:00"},
 		}},
 	},
@@ -125,11 +140,13 @@ var scenario = []scene{
 			{
 				rule: "schedule-moved", to: []string{"daniel.kim@onmaru.example"},
 				subject: "Moved: contract signing with Emily Carter is now Tue, December 15, 4:00 PM",
+				thread:  "Emily Carter's contract",
 				body:    []string{"Daniel Kim", "Thu, December 10"},
 			},
 			{
 				rule: "schedule-moved", to: []string{"hayun.kang@onmaru.example"},
 				subject: "Emily Carter 고객님 계약 시간 변경 · 12월 15일 (화) 오후 4:00",
+				thread:  "Emily Carter's contract",
 				body:    []string{"강하윤 님", "고객님께서", "12월 10일 (목)"},
 			},
 		},
@@ -140,6 +157,7 @@ var scenario = []scene{
 		mails: []expected{{
 			rule: "schedule-cancelled", to: []string{"jiwoo.choi@onmaru.example"},
 			subject: "황서아 고객님 전화 상담 취소 · 12월 8일 (화) 오후 2:00",
+			thread:  "황서아's call",
 			body:    []string{"최지우 님", "이서연", "전화 상담"},
 		}},
 	},
@@ -195,6 +213,7 @@ var scenario = []scene{
 		mails: []expected{{
 			rule: "schedule-co-assigned", to: []string{"jiwoo.choi@onmaru.example"},
 			subject: "나경수 고객님 미팅 등록 · 3월 8일 (월) 오후 5:00",
+			thread:  "나경수's meeting",
 			body:    []string{"최지우 님", "이서연"},
 		}},
 		unsent: []decided{{"booking-confirmed", "", outbox.MessageNoAddress}},
