@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"postman/outbox"
+	"postman/outbox/sqlite"
 )
 
 const hookAuth = "mailjet:0123456789abcdef"
@@ -297,6 +299,41 @@ func TestSeldom(t *testing.T) {
 			t.Errorf("after %s: %d, %v", c.after, more, ok)
 		}
 	}
+}
+
+// BenchmarkMailjetHook is a call without the password, which anybody may make, and one with a thousand events that each suppress an address.
+func BenchmarkMailjetHook(b *testing.B) {
+	store, err := sqlite.Open(filepath.Join(b.TempDir(), "postman.db"), sqlite.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer store.Close()
+	log := slog.New(slog.DiscardHandler)
+	hook := newMailjetHook(hookAuth, &api{store: store, soft: DefaultConfig().SoftBounces.limit()}, log, &reporter{log: log})
+	call := func(b *testing.B, password, body string, want int) {
+		r, w := httptest.NewRequest(http.MethodPost, mailjetPath, strings.NewReader(body)), httptest.NewRecorder()
+		r.SetBasicAuth("mailjet", password)
+		if hook.ServeHTTP(w, r); w.Code != want {
+			b.Fatalf("answered %d", w.Code)
+		}
+	}
+	b.Run("refused", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			call(b, "a guess", "[]", http.StatusUnauthorized)
+		}
+	})
+	n := 0
+	b.Run("a thousand", func(b *testing.B) {
+		for b.Loop() {
+			all := make([]string, 1000)
+			for i := range all {
+				n++
+				all[i] = event("bounce", fmt.Sprintf("%d@example.com", n), "", unknownUser)
+			}
+			call(b, "0123456789abcdef", "["+strings.Join(all, ",")+"]", http.StatusOK)
+		}
+	})
 }
 
 // TestDoctorWebhook: whether Mailjet's calls arrive is found out by one.
