@@ -159,7 +159,7 @@ type Match struct {
 	Change        []byte
 	State         MatchState
 	Reason        string
-	Due           time.Time
+	Due           time.Time // of one that is held: since when it is
 	Expires       time.Time
 	Priority      Priority
 	Key           string
@@ -235,7 +235,8 @@ type Expansion struct {
 	Match    int64
 	State    MatchState // Expanded, Nobody, Failed, Expired, Held, or Pending to try again at Due
 	Reason   string
-	Due      time.Time // with Pending
+	Due      time.Time // with Pending; with Held since when, by which it expires; zero: the match keeps its own
+	Early    bool      // with Pending: it came too early, and counts as no try
 	Messages []NewMessage
 }
 
@@ -257,7 +258,7 @@ type Outcome struct {
 	State   MessageState // Sent, Dead, Uncertain, Failed, Expired, Held, NotSent, NoAddress …, or Queued to try again at Due
 	Reason  string
 	Reply   string
-	Due     time.Time
+	Due     time.Time // with Queued; with Held since when, by which it expires; zero: the message keeps its own
 	// Burned says that the attempt counts: the relay answered this message, or may have seen its dot.
 	Burned  bool
 	Attempt *Attempt // nil: nothing was said to a relay

@@ -160,6 +160,8 @@ type Store interface {
 	// states, or an address, are given, it moves messages only; where only match states are, matches only; ids of matches
 	// move these and their messages. Messages that are sending stay as they are. A retry begins to count attempts anew. A filter
 	// with Before or Limit is an error: those page through lists.
+	//
+	// It goes in small steps, so that nobody waits for it. After an error, or the end of the process, some may have moved, and the same call goes on.
 	Act(ctx context.Context, a Action, f Filter, reason string, now time.Time) (Acted, error)
 
 	// HeldBatches lists batches, newest first: those of these ids, or else all of which something may wait. One whose transaction is not
@@ -230,6 +232,7 @@ type Filter struct {
 	MessageStates []MessageState // a list of matches does not heed them
 	Address       string         // however it is spelt, see AddressKey; for matches: of one of its messages
 	Since, Until  time.Time      // that came into the store then or later, and before
+	Due           time.Time      // that were due, or are held since, before
 	Error         string         // whose reason, or the relay's last words, have this in them; a to z are A to Z
 	Before        int64          // ids below, for paging
 	Limit         int

@@ -70,7 +70,9 @@ func testExpandToEachState(r *rig) {
 			continue
 		case outbox.MatchPending:
 			m.Due, m.Attempts = later, 1
-		case outbox.MatchHeld, outbox.MatchExpanded, outbox.MatchReplaced, outbox.MatchCancelled, outbox.MatchExpired, outbox.MatchNobody,
+		case outbox.MatchHeld:
+			m.Due = later
+		case outbox.MatchExpanded, outbox.MatchReplaced, outbox.MatchCancelled, outbox.MatchExpired, outbox.MatchNobody,
 			outbox.MatchFailed:
 		}
 		r.ok(err)
@@ -80,8 +82,11 @@ func testExpandToEachState(r *rig) {
 	ms, err := r.store.ClaimMatches(r.Context(), outbox.Claim{Now: later, Most: 10})
 	r.ok(err)
 	if len(ms) != 1 || ms[0].Attempts != 1 {
-		r.Errorf("claimed again are %+v", ms)
+		r.Fatalf("claimed again are %+v", ms)
 	}
+	_, err = r.store.Expand(r.Context(), outbox.Expansion{Match: ms[0].ID, State: outbox.MatchPending, Due: later, Early: true})
+	r.ok(err)
+	r.equal("tries, of which one came too early", r.getMatch(ms[0].ID).Attempts, 1)
 }
 
 func testExpandKnowsMessages(r *rig) {

@@ -56,7 +56,7 @@ func (m *model) anyMessages(t *rapid.T) []*oracleMessage {
 func (m *model) expand(t *rapid.T) {
 	n := m.anyMatch(t)
 	e := outbox.Expansion{
-		Match: n.ID, Reason: "as it was expanded", Due: moment(t, "due"),
+		Match: n.ID, Reason: "as it was expanded", Due: moment(t, "due"), Early: rapid.Bool().Draw(t, "early"),
 		State: rapid.SampledFrom(append(outbox.MatchStates(), outbox.MatchExpanded, outbox.MatchExpanded, outbox.MatchExpanded, outbox.MatchPending)).Draw(t, "state"),
 	}
 	if e.State == outbox.MatchExpanded || rapid.IntRange(0, 9).Draw(t, "contradiction") == 0 {
@@ -172,6 +172,9 @@ func (m *model) act(t *rapid.T) {
 func (m *model) filter(t *rapid.T) (f outbox.Filter) {
 	if rapid.IntRange(0, 3).Draw(t, "by rule") == 0 {
 		f.Rules = rapid.SliceOfN(rapid.SampledFrom([]string{"notify", "careful", "careless"}), 1, 2).Draw(t, "rules")
+	}
+	if rapid.IntRange(0, 5).Draw(t, "by time") == 0 {
+		f.Due = moment(t, "due")
 	}
 	if rapid.IntRange(0, 5).Draw(t, "by error") == 0 {
 		f.Error = rapid.SampledFrom([]string{"AS IT WAS", "250", "operator", "nowhere"}).Draw(t, "error")

@@ -149,7 +149,12 @@ func (o *oracle) expand(m *oracleMatch, e *outbox.Expansion, now time.Time) (sen
 	m.State, m.Reason, m.begun, m.suspect = e.State, e.Reason, 0, 0
 	if e.State == outbox.MatchPending {
 		m.Due = e.Due
-		m.Attempts++
+		if !e.Early {
+			m.Attempts++
+		}
+	}
+	if e.State == outbox.MatchHeld && !e.Due.IsZero() {
+		m.Due = e.Due
 	}
 	for _, g := range e.Messages {
 		if (g.State == outbox.MessageSending || g.State == outbox.MessageQueued) && o.barred[outbox.AddressKey(g.Address)] {
@@ -235,7 +240,7 @@ func (o *oracle) record(n *oracleMessage, out *outbox.Outcome) bool {
 	if out.State == outbox.MessageUncertain && !n.HoldUncertain {
 		n.State = outbox.MessageQueued
 	}
-	if n.State == outbox.MessageQueued {
+	if n.State == outbox.MessageQueued || n.State == outbox.MessageHeld && !out.Due.IsZero() {
 		n.Due = out.Due
 	}
 	if out.Burned {

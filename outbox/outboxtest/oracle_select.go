@@ -60,6 +60,7 @@ func selectsMessage(f *outbox.Filter, n *oracleMessage) bool {
 		(len(f.Messages) == 0 || slices.Contains(f.Messages, n.ID)) &&
 		(len(f.Matches) == 0 || slices.Contains(f.Matches, n.of.ID)) &&
 		(len(f.Rules) == 0 || slices.Contains(f.Rules, n.RuleName)) &&
+		(f.Due.IsZero() || n.Due.Before(f.Due)) &&
 		(contains(n.Reason, f.Error) || contains(n.Reply, f.Error)) &&
 		(f.Address == "" || outbox.AddressKey(f.Address) == outbox.AddressKey(n.Address))
 }
@@ -74,5 +75,6 @@ func selectsMatch(f *outbox.Filter, m *oracleMatch) bool {
 		(len(f.MatchStates) == 0 || slices.Contains(f.MatchStates, m.State)) &&
 		(len(f.Matches) == 0 || slices.Contains(f.Matches, m.ID)) &&
 		(len(f.Rules) == 0 || slices.Contains(f.Rules, m.RuleName)) &&
+		(f.Due.IsZero() || m.Due.Before(f.Due)) &&
 		contains(m.Reason, f.Error)
 }

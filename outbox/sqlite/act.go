@@ -13,9 +13,15 @@ import (
 )
 
 // move is what an action does to matches or to messages: it takes them from the states of [outbox.Action.From] to one.
-type move[S outbox.MatchState | outbox.MessageState] struct {
+type move[S state] struct {
 	to  S
 	set string // what else changes; each parameter is the time
+}
+
+// state is one of either.
+type state interface {
+	outbox.MatchState | outbox.MessageState
+	Final() bool
 }
 
 // The actions on messages. What waits again is due, or was all the time; what is final keeps no body.
@@ -50,33 +56,15 @@ var matchMoves = map[outbox.Action]move[outbox.MatchState]{
 	},
 }
 
-// Act moves what the filter selects and the action applies to.
-func (s *Store) Act(ctx context.Context, a outbox.Action, f outbox.Filter, reason string, now time.Time) (outbox.Acted, error) {
-	var acted outbox.Acted
-	err := s.write(ctx, fmt.Sprintf("acting on the outbox (%s)", a), func(w *writer) (err error) {
-		acted, err = w.act(a, &f, reason, now)
-		return err
-	})
-	if err != nil {
-		return outbox.Acted{}, err
-	}
-	return acted, nil
-}
-
-func (w *writer) act(a outbox.Action, f *outbox.Filter, reason string, now time.Time) (acted outbox.Acted, err error) {
-	fromMatches, fromMessages, err := from(a, f)
+// Act moves what the filter selects and the action applies to. What that is, is read before: while that takes a while, others write.
+func (s *Store) Act(ctx context.Context, a outbox.Action, f outbox.Filter, reason string, now time.Time) (acted outbox.Acted, err error) {
+	fromMatches, fromMessages, err := from(a, &f)
 	if err != nil {
 		return acted, err
 	}
-	if acted.Messages, err = moveAll(w, "messages", messageMoves[a], f, fromMessages, reason, now); err != nil {
-		return acted, err
-	}
-	if acted.Matches, err = moveAll(w, "matches", matchMoves[a], f, fromMatches, reason, now); err != nil {
-		return acted, err
-	}
-	w.after(w.claims.reset) // some are due again
-	if a == outbox.Cancel || a == outbox.Discard {
-		err = w.blankAll()
+	what := acting{s, fmt.Sprintf("acting on the outbox (%s)", a), reason, now}
+	if acted.Messages, err = moveAll(ctx, &what, "messages", messageMoves[a], &f, fromMessages); err == nil {
+		acted.Matches, err = moveAll(ctx, &what, "matches", matchMoves[a], &f, fromMatches)
 	}
 	return acted, err
 }
@@ -106,30 +94,72 @@ func both[S outbox.MatchState | outbox.MessageState](from, asked []S) []S {
 	return slices.DeleteFunc(from, func(s S) bool { return len(asked) > 0 && !slices.Contains(asked, s) })
 }
 
+// acting is what an operator does.
+type acting struct {
+	*Store
+	what   string
+	reason string
+	now    time.Time
+}
+
 // moveAll makes a move of all that the filter selects of a table in some states, and returns how many it moved.
-func moveAll[S outbox.MatchState | outbox.MessageState](w *writer, table string, m move[S], f *outbox.Filter, from []S, reason string, now time.Time) (int, error) {
-	n := 0
+func moveAll[S state](ctx context.Context, a *acting, table string, m move[S], f *outbox.Filter, from []S) (n int, err error) {
 	for _, state := range from {
-		text, selected := m.statement(table, state, f)
-		args := []any{int64(m.to), reason}
-		for range strings.Count(m.set, "?") {
-			args = append(args, now.UnixMicro())
-		}
-		moved, err := w.exec(text, append(args, selected...)...)
+		text, args := chosen(table, state, f)
+		ids, err := rows(a.reading(ctx), func(scan scanner) (id int64, err error) { err = scan(&id); return id, err }, text, args...)
 		if err != nil {
-			return 0, fmt.Errorf("moving %s: %w", table, err)
+			return n, fmt.Errorf("%s: %w", a.what, explain(err))
 		}
-		n += moved
+		for some := range slices.Chunk(ids, stepRows) {
+			moved := 0
+			if err := a.write(ctx, a.what, func(w *writer) (err error) { moved, err = m.step(w, a, table, state, some); return err }); err != nil {
+				return n, err
+			}
+			n += moved
+		}
 	}
 	return n, nil
 }
 
-// statement moves what the filter selects from a state. Its parameters are the new state, the reason, the time as often as
-// set has it, and those of the filter, which it returns.
-func (m move[S]) statement(table string, from S, f *outbox.Filter) (text string, selected []any) {
+// chosen is what the filter selects of a table in a state.
+func chosen[S state](table string, from S, f *outbox.Filter) (text string, args []any) {
 	c := where(table, f).with(inState(from))
-	return fmt.Sprintf(`UPDATE %s AS m%s SET state = ?, reason = ?%s WHERE %s`, table, by(table, from, f), m.set, c), c.args
+	return fmt.Sprintf(`SELECT m.id FROM %s AS m%s WHERE %s`, table, by(table, from, f), c), c.args
 }
+
+// step moves those of these that are still in a state, and returns how many that were.
+func (m move[S]) step(w *writer, a *acting, table string, from S, ids []int64) (int, error) {
+	args := []any{int64(m.to), a.reason}
+	for range strings.Count(m.set, "?") {
+		args = append(args, a.now.UnixMicro())
+	}
+	n, err := w.exec(m.statement(table, from), append(args, list(ids))...)
+	if err != nil {
+		return 0, fmt.Errorf("moving %s: %w", table, err)
+	}
+	w.after(w.claims.reset) // some are due again
+	if !m.to.Final() {
+		return n, nil
+	}
+	these := list(ids)
+	if table == "messages" {
+		_, err = w.blankBy(blankOf, these)
+	} else {
+		_, err = w.blankBy(blankThese, these)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("blanking final matches: %w", err)
+	}
+	return n, nil
+}
+
+// statement moves some from a state. Its parameters are the new state, the reason, the time as often as set has it, and a list of ids.
+func (m move[S]) statement(table string, from S) string {
+	return fmt.Sprintf(`UPDATE %s AS m SET state = ?, reason = ?%s WHERE m.id IN (SELECT value FROM json_each(?)) AND %s`, table, m.set, inState(from))
+}
+
+// blankOf is blankFinal for the matches of some messages.
+var blankOf = strings.Replace(blankFinal, ` RETURNING`, ` AND id IN (SELECT match FROM messages WHERE id IN (SELECT value FROM json_each(?))) RETURNING`, 1)
 
 // Affected counts what Act would move.
 func (s *Store) Affected(ctx context.Context, a outbox.Action, f outbox.Filter) (all outbox.Affected, err error) {

@@ -44,14 +44,6 @@ func (w *writer) blank(match int64) error {
 	return nil
 }
 
-// blankAll blanks all matches whose values nothing needs any more.
-func (w *writer) blankAll() error {
-	if _, err := w.blankBy(blankFinal); err != nil {
-		return fmt.Errorf("blanking final matches: %w", err)
-	}
-	return nil
-}
-
 // blankBy blanks the matches that a statement selects, and their messages. It returns how many matches these were.
 func (w *writer) blankBy(statement string, args ...any) (int, error) {
 	var ids []int64

@@ -73,9 +73,15 @@ func sound(e *outbox.Expansion) error {
 // moveMatch takes a claimed match to its next state, unless an operator was faster.
 func (w *writer) moveMatch(e *outbox.Expansion, held claim, now time.Time) (int, error) {
 	next, tries := held.key, 0
-	if e.State == outbox.MatchPending {
-		next.due, tries = or(e.Due, now).UnixMicro(), 1
+	switch {
+	case e.State == outbox.MatchPending:
+		next.due = or(e.Due, now).UnixMicro()
+		if !e.Early {
+			tries = 1
+		}
 		w.offer(held.line, next)
+	case e.State == outbox.MatchHeld && !e.Due.IsZero():
+		next.due = e.Due.UnixMicro()
 	}
 	n, err := w.exec(`UPDATE matches SET state = ?, reason = ?, due = ?, attempts = attempts + ?, begun = 0 WHERE id = ? AND state = ?`,
 		int64(e.State), e.Reason, next.due, tries, e.Match, int64(outbox.MatchPending))

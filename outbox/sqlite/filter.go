@@ -41,6 +41,9 @@ func where(table string, f *outbox.Filter) condition {
 	if !f.Until.IsZero() {
 		c.and(`m.created < ?`, f.Until.UnixMicro())
 	}
+	if !f.Due.IsZero() {
+		c.and(`m.due < ?`, f.Due.UnixMicro())
+	}
 	if f.Before != 0 {
 		c.and(`m.id < ?`, f.Before)
 	}

@@ -137,8 +137,11 @@ func (w *writer) settling(o *outbox.Outcome, now time.Time) *settling {
 	if s.to == outbox.MessageUncertain && !held.hold {
 		s.to = outbox.MessageQueued
 	}
-	if s.to == outbox.MessageQueued {
+	switch {
+	case s.to == outbox.MessageQueued:
 		s.next.due = or(o.Due, now).UnixMicro()
+	case s.to == outbox.MessageHeld && !o.Due.IsZero():
+		s.next.due = o.Due.UnixMicro()
 	}
 	return s
 }

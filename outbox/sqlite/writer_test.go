@@ -215,7 +215,7 @@ func TestPlans(t *testing.T) {
 	}
 	act := func(a outbox.Action, f outbox.Filter) string {
 		_, from := a.From()
-		text, _ := messageMoves[a].statement("messages", from[0], &f)
+		text, _ := chosen("messages", from[0], &f)
 		return text
 	}
 	count := func(from outbox.MessageState, f outbox.Filter) string {
@@ -248,6 +248,9 @@ func TestPlans(t *testing.T) {
 		"cancel some that wait":   {act(outbox.Cancel, outbox.Filter{Messages: few}), "SCAN json_each"},
 		"count the dead":          {count(outbox.MessageDead, outbox.Filter{Rules: []string{"a"}}), "SCAN json_each"},
 		"retry all that are dead": {act(outbox.Retry, outbox.Filter{}), "-"},
+		"a step of a cancel":      {messageMoves[outbox.Cancel].statement("messages", outbox.MessageQueued), "SCAN json_each"},
+		"blanking some":           {blankThese, "SCAN json_each"},
+		"blanking those of some":  {blankOf, "SCAN json_each"},
 	} {
 		plan, err := rows(s.reading(t.Context()), func(scan scanner) (detail string, err error) {
 			var id, parent, unused int
