@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 )
@@ -31,6 +32,10 @@ type breaker struct {
 	denials int           // mails in a row that were refused for what may be our fault with the relay, see denied
 	taken   time.Time     // when it took a mail last
 	broken  int           // conversations in a row that broke or hung after the relay had taken the names
+
+	answered time.Time // when it was heard last: of a mail, or as a connection was made
+	failures int       // connections in a row, without a word of a mail between, that could not be made or broke while others were open
+	hung     bool      // mails waited for connections until their leases were over, and nothing has come to an end since
 
 	until time.Time // it throttles a single connection: nothing passes before
 	old   int       // of inside, those from before the trouble, while it is probing
@@ -107,6 +112,41 @@ func (g *gate) broke() bool {
 	return g.broken >= mostBroken
 }
 
+// wellFor is how long ago a relay was heard at most that is well. A connection that fails then is no sign of trouble, as long as others are open.
+const wellFor = 10 * time.Second
+
+// fails notes that a connection could not be made, or broke before the relay had heard more than names, while others were open. True: it is the relay
+// that is in trouble, since nothing was heard of it for a while, or since it does so again and again and no mail is answered.
+func (g *gate) fails() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.failures++
+	return g.failures >= mostBroken || time.Since(g.answered) > wellFor
+}
+
+// stuck notes that mails waited for connections until their leases were over. True: nothing was heard of the relay meanwhile, and that is news.
+func (g *gate) stuck() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	news := !g.hung && time.Since(g.answered) > leaseFor/2
+	g.hung = g.hung || news
+	return news
+}
+
+// moves notes that a conversation came to an end, whatever that was.
+func (g *gate) moves() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.hung = false
+}
+
+// hangs says whether the relay has all it takes, and is silent about it.
+func (g *gate) hangs() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.hung
+}
+
 // tookSince says whether it took a mail since.
 func (g *gate) tookSince(t time.Time) bool {
 	g.mu.Lock()
@@ -118,7 +158,7 @@ func (g *gate) tookSince(t time.Time) bool {
 func (g *gate) heard() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.broken = 0
+	g.broken, g.failures, g.hung, g.answered = 0, 0, false, time.Now()
 }
 
 // fewer says whether it is news how many connections the relay takes. Called with mu held.
@@ -210,7 +250,9 @@ func (g *gate) nextPause() time.Duration {
 func (g *gate) failed(err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.cause = err
+	if !errors.Is(err, errFull) { // conversations from before the trouble hang
+		g.cause = err
+	}
 	g.rest = min(2*g.rest, mostPause)
 }
 

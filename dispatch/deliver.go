@@ -38,20 +38,19 @@ func (d *Dispatcher) finish(hard context.Context, j *job, r reply, started time.
 		j.via.gate.took(time.Since(started))
 	}
 	d.outcomes <- outcome{j.message, o}
-	j.via.gate.leave(j.place)
+	j.via.gate.leave(j.message.Priority, j.place)
 	d.sending.Done()
 }
 
-// refused says what it means that the relay could not be connected to. One that turns a connection down while it has others of ours is
-// well: there are too many, and the mail goes over one of those (nil).
+// refused says what it means that the relay could not be connected to. One that turns a connection down while it has others of ours, or that cannot be
+// reached while it answers on these, is well: there are too many, and the mail goes over one of those (nil).
 func (d *Dispatcher) refused(ctx context.Context, via *transport, err error, open int) *reply {
 	r := &reply{phase: dialing, err: err}
-	refusal, ok := errors.AsType[*textproto.Error](err)
-	if !ok {
-		return r
+	refusal, said := errors.AsType[*textproto.Error](err)
+	if said {
+		r.code, r.text, r.err = refusal.Code, refusal.Msg, nil
 	}
-	r.code, r.text, r.err = refusal.Code, refusal.Msg, nil
-	if open == 0 || refusal.Code/100 != 4 {
+	if open == 0 || ctx.Err() != nil || said && refusal.Code/100 != 4 || !said && via.gate.fails() {
 		return r
 	}
 	if via.gate.narrow(open) {
@@ -92,7 +91,7 @@ func (d *Dispatcher) address(j *job) error {
 		}
 		e.cc = append(e.cc, a.Address)
 	}
-	j.envelope, j.body = e, j.letter.body
+	j.envelope, j.body, j.last = e, j.letter.body, d.last(&j.message)
 	if len(j.body) == 0 {
 		j.body = j.message.Body
 	}
@@ -100,6 +99,12 @@ func (d *Dispatcher) address(j *job) error {
 		j.envelope, j.body = envelope{from: e.from, to: d.o.Redirect}, redirected(j.body, d.o.Redirect, e)
 	}
 	return nil
+}
+
+// last says whether a mail that is put off now would not go out any more.
+func (d *Dispatcher) last(m *outbox.Message) bool {
+	wait, more := d.o.Retry.after(m.Attempts + 1)
+	return !more || !m.Expires.IsZero() && time.Until(m.Expires) < max(wait, greylisted)*5/4 // a quarter is jitter
 }
 
 // judge says what a reply makes of the message, and tells the gate how the relay does.
@@ -111,12 +116,17 @@ func (d *Dispatcher) judge(ctx context.Context, j *job, r reply, started time.Ti
 		o.State, o.Reason, o.Attempt = outbox.MessageFailed, r.err.Error(), nil
 		return o
 	case errors.Is(r.err, errLate):
+		if r.phase > dialing {
+			j.via.gate.moves()
+		}
 		return d.again(o, "no lane was free in time")
 	case ctx.Err() != nil && r.err != nil && r.phase < dotted:
 		return d.again(o, "postman was stopped before the final dot")
 	}
 	if r.err == nil {
 		j.via.gate.heard()
+	} else {
+		j.via.gate.moves()
 	}
 	switch r.class() {
 	case sent:
@@ -143,6 +153,9 @@ func (d *Dispatcher) judge(ctx context.Context, j *job, r reply, started time.Ti
 			return o
 		}
 		d.spare(&o, m, r)
+		if r.err != nil && r.phase > dialing && j.via.lanes.count() > 0 && !j.via.gate.fails() { // it answers on others
+			return o
+		}
 		if !d.slower(ctx, j, r, started, &o) {
 			d.trouble(ctx, j.via, r.String())
 		}
@@ -241,7 +254,7 @@ func (d *Dispatcher) slower(ctx context.Context, j *job, r reply, started time.T
 			o.Due = o.Due.Add(via.gate.pausedFor())
 		}
 	}
-	d.giveUp(via.gate.drain(true)...)
+	d.turnAway(via, true)
 	return ok
 }
 
@@ -254,7 +267,7 @@ func (d *Dispatcher) works(ctx context.Context, via *transport, taken bool) {
 		return
 	}
 	news := via.gate.sent()
-	d.giveUp(via.gate.drain(true)...) // the rest of the month's quota may be for high priority
+	d.turnAway(via, true) // the rest of the month's quota may be for high priority
 	if news {
 		d.o.Report(ctx, fmt.Errorf("relay %s: 80 %% of the month's quota is used: postman status shows how much", via.relay), "", classRelay)
 	}

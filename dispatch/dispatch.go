@@ -94,7 +94,9 @@ type job struct {
 	place   string // that it has at the gate, see gate.place
 
 	envelope envelope
-	body     []byte // as it goes to the relay
+	body     []byte         // as it goes to the relay
+	last     bool           // no attempt comes after this one
+	carry    func(*session) // has it said over a session, or over a new one; nil before [lanes.give]
 }
 
 // outcome is an outcome on its way into the store.
@@ -144,7 +146,10 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	workers.Go(func() { d.feed(ctx) })
 	for _, via := range d.transports {
 		workers.Go(func() { via.run(ctx, hard, d) })
-		workers.Go(func() { via.gate.probe(ctx, via.lanes.warm) })
+		// It may be tried while conversations from before the trouble hang on all of its connections.
+		workers.Go(func() {
+			via.gate.probe(ctx, func(ctx context.Context) error { return via.lanes.warm(ctx, outbox.High) })
+		})
 		workers.Go(func() { d.warm(ctx, via) })
 	}
 
@@ -174,7 +179,11 @@ func (d *Dispatcher) warm(ctx context.Context, via *transport) {
 		return
 	}
 	for range via.gate.connections(outbox.Normal) {
-		if err := via.lanes.warm(ctx); err != nil {
+		err := via.lanes.warm(ctx, outbox.Normal)
+		if errors.Is(err, errFull) { // mails were faster
+			return
+		}
+		if err != nil {
 			if r := d.refused(ctx, via, err, via.lanes.count()); r != nil && ctx.Err() == nil {
 				d.trouble(ctx, via, r.String())
 			}
@@ -233,6 +242,15 @@ func (d *Dispatcher) Wake() {
 	}
 }
 
+// pointers are those to the elements of a list.
+func pointers[T any](list []T) []*T {
+	all := make([]*T, len(list))
+	for i := range list {
+		all[i] = &list[i]
+	}
+	return all
+}
+
 // finished notes that a task is no longer in memory.
 func (d *Dispatcher) finished(t *task) {
 	d.mu.Lock()
@@ -246,11 +264,15 @@ func (d *Dispatcher) finished(t *task) {
 	}
 }
 
-// left notes that n messages were started or given up.
-func (d *Dispatcher) left(via *transport, n int) {
+// left notes that messages were started or given up.
+func (d *Dispatcher) left(via *transport, messages ...*outbox.Message) {
 	d.mu.Lock()
-	via.claimed -= n
-	more := d.backlog && via.claimed <= via.most()/2
+	more := false
+	for _, m := range messages {
+		calls := via.room.leave(m.Priority, via.gate.place(m.Address))
+		more = more || calls || d.backlog && m.Priority == outbox.High
+	}
+	more = more || d.backlog && via.room.all <= via.most()/2
 	d.mu.Unlock()
 	if more {
 		d.Wake()
@@ -287,7 +309,7 @@ func (d *Dispatcher) release() {
 		}
 	}
 	for _, via := range d.transports {
-		d.giveUp(via.gate.drain(false)...)
+		d.turnAway(via, false)
 	}
 }
 
@@ -301,7 +323,7 @@ func (d *Dispatcher) giveBack(t *task) {
 			ids[i] = m.ID
 		}
 		d.o.Store.Release(nil, ids)
-		d.left(t.via, len(ids))
+		d.left(t.via, pointers(t.messages)...)
 	}
 	d.finished(t)
 }
@@ -375,7 +397,7 @@ func (d *Dispatcher) Status() Status {
 	defer d.mu.Unlock()
 	s.Matches = d.matches
 	for _, via := range d.transports {
-		s.Messages += via.claimed
+		s.Messages += via.room.all + via.room.away
 	}
 	return s
 }

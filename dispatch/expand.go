@@ -58,7 +58,7 @@ func (d *Dispatcher) expand(ctx, hard context.Context, t *task) {
 // drop gives back the places of mails that will not go.
 func (d *Dispatcher) drop(x expanded) {
 	for _, j := range x.jobs {
-		j.via.gate.leave(j.place)
+		j.via.gate.leave(j.message.Priority, j.place)
 	}
 }
 
@@ -234,10 +234,10 @@ func (d *Dispatcher) render(ctx context.Context, m *outbox.Match, r *research, i
 		n.State, n.Reason = outbox.MessageNotSent, notSent
 	default:
 		n.State, n.Reason, n.Lease = outbox.MessageSending, made.note, x.lease
-		x.jobs[outbox.AddressKey(n.Address)] = &job{letter: made, lease: x.lease, via: x.via, place: place}
+		x.jobs[outbox.AddressKey(n.Address)] = &job{message: outbox.Message{Priority: m.Priority}, letter: made, lease: x.lease, via: x.via, place: place}
 	}
 	if err != nil && !silent {
-		x.via.gate.leave(place)
+		x.via.gate.leave(m.Priority, place)
 	}
 	n.MessageID, n.Subject, n.Body, n.Template = made.messageID, made.subject, made.body, made.template
 	return err

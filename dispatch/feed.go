@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"postman/outbox"
@@ -40,6 +41,9 @@ func (d *Dispatcher) claim(ctx context.Context) time.Duration {
 	blocked := matches == 0
 	for _, via := range d.transports {
 		if err != nil {
+			break
+		}
+		if err = d.callIn(ctx, via); err != nil {
 			break
 		}
 		var more bool
@@ -80,7 +84,7 @@ func (d *Dispatcher) blocked(full, backlog bool) (again bool) {
 	d.backlog = backlog
 	again = full && d.matches <= mostMatches/2
 	for _, via := range d.transports {
-		again = again && via.claimed <= via.most()/2
+		again = again && via.room.all <= via.most()/2
 	}
 	return again
 }
@@ -100,11 +104,15 @@ func (d *Dispatcher) roomForMatches() int {
 func (d *Dispatcher) roomFor(via *transport) (n int, least outbox.Priority) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	most := via.most()
-	if via.claimed <= most/2 {
-		return most - via.claimed, outbox.Bulk
+	most, r := via.most(), &via.room
+	switch {
+	case r.away >= 2*mostAway:
+		return 0, outbox.High
+	case r.all <= most/2 && r.away < mostAway:
+		return most - r.all, outbox.Bulk
 	}
-	return max(0, most+mostMessages-via.claimed), outbox.High
+	// Far more may be there than there is room for by now: high priority waits for none of them.
+	return max(0, most+mostMessages-r.all, mostMessages-r.high), outbox.High
 }
 
 // goes says whether a rule's messages of a priority can go any way now.
@@ -126,8 +134,7 @@ func (d *Dispatcher) claimMatches(ctx context.Context, n int) (full bool, err er
 	return len(ms) == n, nil
 }
 
-// claimMessages says whether there may be more. Messages that have their bytes wait for a lane at once; the others are
-// rendered first, those of one match together.
+// claimMessages says whether there may be more.
 func (d *Dispatcher) claimMessages(ctx context.Context, via *transport, n int, least outbox.Priority) (full bool, err error) {
 	if n == 0 {
 		return false, nil
@@ -139,9 +146,41 @@ func (d *Dispatcher) claimMessages(ctx context.Context, via *transport, n int, l
 	if err != nil {
 		return false, err
 	}
+	full = len(ms) == n
 	d.mu.Lock()
-	via.claimed += len(ms)
+	ms = slices.DeleteFunc(ms, func(m outbox.Message) bool { return !via.room.take(m.ID, m.Priority, via.gate.place(m.Address)) })
 	d.mu.Unlock()
+	d.goOn(via, ms)
+	return full, nil
+}
+
+// callIn has messages go on that stayed outside for their domain's sake, as far as others to it are gone.
+func (d *Dispatcher) callIn(ctx context.Context, via *transport) error {
+	d.mu.Lock()
+	ids := via.room.call()
+	d.mu.Unlock()
+	if len(ids) == 0 {
+		return nil
+	}
+	ms, err := d.o.Store.Messages(ctx, outbox.Filter{Messages: ids, MessageStates: []outbox.MessageState{outbox.MessageQueued}})
+	if err != nil {
+		d.o.Store.Release(nil, ids)
+		return err
+	}
+	slices.Reverse(ms) // the oldest first
+	d.mu.Lock()
+	for i := range ms {
+		via.room.enter(ms[i].Priority, via.gate.place(ms[i].Address))
+		ids = slices.DeleteFunc(ids, func(id int64) bool { return id == ms[i].ID })
+	}
+	d.mu.Unlock()
+	d.o.Store.Release(nil, ids) // they were cancelled meanwhile
+	d.goOn(via, ms)
+	return nil
+}
+
+// goOn brings claimed messages to the gate: those that have their bytes at once, and the others when they are rendered, those of one match together.
+func (d *Dispatcher) goOn(via *transport, ms []outbox.Message) {
 	var unmade []*task
 	byMatch := make(map[int64]*task)
 	for _, m := range ms {
@@ -160,7 +199,6 @@ func (d *Dispatcher) claimMessages(ctx context.Context, via *transport, n int, l
 	for _, t := range unmade { // they have all of their messages
 		d.tasks.push(t)
 	}
-	return len(ms) == n, nil
 }
 
 // submitMade brings a message that has its bytes to a lane, unless nothing may go out.
@@ -210,7 +248,7 @@ func (d *Dispatcher) prepare(ctx, hard context.Context, t *task) {
 func (d *Dispatcher) done(via *transport, m outbox.Message, o outbox.Outcome) {
 	o.Message = m.ID
 	d.outcomes <- outcome{m, o}
-	d.left(via, 1)
+	d.left(via, &m)
 }
 
 // dropExpired ends the messages that are too late.
@@ -259,11 +297,12 @@ func (d *Dispatcher) researchAgain(ctx context.Context, t *task) (*research, err
 // startAll takes jobs that have passed the gate to sending, in one commit, and on to the lanes.
 func (d *Dispatcher) startAll(ctx, hard context.Context, via *transport, jobs []*job) {
 	var starts []outbox.Start
+	var gone []*outbox.Message
 	byID := make(map[int64]*job, len(jobs))
 	lease := time.Now().Add(leaseFor)
 	for _, j := range jobs {
 		if reason, over := expired(j.message.Expires); over {
-			via.gate.leave(j.place)
+			via.gate.leave(j.message.Priority, j.place)
 			d.done(via, j.message, outbox.Outcome{State: outbox.MessageExpired, Reason: reason})
 			continue
 		}
@@ -272,6 +311,7 @@ func (d *Dispatcher) startAll(ctx, hard context.Context, via *transport, jobs []
 			j.message.MessageID, j.message.Subject = j.letter.messageID, j.letter.subject
 		}
 		byID[j.message.ID] = j
+		gone = append(gone, &j.message)
 		starts = append(starts, outbox.Start{
 			Message: j.message.ID, MessageID: j.letter.messageID, Subject: j.letter.subject, Body: j.letter.body, Template: j.letter.template, Lease: lease,
 		})
@@ -295,10 +335,10 @@ func (d *Dispatcher) startAll(ctx, hard context.Context, via *transport, jobs []
 		delete(byID, id)
 	}
 	for _, j := range byID {
-		via.gate.leave(j.place) // cancelled meanwhile, or suppressed
+		via.gate.leave(j.message.Priority, j.place) // cancelled meanwhile, or suppressed
 	}
 	if len(byID) > 0 {
 		d.Wake()
 	}
-	d.left(via, len(starts))
+	d.left(via, gone...)
 }

@@ -70,7 +70,7 @@ func TestTrips(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				fake := smtptest.NewFake(smtptest.Script{Extensions: test.extensions})
 				d := scripted(t, fake, func(o *Options) { o.Relays[0].Limits.Connections, o.Relays[0].dial = 1, distant(fake, trip) })
-				if err := d.lanes().warm(t.Context()); err != nil {
+				if err := d.lanes().warm(t.Context(), outbox.Normal); err != nil {
 					t.Fatal(err)
 				}
 				jobs := make([]*job, mails)

@@ -30,6 +30,7 @@ type gate struct {
 	pipelining bool          // the relay pipelines: a connection may have a mail whose reply is awaited, and one whose envelope travels with it
 	service    time.Duration // how long a connection has a mail, on average of late; 0: not known yet
 	inside     int
+	high       int            // of inside
 	domains    map[string]int // of inside; kept where there is a limit to it
 	tokens     *rate.Limiter  // nil: no rate
 	due        *time.Timer    // when there is a token again
@@ -104,11 +105,12 @@ func (g *gate) lanes(p outbox.Priority) int {
 	return g.climb.now
 }
 
-// pipelines notes that the relay takes commands ahead of its replies, or that it does not.
-func (g *gate) pipelines(yes bool) {
+// connected notes that a connection was made, and whether the relay takes commands ahead of its replies.
+func (g *gate) connected(pipelines bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.pipelining = yes; yes {
+	g.answered = time.Now()
+	if g.pipelining = pipelines; pipelines {
 		g.news.Broadcast()
 	}
 }
@@ -153,6 +155,15 @@ func (g *gate) limit(p outbox.Priority) int {
 	return 0
 }
 
+// left is how many mails of a priority may pass. High ones wait for one another alone: there may be far more inside than there would be let in by now, as
+// where the relay throttles or gets slow. Called with mu held.
+func (g *gate) left(p outbox.Priority) int {
+	if p == outbox.High && g.state == RelayUp {
+		return g.limit(p) - g.high
+	}
+	return g.limit(p) - g.inside
+}
+
 // capacity is how many messages may be inside while the relay is up.
 func (g *gate) capacity() int {
 	g.mu.Lock()
@@ -164,7 +175,7 @@ func (g *gate) capacity() int {
 func (g *gate) free(p outbox.Priority) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return max(0, g.limit(p)-g.inside)
+	return max(0, g.left(p))
 }
 
 // takes says whether mails of a priority can pass before long: the relay is not in trouble, does not throttle, and its quota is not at its end. One
@@ -192,10 +203,13 @@ func (g *gate) place(address string) string {
 // pass lets a mail through that may go now. Called with mu held.
 func (g *gate) pass(p outbox.Priority, place string) bool {
 	now := time.Now()
-	if g.inside >= g.limit(p) || place != "" && g.domains[place] >= g.limits.PerDomain || g.quota.ended(p, int64(g.inside), now) || !g.token(now) {
+	if g.left(p) <= 0 || place != "" && g.domains[place] >= g.limits.PerDomain || g.quota.ended(p, int64(g.inside), now) || !g.token(now) {
 		return false
 	}
 	g.inside++
+	if p == outbox.High {
+		g.high++
+	}
 	if place != "" {
 		g.domains[place]++
 	}
@@ -213,10 +227,13 @@ func (g *gate) token(now time.Time) bool {
 }
 
 // leave makes room for the next.
-func (g *gate) leave(place string) {
+func (g *gate) leave(p outbox.Priority, place string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.inside--
+	if p == outbox.High {
+		g.high--
+	}
 	g.old = max(0, g.old-1)
 	if place != "" {
 		if g.domains[place]--; g.domains[place] == 0 {
@@ -359,6 +376,13 @@ func (g *gate) drain(shut bool) (all []*job) {
 		}
 	}
 	return all
+}
+
+// bars says whether mails of a priority had better go elsewhere.
+func (g *gate) bars(p outbox.Priority) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !g.open(p)
 }
 
 // idle says whether nothing waits. Called with mu held.

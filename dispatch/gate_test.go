@@ -36,7 +36,7 @@ func TestGate(t *testing.T) {
 			synctest.Wait()
 		}
 		for range 4 {
-			g.leave("")
+			g.leave(outbox.Normal, "")
 			synctest.Wait()
 		}
 		if diff := cmp.Diff([]outbox.Priority{outbox.High, outbox.Normal, outbox.Bulk, outbox.Bulk}, order); diff != "" {
@@ -47,8 +47,8 @@ func TestGate(t *testing.T) {
 		if g.enter(ctx, outbox.Normal, "") {
 			t.Error("a full gate lets through")
 		}
-		g.leave("")
-		g.leave("")
+		g.leave(outbox.Normal, "")
+		g.leave(outbox.Normal, "")
 		if g.free(outbox.Normal) != 2 {
 			t.Errorf("%d are free: who gave up holds a lane", g.free(outbox.Normal))
 		}
@@ -132,7 +132,7 @@ func TestGateCrowd(t *testing.T) {
 						}
 					}
 					inside.Add(-1)
-					g.leave("")
+					g.leave(outbox.Normal, "")
 				}
 				cancel()
 				if n%50 == i {

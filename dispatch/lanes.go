@@ -28,19 +28,23 @@ type lanes struct {
 	connections func(outbox.Priority) int
 	// connected is told whether a new connection pipelines.
 	connected func(pipelines bool)
+	// late is told that mails waited for a connection until their leases were over.
+	late func()
 	// refused says what a failure to connect, while so many connections are open, means for the mail; nil: it goes over one of these.
 	refused func(ctx context.Context, err error, open int) *reply
 	// finish is told what became of each mail, and from when on a connection had it.
 	finish func(ctx context.Context, j *job, r reply, started time.Time)
 
-	alone sync.Mutex
+	alone chan struct{} // has room for whoever opens the first connection
 
 	mu      sync.Mutex
 	idle    []*session
-	waiting [3][]*job // by priority
-	open    int       // connections
-	dialing int       // connections that are being opened
-	busy    int       // goroutines that have mails
+	waiting [3][]*job   // by priority
+	watch   *time.Timer // of the leases of these; nil: none waits
+	open    int         // connections
+	dialing int         // connections that are being opened
+	leaving int         // connections that say QUIT: the relay has them until they are closed
+	busy    int         // goroutines that have mails
 	closed  bool
 	resets  int
 	wg      sync.WaitGroup // of these, and of those saying QUIT
@@ -48,15 +52,79 @@ type lanes struct {
 
 // give brings a mail to a connection. It does not wait.
 func (l *lanes) give(ctx context.Context, j *job) {
+	j.carry = func(s *session) { l.serve(ctx, s, j) }
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := l.pop()
-	if s == nil && l.busy >= l.most(j.message.Priority) {
-		l.waiting[j.message.Priority] = append(l.waiting[j.message.Priority], j)
+	p, s := j.message.Priority, l.pop()
+	if s == nil && (l.busy >= l.most(p) || !l.room(p)) {
+		l.waiting[p] = append(l.waiting[p], j)
+		l.watchLeases()
 		return
 	}
+	l.begin(s, j)
+}
+
+// begin has a goroutine say a mail, over a session or over a new one. Called with mu held.
+func (l *lanes) begin(s *session, j *job) {
 	l.busy++
-	l.wg.Go(func() { l.serve(ctx, s, j) })
+	l.wg.Go(func() { j.carry(s) })
+}
+
+// room says whether the relay may have one more connection, for mails of a priority. Called with mu held.
+func (l *lanes) room(p outbox.Priority) bool {
+	most := max(1, l.relay.Limits.Connections)
+	if p == outbox.High {
+		most++
+	}
+	return l.open+l.dialing+l.leaving < most
+}
+
+// pump has mails go on that waited for room. Whoever has a mail looks for the next itself. Called with mu held.
+func (l *lanes) pump() {
+	for i := range l.waiting {
+		p := outbox.Priority(i)
+		for len(l.waiting[p]) > 0 && l.busy < l.most(p) && (len(l.idle) > 0 || l.room(p)) {
+			j := l.first()
+			l.begin(l.pop(), j)
+		}
+	}
+}
+
+// watchEvery is how often mails that wait for a connection are looked at: what was not said within its lease goes back to the queue, and perhaps
+// another way. When nothing comes to an end, as where the relay hangs, nobody else would look at them.
+const watchEvery = leaseFor / 12
+
+// watchLeases is called with mu held.
+func (l *lanes) watchLeases() {
+	if l.watch == nil {
+		l.watch = time.AfterFunc(watchEvery, l.endLeases)
+	}
+}
+
+// endLeases takes out the mails that have waited until their leases were over.
+func (l *lanes) endLeases() {
+	now := time.Now()
+	over := func(j *job) bool { return !now.Before(j.lease) }
+	var late []*job
+	l.mu.Lock()
+	l.watch = nil
+	for p, list := range l.waiting {
+		for _, j := range list {
+			if over(j) {
+				late = append(late, j)
+			}
+		}
+		if l.waiting[p] = slices.DeleteFunc(list, over); len(l.waiting[p]) > 0 {
+			l.watchLeases()
+		}
+	}
+	l.mu.Unlock()
+	if len(late) > 0 {
+		l.late()
+	}
+	for _, j := range late {
+		l.finish(context.Background(), j, reply{phase: dialing, err: errLate}, now)
+	}
 }
 
 // next is the next mail that waits, if there is one.
@@ -119,7 +187,12 @@ func (l *lanes) say(ctx context.Context, s *session, j *job) turn {
 	}
 	if s == nil {
 		var err error
-		if s, err = l.dial(ctx); err != nil {
+		s, err = l.dial(ctx, j.message.Priority)
+		switch {
+		case errors.Is(err, errFull):
+			l.putBack(j)
+			return turn{}
+		case err != nil:
 			return turn{reply: l.unreachable(ctx, j, err)}
 		}
 	}
@@ -154,6 +227,7 @@ func (l *lanes) putBack(j *job) {
 	defer l.mu.Unlock()
 	p := j.message.Priority
 	l.waiting[p] = slices.Insert(l.waiting[p], 0, j)
+	l.watchLeases()
 }
 
 // unreachable says what becomes of a mail for which there is no connection; nil: the relay has others, over which it goes.
@@ -176,12 +250,12 @@ func (l *lanes) rest(s *session) (*session, *job) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.busy--
-	most := outbox.Normal
+	p := outbox.Normal
 	if len(l.waiting[outbox.High]) > 0 {
-		most = outbox.High
+		p = outbox.High
 	}
-	switch enough := l.busy >= l.most(most); {
-	case s == nil && enough:
+	switch enough := l.busy >= l.most(p); {
+	case s == nil && (enough || len(l.idle) == 0 && !l.room(p)): // pump goes on once there is room
 		return nil, nil
 	case s != nil && (enough || l.closed):
 		l.quit(s)
@@ -223,27 +297,24 @@ func (l *lanes) keep(s *session) {
 	s.idle = time.AfterFunc(idleFor, func() { l.retire(s) })
 }
 
-// dial opens a connection. The first is opened alone: a relay that takes fewer than are opened at once refuses some before it has
-// taken the others.
-func (l *lanes) dial(ctx context.Context) (*session, error) {
-	before := l.troubles()
-	l.alone.Lock()
-	if l.count() == 0 && l.troubles() != before { // of whoever was before in line
-		l.alone.Unlock()
-		return nil, errInTrouble
-	}
-	if l.count() > 0 {
-		l.alone.Unlock()
-	} else {
-		defer l.alone.Unlock()
-	}
+// dial opens a connection for mails of a priority, where there is room for it. The first is opened alone: a relay that takes fewer than are opened at
+// once refuses some before it has taken the others.
+func (l *lanes) dial(ctx context.Context, p outbox.Priority) (*session, error) {
 	l.mu.Lock()
-	l.dialing++
-	l.mu.Unlock()
-	s, err := connect(ctx, l.relay, l.timeouts)
-	if err == nil {
-		l.connected(s.pipelining)
+	if !l.room(p) {
+		l.mu.Unlock()
+		return nil, errFull
 	}
+	l.dialing++
+	before := l.resets
+	l.mu.Unlock()
+	l.alone <- struct{}{}
+	if l.count() > 0 {
+		<-l.alone
+	} else {
+		defer func() { <-l.alone }()
+	}
+	s, err := l.connect(ctx, before)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.dialing--
@@ -252,6 +323,20 @@ func (l *lanes) dial(ctx context.Context) (*session, error) {
 	}
 	return s, err
 }
+
+func (l *lanes) connect(ctx context.Context, troubles int) (*session, error) {
+	if l.count() == 0 && l.troubles() != troubles { // of whoever was before in line
+		return nil, errInTrouble
+	}
+	s, err := connect(ctx, l.relay, l.timeouts)
+	if err == nil {
+		l.connected(s.pipelining)
+	}
+	return s, err
+}
+
+// errFull says that the relay has as many connections of ours as it may.
+var errFull = errors.New("all of its connections are in use")
 
 // errInTrouble says that the relay got into trouble while a mail waited for the first connection to it.
 var errInTrouble = errors.New("the relay does not answer")
@@ -291,7 +376,14 @@ func (l *lanes) end(s *session) {
 // quit is called with mu held.
 func (l *lanes) quit(s *session) {
 	l.open--
-	l.wg.Go(s.quit)
+	l.leaving++
+	l.wg.Go(func() {
+		s.quit()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.leaving--
+		l.pump()
+	})
 }
 
 // count is how many connections are open.
@@ -302,19 +394,19 @@ func (l *lanes) count() int {
 }
 
 // warm connects a lane ahead of its first mail.
-func (l *lanes) warm(ctx context.Context) error {
-	s, err := l.dial(ctx)
-	if err != nil {
-		return err
-	}
+func (l *lanes) warm(ctx context.Context, p outbox.Priority) error {
+	s, err := l.dial(ctx, p)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.closed {
+	defer l.pump()
+	switch {
+	case err != nil:
+	case l.closed:
 		l.quit(s)
-		return nil
+	default:
+		l.keep(s)
 	}
-	l.keep(s)
-	return nil
+	return err
 }
 
 // close ends all idle sessions, and those in use when they have no mail.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 )
 
 // Relay is a server that takes mails.
@@ -62,6 +63,16 @@ func (r Relay) String() string {
 		return r.address()
 	}
 	return r.Name + " (" + r.address() + ")"
+}
+
+// used is how many of the mails that the store has counted are this relay's: where it has a name, those at other addresses, too.
+func (r Relay) used(counted map[string]int64) (n int64) {
+	for who, mails := range counted {
+		if who == r.String() || r.Name != "" && strings.HasPrefix(who, r.Name+" (") {
+			n += mails
+		}
+	}
+	return n
 }
 
 func (r Relay) address() string { return net.JoinHostPort(r.Host, strconv.Itoa(r.Port)) }

@@ -38,6 +38,7 @@ type session struct {
 	utf8       bool // it takes addresses that are not ASCII (RFC 6531)
 	limit      int  // of a mail's bytes, as SIZE has it (RFC 1870); 0: none is known
 	most       int  // mails over it
+	names      int  // recipients of one mail, as LIMITS RCPTMAX has it (RFC 9422); 0: none is known
 	dirty      bool // a transaction was begun and not finished: RSET comes first
 	over       bool // it is of no use for another mail
 	kept       bool // it was idle, and may have died since
@@ -230,6 +231,7 @@ func (s *session) deliver(ctx context.Context, j *job, next func() *job, back fu
 	}
 	s.sent++
 	r = s.open(j)
+	r.refused = append(r.refused, s.unnamed(j)...)
 	if r.phase == writing {
 		refused := r.refused
 		r, behind = s.content(j, next, back)
@@ -266,13 +268,14 @@ func (s *session) end() {
 type command struct {
 	phase phase
 	line  string
-	copy  bool // RCPT of a copy
+	copy  bool // RCPT of a copy,
+	last  bool // without which the mail goes if that is put off, too: there is no later
 }
 
 func (s *session) commands(j *job, dirty bool) []command {
 	list := make([]command, 0, 4+len(j.envelope.cc))
 	if dirty {
-		list = append(list, command{mailing, "RSET", false})
+		list = append(list, command{phase: mailing, line: "RSET"})
 	}
 	from := "MAIL FROM:<" + j.envelope.from + ">"
 	if s.size {
@@ -281,17 +284,33 @@ func (s *session) commands(j *job, dirty bool) []command {
 	if !j.envelope.ascii() {
 		from += " BODY=8BITMIME SMTPUTF8" // its header has the address, and so bytes above 127
 	}
-	list = append(list, command{mailing, from, false}, command{naming, "RCPT TO:<" + j.envelope.to + ">", false})
-	for _, cc := range j.envelope.cc {
-		list = append(list, command{naming, "RCPT TO:<" + cc + ">", true})
+	list = append(list, command{phase: mailing, line: from}, command{phase: naming, line: "RCPT TO:<" + j.envelope.to + ">"})
+	for _, cc := range j.envelope.cc[:s.copies(j)] {
+		list = append(list, command{naming, "RCPT TO:<" + cc + ">", true, j.last})
 	}
-	return append(list, command{opening, "DATA", false})
+	return append(list, command{phase: opening, line: "DATA"})
+}
+
+// copies is how many of a mail's copies go with it.
+func (s *session) copies(j *job) int {
+	if s.names == 0 {
+		return len(j.envelope.cc)
+	}
+	return min(len(j.envelope.cc), s.names-1)
+}
+
+// unnamed says which copies do not go.
+func (s *session) unnamed(j *job) (refused []string) {
+	for _, cc := range j.envelope.cc[s.copies(j):] {
+		refused = append(refused, fmt.Sprintf("<%s>: it takes no more than %d addresses a mail (LIMITS RCPTMAX)", cc, s.names))
+	}
+	return refused
 }
 
 // open says MAIL, RCPT and DATA: in one flight where the relay offers PIPELINING (RFC 2920 §3.1: DATA comes last and
 // every reply is read), one by one elsewhere. Its reply is in phase writing when the content may follow.
 //
-// A copy that is refused for good does not keep the mail from the one it is for; one that is put off does.
+// A copy that is refused for good does not keep the mail from the one it is for; one that is put off does, as long as there is a later.
 func (s *session) open(j *job) reply {
 	if a := s.ahead; a != nil {
 		s.ahead = nil
@@ -357,7 +376,7 @@ func (s *session) hear(commands []command) reply {
 			s.end()
 			return r
 		case r.code/100 == 2 && c.phase != opening:
-		case c.copy && r.code/100 == 5:
+		case c.copy && (r.code/100 == 5 || c.last && r.code/100 == 4 && !relays(naming, r.code)):
 			verdict.refused = append(verdict.refused, strings.TrimPrefix(c.line, "RCPT TO:")+": "+r.String())
 		case verdict.phase == writing:
 			r.refused = verdict.refused
@@ -470,7 +489,8 @@ func (s *session) read(p phase) reply {
 	return r
 }
 
-// extensions notes what the relay offers: PIPELINING (RFC 2920), SIZE (RFC 1870), and how many mails it takes over a connection (RFC 9422).
+// extensions notes what the relay offers: PIPELINING (RFC 2920), SIZE (RFC 1870), and how many mails it takes over a connection, and recipients of a mail
+// (RFC 9422).
 func (s *session) extensions(c *smtp.Client) {
 	s.pipelining, _ = c.Extension("PIPELINING")
 	var limit, limits string
@@ -479,9 +499,14 @@ func (s *session) extensions(c *smtp.Client) {
 	s.utf8, _ = c.Extension("SMTPUTF8")
 	_, limits = c.Extension("LIMITS")
 	for word := range strings.FieldsSeq(limits) {
-		number, ok := strings.CutPrefix(word, "MAILMAX=")
-		if n, err := strconv.Atoi(number); ok && err == nil && n > 0 {
+		name, number, _ := strings.Cut(word, "=")
+		n, err := strconv.Atoi(number)
+		switch {
+		case err != nil || n <= 0:
+		case name == "MAILMAX":
 			s.most = min(s.most, n)
+		case name == "RCPTMAX":
+			s.names = n
 		}
 	}
 }

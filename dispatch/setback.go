@@ -90,27 +90,42 @@ func (d *Dispatcher) onTime() {
 
 // busy puts off a look-up that the database had no time for.
 func (d *Dispatcher) busy(ctx, hard context.Context, t *task, err error) {
+	if len(t.messages) > 0 {
+		d.busyMessages(ctx, hard, t, err)
+		return
+	}
 	n := t.match.Attempts
-	if n+1 >= mostSorely || len(t.messages) > 0 && time.Since(t.messages[0].Created) > d.o.Retry.GiveUp {
+	if n+1 >= mostSorely {
 		d.fail(ctx, hard, t, fmt.Errorf("given up after %d tries: %w", n+1, err), classLookup)
 		return
 	}
 	d.postpone(ctx, hard, t, jittered(min(time.Second<<min(n, 20), mostBusy)), err)
 }
 
+// busyMessages puts off messages, whose attempts are those at the relay: by an eighth of their age, which grows as fast as pauses that double.
+func (d *Dispatcher) busyMessages(ctx, hard context.Context, t *task, err error) {
+	age := time.Since(t.messages[0].Created)
+	if age > d.o.Retry.GiveUp {
+		d.fail(ctx, hard, t, fmt.Errorf("given up after %s: %w", age.Round(time.Minute), err), classLookup)
+		return
+	}
+	d.postpone(ctx, hard, t, jittered(min(max(time.Second, age/8), mostBusy)), err)
+}
+
 // postpone gives a task back to the store, to be tried again after a while.
 func (d *Dispatcher) postpone(ctx, hard context.Context, t *task, wait time.Duration, err error) {
 	due := time.Now().Add(wait)
+	ask, _ := errors.AsType[*askError](err)
 	if len(t.messages) == 0 {
 		d.settleMatch(ctx, hard, t, expanded{Expansion: outbox.Expansion{
-			Match: t.match.ID, State: outbox.MatchPending, Due: due, Reason: err.Error(),
+			Match: t.match.ID, State: outbox.MatchPending, Due: due, Reason: err.Error(), Early: ask != nil && ask.kind == early,
 		}})
 		return
 	}
 	for _, m := range t.messages {
 		d.outcomes <- outcome{m, outbox.Outcome{Message: m.ID, State: outbox.MessageQueued, Due: due, Reason: err.Error()}}
 	}
-	d.left(t.via, len(t.messages))
+	d.left(t.via, pointers(t.messages)...)
 	d.finished(t)
 }
 
@@ -129,6 +144,6 @@ func (d *Dispatcher) end(ctx, hard context.Context, t *task, match outbox.MatchS
 	for _, m := range t.messages {
 		d.outcomes <- outcome{m, outbox.Outcome{Message: m.ID, State: message, Reason: reason}}
 	}
-	d.left(t.via, len(t.messages))
+	d.left(t.via, pointers(t.messages)...)
 	d.finished(t)
 }

@@ -220,3 +220,56 @@ func (p *proxy) forward(from, to net.Conn) {
 		}
 	}
 }
+
+// TestEarlyIsNoTry: a transaction that takes its time to become visible brings its match no closer to being given up.
+func TestEarlyIsNoTry(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, task := claimed(t)
+		for range 2 * mostSorely {
+			task.since = time.Now().Add(-2 * tooEarly)
+			w.setback(t.Context(), t.Context(), task, &askError{kind: early, err: errors.New("transaction 7 is not visible")})
+			ms := must(w.store.ClaimMatches(t.Context(), outbox.Claim{Now: time.Now().Add(time.Hour), Most: 9}))
+			task.match = ms[0]
+		}
+		w.setback(t.Context(), t.Context(), task, &askError{kind: busy, what: "the query", err: errors.New("timeout")})
+		if m := w.matches()[0]; m.State != outbox.MatchPending || m.Attempts != 1 {
+			t.Errorf("%s after %d attempts: %s", m.State, m.Attempts, m.Reason)
+		}
+	})
+}
+
+// TestBusyMessages: messages whose look-ups the database has no time for are tried later and later, whatever their match went through, and given up with
+// all other mails of their age.
+func TestBusyMessages(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w, task := claimed(t)
+		_, err := w.store.Expand(t.Context(), outbox.Expansion{Match: task.match.ID, State: outbox.MatchExpanded, Messages: []outbox.NewMessage{{Address: "kim@example.com", State: outbox.MessageQueued}}})
+		w.check(err)
+		task.match.Attempts, task.via = mostSorely-1, w.transports[0]
+		began := time.Now()
+		var pauses []time.Duration
+		for {
+			ms := must(w.store.ClaimMessages(t.Context(), outbox.Claim{Now: time.Now(), Most: 9}))
+			if task.messages = ms; len(ms) != 1 {
+				t.Fatalf("%d are due", len(ms))
+			}
+			task.via.room.enter(outbox.Normal, "")
+			w.setback(t.Context(), t.Context(), task, &askError{kind: busy, what: "the query", err: errors.New("timeout")})
+			o := <-w.outcomes
+			w.check(w.store.Record(t.Context(), []outbox.Outcome{o.Outcome}))
+			if o.State != outbox.MessageQueued {
+				if age := time.Since(began); o.State != outbox.MessageFailed || age < 24*time.Hour || age > 25*time.Hour || !strings.Contains(o.Reason, "given up after 24h") {
+					t.Errorf("%s after %s: %s", o.State, age, o.Reason)
+				}
+				break
+			}
+			pauses = append(pauses, time.Until(o.Due))
+			time.Sleep(time.Until(o.Due) + time.Millisecond)
+		}
+		if first, last := pauses[0], pauses[len(pauses)-1]; first > 2*time.Second || last < mostBusy*3/4 || last > mostBusy*5/4 || len(pauses) > 400 {
+			t.Errorf("%d pauses, from %s to %s", len(pauses), first, last)
+		}
+	})
+}

@@ -16,7 +16,7 @@ type transport struct {
 
 	patient chan struct{} // has room for expansions that wait long for a place
 
-	claimed int // messages in memory that are to go this way and are not started yet; the dispatcher's mu guards it
+	room room // the dispatcher's mu guards it
 }
 
 func (d *Dispatcher) newTransports() {
@@ -26,9 +26,9 @@ func (d *Dispatcher) newTransports() {
 	}
 	for _, r := range relays {
 		r.Limits = r.Limits.Or(defaultLimits)
-		via := &transport{relay: r, gate: newGate(r.Limits, d.Wake), patient: make(chan struct{}, mostPatient)}
+		via := &transport{relay: r, gate: newGate(r.Limits, d.Wake), patient: make(chan struct{}, mostPatient), room: newRoom(r.Limits.PerDomain)}
 		via.lanes = &lanes{
-			relay: r, timeouts: d.o.Timeouts, connections: via.gate.connections, connected: via.gate.pipelines,
+			relay: r, timeouts: d.o.Timeouts, alone: make(chan struct{}, 1), connections: via.gate.connections, connected: via.gate.connected, late: func() { d.stuck(via) },
 			refused: func(ctx context.Context, err error, open int) *reply { return d.refused(ctx, via, err, open) },
 			finish: func(ctx context.Context, j *job, r reply, started time.Time) {
 				d.finish(ctx, j, r, started)
@@ -58,14 +58,14 @@ func (t *transport) run(ctx, hard context.Context, d *Dispatcher) {
 // false, and it is the one that would be the first.
 //
 // A relay that is tried again after trouble gets a fresh mail; another that works comes first for all others: one that it may have stumbled over
-// must not be what it is tried with for ever.
+// must not be what it is tried with for ever. One that hangs comes last.
 func (d *Dispatcher) route(rule uint32, p outbox.Priority, fresh bool) (via *transport, ok bool) {
 	if via := d.named(rule); via != nil {
 		return via, via.gate.takes(p)
 	}
 	for _, via := range d.transports {
 		switch {
-		case via.relay.ByName || !via.gate.takes(p):
+		case via.relay.ByName || !via.gate.takes(p) || via.gate.hangs():
 		case fresh || !via.gate.probed():
 			return via, true
 		}
@@ -105,7 +105,21 @@ func (d *Dispatcher) trouble(ctx context.Context, via *transport, why string) {
 	for _, j := range via.lanes.empty() { // the relay has heard of none of them
 		d.finish(ctx, j, reply{phase: dialing, err: err}, time.Now())
 	}
-	d.giveUp(via.gate.drain(false)...)
+	d.turnAway(via, false)
+}
+
+// stuck notes that mails waited for connections to a relay until their leases were over. While it says nothing at all, those that may go another way do; its
+// breaker opens when conversations break.
+func (d *Dispatcher) stuck(via *transport) {
+	if !via.gate.stuck() {
+		return
+	}
+	d.o.Log.Warn("the relay answers none of the mails that it has: others go another way, where there is one", "relay", via.relay.String())
+	for _, j := range via.gate.drain(false) {
+		if way, _ := d.route(j.message.Rule, j.message.Priority, false); way != via || !via.gate.push(j) {
+			d.giveUp(j)
+		}
+	}
 }
 
 // submit has a claimed message whose bytes are there wait for its relay.
@@ -120,10 +134,25 @@ func (d *Dispatcher) submit(j *job) {
 func (d *Dispatcher) giveUp(jobs ...*job) {
 	for _, j := range jobs {
 		d.o.Store.Release(nil, []int64{j.message.ID})
-		d.left(j.via, 1)
+		d.left(j.via, &j.message)
 	}
 	if len(jobs) > 0 {
 		d.Wake() // they may go another way
+	}
+}
+
+// turnAway gives back what waits for a relay; where shut is set, only what its gate does not let through any more.
+func (d *Dispatcher) turnAway(via *transport, shut bool) {
+	d.giveUp(via.gate.drain(shut)...)
+	if via.relay.Limits.PerDomain == 0 {
+		return
+	}
+	d.mu.Lock()
+	ids := via.room.turnAway(func(p outbox.Priority) bool { return !shut || via.gate.bars(p) })
+	d.mu.Unlock()
+	if len(ids) > 0 {
+		d.o.Store.Release(nil, ids)
+		d.Wake()
 	}
 }
 
@@ -135,7 +164,7 @@ func (d *Dispatcher) countMonth(ctx context.Context) error {
 		return fmt.Errorf("reading what the relays took in this month: %w", err)
 	}
 	for _, via := range d.transports {
-		via.gate.beginMonth(monthOf(now), used[via.relay.String()])
+		via.gate.beginMonth(monthOf(now), via.relay.used(used))
 	}
 	return nil
 }

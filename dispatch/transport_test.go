@@ -277,7 +277,7 @@ func TestBulkMoves(t *testing.T) {
 		}
 		for _, j := range g.take(t.Context()) {
 			got = append(got, [...]string{"h", "n", "b"}[j.message.Priority])
-			g.leave("")
+			g.leave(outbox.Normal, "")
 		}
 	}
 	if want := "nnnnnnnbnnnnnnnbnnnnhhnnnbnnnnnnnbnnnnnnn"; strings.Join(got, "") != want {
@@ -410,7 +410,7 @@ func TestProbedByOne(t *testing.T) {
 		g.tryEnter(outbox.Normal, "")
 	}
 	g.trouble(errors.New("gone"))
-	g.leave("")
+	g.leave(outbox.Normal, "")
 	g.probing()
 	for i, want := range []bool{true, false} {
 		if got := g.tryEnter(outbox.Normal, ""); got != want {
