@@ -62,7 +62,39 @@ func (d *Daemon) lookAtHeld(ctx context.Context, now time.Time) error {
 			waiting = append(waiting, b)
 		}
 	}
-	return errors.Join(append(errs, d.tellHeld(ctx, waiting, now))...)
+	return errors.Join(append(errs, d.tellHeld(ctx, waiting, now), d.expireSingle(ctx, now))...)
+}
+
+// expireSingle discards what is held by itself, in no batch, and was released by nobody for as long as a batch has.
+func (d *Daemon) expireSingle(ctx context.Context, now time.Time) error {
+	keep := time.Duration(d.config.HoldExpires)
+	if keep <= 0 {
+		return nil
+	}
+	d.acting.Lock()
+	defer d.acting.Unlock()
+	why := "its hold expired after " + spanning(keep)
+	for _, f := range []outbox.Filter{{Apart: true, MatchStates: []outbox.MatchState{outbox.MatchHeld}}, {MessageStates: []outbox.MessageState{outbox.MessageHeld}}} {
+		f.Due = now.Add(-keep)
+		found, err := d.store.Affected(ctx, outbox.Discard, f)
+		if err == nil && len(found.Matches)+len(found.Messages) > 0 {
+			_, err = d.store.Act(ctx, outbox.Discard, f, why, now)
+		}
+		if err != nil {
+			return fmt.Errorf("discarding what was held: %w", err)
+		}
+		for _, g := range found.Matches {
+			d.tellExpired(ctx, g.Rule, counted(g.Count, "match", "matches"))
+		}
+		for _, g := range found.Messages {
+			d.tellExpired(ctx, g.Rule, counted(g.Count, "message", "messages"))
+		}
+	}
+	return nil
+}
+
+func (d *Daemon) tellExpired(ctx context.Context, rule, what string) {
+	d.report.warn(ctx, fmt.Errorf("%s of rule %s held one by one: nobody released them, and they are discarded\n  → postman outbox list --rule %[2]s --state discarded tells which they were", what, rule), rule, classHeld)
 }
 
 // carryOut goes on with an order that the last process did not finish, and gives one where the time is up; false: the batch waits for one.

@@ -202,3 +202,35 @@ func TestALoopIsHeld(t *testing.T) {
 		t.Errorf("held: %+v, %v", views, err)
 	}
 }
+
+// What is held by itself expires as a batch does, counted from when it was held, and is told of once.
+func TestSingleHoldsExpire(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	log := new(heldLog)
+	w.also = log
+	w.rules(`
+rules:
+  - {name: many, on: {table: visits, ops: [insert]}, to: {query: "select email from staff"}, max_recipients: 1, template: visit, load: {who: "select 'x' as name"}}
+`)
+	d := w.start()
+	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`, `insert into visits (kind, staff_id) values ('visit', 1)`)
+	w.matches(d, 2, outbox.MatchHeld)
+	if err := d.lookAtHeld(t.Context(), time.Now().Add(6*24*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	w.matches(d, 2, outbox.MatchHeld)
+	for range 2 {
+		if err := d.lookAtHeld(t.Context(), time.Now().Add(8*24*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, m := range w.matches(d, 2, outbox.MatchDiscarded) {
+		if m.Reason != "its hold expired after 7 days" {
+			t.Errorf("discarded: %s", m.Reason)
+		}
+	}
+	if n := log.count("nobody released them"); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+}

@@ -107,7 +107,7 @@ func (d *Dispatcher) expansion(ctx context.Context, t *task) (expanded, error) {
 	err = r.do(ctx, d.o.Lookup)
 	d.tasks.done(t) // what follows asks nothing
 	if many, ok := errors.AsType[*tooMany](err); ok {
-		x.State, x.Reason = outbox.MatchHeld, many.Error()
+		x.State, x.Reason, x.Due = outbox.MatchHeld, many.Error(), time.Now()
 		return x, nil
 	}
 	if err == nil {

@@ -138,11 +138,11 @@ func (d *Dispatcher) fail(ctx, hard context.Context, t *task, err error, class s
 // end gives a match, or messages, a state.
 func (d *Dispatcher) end(ctx, hard context.Context, t *task, match outbox.MatchState, message outbox.MessageState, reason string) {
 	if len(t.messages) == 0 {
-		d.settleMatch(ctx, hard, t, expanded{Expansion: outbox.Expansion{Match: t.match.ID, State: match, Reason: reason}})
+		d.settleMatch(ctx, hard, t, expanded{Expansion: outbox.Expansion{Match: t.match.ID, State: match, Reason: reason, Due: time.Now()}})
 		return
 	}
 	for _, m := range t.messages {
-		d.outcomes <- outcome{m, outbox.Outcome{Message: m.ID, State: message, Reason: reason}}
+		d.outcomes <- outcome{m, outbox.Outcome{Message: m.ID, State: message, Reason: reason, Due: time.Now()}}
 	}
 	d.left(t.via, pointers(t.messages)...)
 	d.finished(t)
