@@ -135,8 +135,8 @@ func (in *intake) bind(t *cdc.Table) bound {
 func (in *intake) fit(t *cdc.Table, b *bound) {
 	for _, r := range in.astray(t) {
 		anew := in.breaks(strayed(r, t)) // a look has ended its gap that saw the table under its own name again
-		if now := in.current.catalog.Tables[r.On.Table]; anew && now != nil && now.Partitioned {
-			in.reconnect(fmt.Sprintf("it calls the partitioned table %s by another name, as Postgres does until then", r.On.Table))
+		if anew && oidIn(in.current.catalog, r.On.Table) == t.OID {
+			in.reconnect(fmt.Sprintf("it calls the table %s by another name, as Postgres may until then of one that is partitioned, or whose schema has another name", r.On.Table))
 		}
 		b.unfit = append(b.unfit, r.Name)
 	}

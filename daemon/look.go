@@ -126,12 +126,13 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	if p.published != 0 {
-		if err := d.recordMissed(ctx, p.after, catalog, watchers(l.source.Rules, d.lastSeen)); err != nil { // what others altered meanwhile
-			return err
-		}
 		d.log.Warn("the publications did not fit the rules any more, and were mended", "slot", d.config.Slot)
 	}
+	seen := watchers(l.source.Rules, d.lastSeen)
 	err = d.compare(ctx, conn, comparison{live: l, catalog: catalog, db: p.after, before: d.outlook.verified})
+	if err == nil && p.published != 0 { // which may have waited: what others altered meanwhile. What had to be taken out has been told of
+		err = d.recordMissed(ctx, p.after, catalog, seen)
+	}
 	if err == nil {
 		err = d.noteWatched(ctx, p.after)
 	}
@@ -169,7 +170,7 @@ func (d *Daemon) readCatalog(ctx context.Context, conn *pgx.Conn, l *live) (*cdc
 func following(ctx context.Context, conn *pgx.Conn, needs []cdc.Need, catalog *cdc.Catalog, oid func(cdc.TableName) uint32) (*cdc.Catalog, []cdc.Need, error) {
 	gone := make(map[uint32][]cdc.Op)
 	for _, n := range needs {
-		if was := oid(n.Table); was != 0 && catalog.Tables[n.Table] == nil && catalog.Unwatchable[n.Table] == "" {
+		if was := oid(n.Table); was != 0 && catalog.Tables[n.Table] == nil {
 			gone[was] = append(gone[was], n.Ops...)
 		}
 	}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -18,14 +19,21 @@ func (d *Daemon) lastSeen(r *rules.Rule) watch {
 	return w
 }
 
-// lastOID is the table that had a name when it was there last, be it before a restart; 0: it is not known.
+// lastOID is the table that had a name when it was there last, be it before a restart; 0: it is not known. When the rules were loaded may be
+// longer ago: the name may have been another table's since.
 func (d *Daemon) lastOID(name cdc.TableName) uint32 {
-	for _, c := range []*cdc.Catalog{d.outlook.catalog, d.live.Load().catalog} {
-		if c != nil && c.Tables[name] != nil {
-			return c.Tables[name].OID
-		}
+	if oid := oidIn(d.outlook.catalog, name); oid != 0 {
+		return oid
 	}
-	return d.watched.oid(name)
+	return cmp.Or(d.watched.oid(name), oidIn(d.live.Load().catalog, name))
+}
+
+// oidIn is the table that has a name in a catalog; 0: none has.
+func oidIn(c *cdc.Catalog, name cdc.TableName) uint32 {
+	if c == nil || c.Tables[name] == nil {
+		return 0
+	}
+	return c.Tables[name].OID
 }
 
 // watching is a rule, what it is on, and what it was on.
@@ -72,12 +80,9 @@ func missing(db *cdc.Database, slot string, catalog *cdc.Catalog, list []watchin
 
 // missed says why changes of a rule's table have not been published since it was looked at last; empty: they have, or it is gone.
 func (w *watching) missed(db *cdc.Database, slot string, catalog *cdc.Catalog) string {
-	if why := catalog.Unwatchable[w.on.Table]; why != "" {
+	t := cmp.Or(catalog.Tables[w.on.Table], tableOf(catalog, w.was.OID))
+	if why := catalog.Unwatchable[w.on.Table]; t == nil && why != "" {
 		return fmt.Sprintf("the table %s is not published any more: %s", w.on.Table, why)
-	}
-	t := catalog.Tables[w.on.Table]
-	if t == nil {
-		t = tableOf(catalog, w.was.OID)
 	}
 	if t == nil {
 		return ""

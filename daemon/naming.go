@@ -19,8 +19,8 @@ type naming struct {
 
 // oid is the table that has a name now; 0: it is not known.
 func (n *naming) oid(name cdc.TableName) uint32 {
-	if n.catalog != nil && n.catalog.Tables[name] != nil {
-		return n.catalog.Tables[name].OID
+	if oid := oidIn(n.catalog, name); oid != 0 {
+		return oid
 	}
 	for i := range n.known {
 		if p := &n.known[i]; p.Table == name && p.ToEpoch == 0 && p.OID != 0 {

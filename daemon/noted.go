@@ -145,12 +145,7 @@ func (d *Daemon) note(ctx context.Context, name string, text []byte) error {
 // oids tells which tables have which names, as far as the database was looked at last.
 func (d *Daemon) oids(l *live) func(cdc.TableName) uint32 {
 	catalog := cmp.Or(d.catalog.Load(), l.catalog) // setup never goes live
-	return func(name cdc.TableName) uint32 {
-		if catalog != nil && catalog.Tables[name] != nil {
-			return catalog.Tables[name].OID
-		}
-		return 0
-	}
+	return func(name cdc.TableName) uint32 { return oidIn(catalog, name) }
 }
 
 // publishedNow is what was found when the database was looked at.

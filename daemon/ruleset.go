@@ -170,9 +170,7 @@ func (l *live) aim(rule string) (a aim) {
 	for _, op := range on.Ops {
 		a.ops = append(a.ops, op.String())
 	}
-	if a.table = on.Table.String(); l.catalog != nil && l.catalog.Tables[on.Table] != nil {
-		a.oid = l.catalog.Tables[on.Table].OID
-	}
+	a.table, a.oid = on.Table.String(), oidIn(l.catalog, on.Table)
 	return a
 }
 

@@ -210,7 +210,11 @@ func (d *Daemon) prepare(ctx context.Context, conn *pgx.Conn, set *live) (err er
 		}
 		// Their tables are not published that were when the last run ended.
 		d.source, d.outlook.verified, d.watched = src, lastLooked(&src), p.watched
-		return d.recordMissed(ctx, db, p.catalog, watchers(set.source.Rules, p.watched.still(p.catalog)))
+		list := set.source.Rules
+		if p.published != 0 { // those that are broken are told of as such, and their tables may have been taken out
+			list = set.rules.Rules
+		}
+		return d.recordMissed(ctx, db, p.catalog, watchers(list, p.watched.still(p.catalog)))
 	}
 	if d.source, err = p.run(ctx); err != nil {
 		return err

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -154,7 +155,6 @@ func TestMissedBehindACommitThatNobodySees(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w.eventually("all is well", func() bool { return d.look(t.Context()) == nil && len(d.broken.list()) == 0 })
-			w.covered(d)
 			if err := d.look(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -192,4 +192,134 @@ func TestMissedBehindACommitThatNobodySees(t *testing.T) {
 			w.lostIn(d, "visit", from.String(), till.String())
 		})
 	}
+}
+
+// A table that took another one's name keeps being followed as what it is when it is renamed in its turn: it stays published, and when it is back
+// nothing was lost.
+func TestRenamedBehindASwap(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Mode, w.blind = "dry-run", true
+	w.template("plain.html", `{{define "subject"}}Plain{{end}}{{define "body"}}<p></p>{{end}}`)
+	w.sql(`create table a (id int primary key)`, `create table b (id int primary key)`)
+	const rule = "  - {name: on_%s, on: {table: %[1]s, ops: [insert]}, to: {address: a@example.com}, template: plain}\n"
+	w.rules(worldRules + markRule + fmt.Sprintf(rule, "a") + fmt.Sprintf(rule, "b"))
+	d := w.start()
+	well := func() {
+		t.Helper()
+		w.eventually("all is well", func() bool { return d.look(t.Context()) == nil && len(d.broken.list()) == 0 })
+	}
+	w.sql(`alter table a rename to c`, `alter table b rename to a`, `alter table c rename to b`)
+	well()
+	before := len(d.Status().Gaps)
+	for range 2 {
+		w.sql(`alter table a rename to c`)
+		for range 2 {
+			if err := d.look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if diff := cmp.Diff([]string{"b", "c", "visits"}, w.publications()["ins"]); diff != "" {
+			t.Errorf("published: %s", diff)
+		}
+		w.sql(`insert into c values (1)`, `delete from c`, `alter table c rename to a`)
+		well()
+		w.mark(d)
+	}
+	for i, g := range d.Status().Gaps[:len(d.Status().Gaps)-before] {
+		if g.Lost {
+			t.Errorf("gap %d: %+v", i, g)
+		}
+	}
+}
+
+// A table that was renamed stays published, so that nothing of it is lost, also where a view has its name since.
+func TestAViewInThePlaceOfATable(t *testing.T) {
+	t.Parallel()
+	for name, restarts := range map[string]bool{"in one run": false, "with a restart": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.config.Mode, w.blind = "dry-run", true
+			w.template("plain.html", `{{define "subject"}}Plain{{end}}{{define "body"}}<p></p>{{end}}`)
+			w.rules(worldRules + markRule)
+			d := w.start()
+			w.mark(d)
+			w.sql(`begin; alter table visits rename to visits_v2; create view visits as select * from visits_v2; commit`)
+			if restarts {
+				w.stop(d)
+				d = w.start()
+			}
+			for range 2 {
+				if err := d.look(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if diff := cmp.Diff([]string{"visits_v2"}, w.publications()["ins"]); diff != "" {
+				t.Errorf("published: %s", diff)
+			}
+			w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`)
+			w.mark(d)
+			w.rules(strings.Replace(worldRules, "table: visits", "table: visits_v2", 1) + markRule)
+			if err := d.Reload(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.eventually("it decides again", func() bool {
+				w.mark(d)
+				return d.look(t.Context()) == nil && len(d.broken.list()) == 0 && len(d.Status().Gaps) == 1
+			})
+			gap := gapOf(d, "visit")
+			if gap.Lost {
+				t.Fatalf("gap %+v", gap)
+			}
+			if plan, done := w.replayed(d, ReplayRequest{Gap: gap.ID}); plan.Queue != 1 || done.Added != 1 || len(done.Mended) != 1 {
+				t.Errorf("the plan is %+v, and done is %+v", plan, done)
+			}
+		})
+	}
+}
+
+// A schema that gets another name gives its tables another one, of which older versions of Postgres say nothing in the stream.
+func TestRenamedSchema(t *testing.T) {
+	t.Parallel()
+	pgtest.Versions(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.config.Mode, w.blind = "dry-run", true
+		w.template("plain.html", `{{define "subject"}}Plain{{end}}{{define "body"}}<p></p>{{end}}`)
+		w.sql(`create schema s`, `create table s.t (id int primary key)`)
+		rules := worldRules + markRule + "  - {name: r, on: {table: s.t, ops: [insert]}, to: {address: a@example.com}, template: plain}\n"
+		w.rules(rules)
+		d := w.start()
+		w.sql(`insert into s.t values (1)`)
+		w.mark(d)
+		w.sql(`alter schema s rename to z`, `insert into z.t values (2)`)
+		w.mark(d)
+		if err := d.look(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.rules(strings.Replace(rules, "s.t", "z.t", 1))
+		if err := d.Reload(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		n, before := 2, w.matchesOf(d, "r")
+		w.eventually("it decides", func() bool {
+			n++
+			w.sql(fmt.Sprintf(`insert into z.t values (%d)`, n))
+			w.mark(d)
+			if err := d.look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return len(d.broken.list()) == 0 && w.matchesOf(d, "r") > before
+		})
+		for _, g := range d.Status().Gaps {
+			if g.Lost || g.To == "" {
+				t.Errorf("gap %+v", g)
+				continue
+			}
+			w.replayed(d, ReplayRequest{Gap: g.ID})
+		}
+		if after := w.matchesOf(d, "r"); after != n {
+			t.Errorf("of %d changes %d are matches", n, after)
+		}
+	})
 }
