@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"postman/internal/dnstest"
 )
 
@@ -110,5 +112,44 @@ func TestDoctorSender(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestDoctorRights has the look-ups' role lack rights: each table is told of once, with a rule that wants it.
+func TestDoctorRights(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.rules(`
+rules:
+  - {name: visit, on: {table: visits, ops: [insert]}, to: {query: "select email from staff where id = @new.staff_id"}, template: visit, load: {who: "select name from staff where id = @new.staff_id"}}
+  - {name: again, on: {table: visits, ops: [insert]}, to: {query: "select s.email from staff s where s.id = @new.staff_id"}, template: visit, load: {who: "select 'x' as name"}}
+`)
+	role := "doctor_" + w.config.Slot
+	w.sql("create role " + role + " login")
+	w.config.LookupURL = Secret(strings.Replace(w.url, "postgres@", role+"@", 1))
+	examine := func() (all []string) {
+		d := &doctor{config: &w.config, Diagnosis: new(Diagnosis)}
+		d.database(t.Context())
+		for _, f := range d.Findings {
+			if f.Name == "look-up role" {
+				all = append(all, string(f.Level)+": "+f.Text)
+			}
+		}
+		return all
+	}
+	alone, may := "ok: can read alone", "ok: may read what the rules ask for"
+	for _, step := range []struct {
+		grant string
+		want  []string
+	}{
+		{"select 1", []string{alone, "trouble: permission denied for table staff: a query of rule visit asks for it", "warning: permission denied for table visits: rule visit reads its rows again now and then"}},
+		{"grant select on visits to " + role, []string{alone, "trouble: permission denied for table staff: a query of rule visit asks for it"}},
+		{"grant select (id, name) on staff to " + role, []string{alone, "trouble: permission denied for table staff: a query of rule visit asks for it"}},
+		{"grant select (email) on staff to " + role, []string{alone, may}},
+	} {
+		w.sql(step.grant)
+		if diff := cmp.Diff(step.want, examine()); diff != "" {
+			t.Errorf("%s: %s", step.grant, diff)
+		}
 	}
 }

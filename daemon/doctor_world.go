@@ -118,8 +118,7 @@ func (d *doctor) database(ctx context.Context) {
 	} else {
 		d.find(Doubtful, "stream role", fmt.Sprintf("%s has not the attribute REPLICATION; hosted Postgres may grant it in another way", db.Role), "where streaming is refused: alter role "+pgx.Identifier{db.Role}.Sanitize()+" replication")
 	}
-	d.publications(ctx, conn, db)
-	d.lookups(ctx)
+	d.lookups(ctx, d.publications(ctx, conn, db))
 }
 
 // A difference between clocks that shows: expiry, quiet hours and schedules go by this machine's.
@@ -166,22 +165,22 @@ func (d *doctor) slot(db *cdc.Database) {
 	}
 }
 
-// publications compares what is published with what the rules need.
-func (d *doctor) publications(ctx context.Context, conn *pgx.Conn, db *cdc.Database) {
+// publications compares what is published with what the rules need, and returns the rules; nil: there are none that fit.
+func (d *doctor) publications(ctx context.Context, conn *pgx.Conn, db *cdc.Database) *rules.Set {
 	source, err := rules.Read(d.config.Rules)
 	if err != nil {
 		d.find(Harmful, "rules", firstLine(err.Error()), "postman check")
-		return
+		return nil
 	}
 	catalog, err := cdc.LoadCatalog(ctx, conn, source.Tables())
 	if err != nil {
 		d.find(Harmful, "rules", err.Error(), "may the role read the catalog?")
-		return
+		return nil
 	}
 	set, err := rules.Compile(source, catalog)
 	if err != nil {
 		d.find(Harmful, "rules", firstLine(err.Error()), "postman check")
-		return
+		return nil
 	}
 	d.find(Fine, "rules", fmt.Sprintf("%d, which fit the database's tables", len(set.Rules)), "")
 	plan, err := cdc.PlanPublications(db, d.config.Slot, set.Needs(), catalog)
@@ -198,10 +197,11 @@ func (d *doctor) publications(ctx context.Context, conn *pgx.Conn, db *cdc.Datab
 		}
 		d.find(level, "publications", "lack what the rules need", todo)
 	}
+	return set
 }
 
-// lookups connects as look-ups do, and asks what their role may do beside.
-func (d *doctor) lookups(ctx context.Context) {
+// lookups connects as look-ups do, and asks what their role may do: what the rules ask for, and nothing beside.
+func (d *doctor) lookups(ctx context.Context, set *rules.Set) {
 	url := d.config.LookupURL
 	if url == "" {
 		url = d.config.DatabaseURL
@@ -220,6 +220,57 @@ func (d *doctor) lookups(ctx context.Context) {
 	default:
 		d.find(Fine, "look-up role", "can read alone", "")
 	}
+	if set != nil {
+		d.rights(ctx, l, set)
+	}
+}
+
+// rights tries whether the role of look-ups may read what the rules ask for. What is refused is told once for each table, say, with the first rule that wants it.
+func (d *doctor) rights(ctx context.Context, l *dispatch.Lookup, set *rules.Set) {
+	tried, told := make(map[string]bool), make(map[string]bool)
+	try := func(level Level, who, query string, parameters int) bool {
+		if tried[query] {
+			return true
+		}
+		tried[query] = true
+		why, err := l.Denied(ctx, query, parameters)
+		switch {
+		case err != nil:
+			d.find(Doubtful, "look-up role", "whether it may read what the rules ask for is not known: "+err.Error(), "")
+			return false
+		case why != "" && !told[why]:
+			told[why] = true
+			d.find(level, "look-up role", why+": "+who, "grant select on it to the role of LOOKUP_URL, or else DATABASE_URL")
+		}
+		return true
+	}
+	for _, r := range set.Rules {
+		for _, q := range queriesOf(r) {
+			if !try(Harmful, "a query of rule "+r.Name+" asks for it", q.Text, len(q.Params)) {
+				return
+			}
+		}
+		// Rows are read again where the stream did not carry all of them, and when a match is released.
+		if t := r.On.Table; t.Name != "" && !try(Doubtful, "rule "+r.Name+" reads its rows again now and then", "select 1 from "+pgx.Identifier{t.Schema, t.Name}.Sanitize(), 0) {
+			return
+		}
+	}
+	if len(told) == 0 {
+		d.find(Fine, "look-up role", "may read what the rules ask for", "")
+	}
+}
+
+// queriesOf are a rule's queries: for recipients, and for what its template shows.
+func queriesOf(r *rules.Rule) (list []*rules.SQL) {
+	for _, source := range slices.Concat(r.To, r.CC) {
+		if source.Query != nil {
+			list = append(list, source.Query)
+		}
+	}
+	for _, load := range r.Load {
+		list = append(list, load.SQL)
+	}
+	return list
 }
 
 // What a store needs of its disk.

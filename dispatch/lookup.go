@@ -268,6 +268,27 @@ func (l *Lookup) Describe(ctx context.Context, sql *rules.SQL, oids []uint32) ([
 	return list, nil
 }
 
+// Denied is why the role of look-ups may not run a query, in the server's words; empty: it may, or the query is wrong otherwise, which [Lookup.Describe]
+// tells. The server plans it and reads nothing: rights are looked at when a plan is begun with.
+func (l *Lookup) Denied(ctx context.Context, query string, parameters int) (string, error) {
+	c, _, err := l.take(ctx, 0)
+	if err != nil {
+		return "", err
+	}
+	defer l.give(ctx, c)
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+	err = c.ExecParams(ctx, "explain "+query, make([][]byte, parameters), nil, nil, nil).Read().Err
+	refusal, said := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case said && refusal.Code == "42501": // insufficient_privilege
+		return refusal.Message, nil
+	case said:
+		return "", nil
+	}
+	return "", err
+}
+
 func columns(fields []pgconn.FieldDescription) []value.Column {
 	list := make([]value.Column, len(fields))
 	for i, f := range fields {
