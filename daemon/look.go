@@ -301,6 +301,9 @@ func (d *Daemon) revisit(ctx context.Context, conn *pgx.Conn, c *comparison) err
 	if err := fresh.register(ctx, d.store); err != nil {
 		return err
 	}
+	if err := d.keepRelays(ctx, fresh); err != nil {
+		return err
+	}
 	fresh.fresh, fresh.strays = newRules(l, fresh, nil), d.watched.strays(fresh.catalog)
 	d.goLive(fresh)
 	return errors.Join(d.noteWatched(ctx, c.db), d.noteRules(ctx))

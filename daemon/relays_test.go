@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -38,6 +39,40 @@ func TestRelayOf(t *testing.T) {
 	}
 	if l.byID[ids[0]] != well || l.byID[ids[1]] != nil || l.ids[plain] != ids[2] {
 		t.Errorf("%v %v", l.byID, l.ids)
+	}
+}
+
+// TestRelaysAreKept: mails of a rule that is gone stay with the relay that it named last, whatever others do, and after a restart, too.
+func TestRelaysAreKept(t *testing.T) {
+	t.Parallel()
+	d := recording(t)
+	ids, err := d.store.RuleIDs(t.Context(), outbox.RuleName{Name: "gone"}, outbox.RuleName{Name: "moved"}, outbox.RuleName{Name: "plain"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, step := range []struct {
+		rules []*rules.Rule
+		want  []string
+	}{
+		{[]*rules.Rule{{Name: "plain"}}, []string{"", "", ""}},
+		{[]*rules.Rule{{Name: "gone", Relay: "backup"}, {Name: "moved", Relay: "backup"}, {Name: "plain"}}, []string{"backup", "backup", ""}},
+		{[]*rules.Rule{{Name: "moved", Relay: "marketing"}, {Name: "plain"}}, []string{"backup", "marketing", ""}},
+		{[]*rules.Rule{{Name: "moved"}, {Name: "plain", Relay: "marketing"}}, []string{"backup", "", "marketing"}},
+		{nil, []string{"backup", "", "marketing"}},
+		{[]*rules.Rule{{Name: "gone"}}, []string{"", "", "marketing"}},
+	} {
+		l := &live{rules: &rules.Set{Rules: step.rules}}
+		if err := errors.Join(l.register(t.Context(), d.store), d.keepRelays(t.Context(), l)); err != nil {
+			t.Fatal(err)
+		}
+		d.live.Store(l)
+		var got []string
+		for _, id := range ids {
+			got = append(got, d.relayOf(id))
+		}
+		if diff := cmp.Diff(step.want, got); diff != "" {
+			t.Errorf("step %d: %s", i, diff)
+		}
 	}
 }
 

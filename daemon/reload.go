@@ -70,6 +70,9 @@ func (d *Daemon) reloadWith(ctx context.Context, conn *pgx.Conn) error {
 	if err := set.register(ctx, d.store); err != nil {
 		return err
 	}
+	if err := d.keepRelays(ctx, set); err != nil {
+		return err
+	}
 	d.outlook.asked = nil
 	set.fresh = newRules(before, set, p.since)
 	d.goLive(set)

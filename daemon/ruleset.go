@@ -2,7 +2,10 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -32,7 +35,7 @@ type live struct {
 	ids    map[*rules.Rule]uint32 // by which the store knows them
 	byID   map[uint32]*rules.Rule
 	byName map[string]*rules.Rule
-	relays map[uint32]string // that rules name, broken ones too: their mails that wait go nowhere else
+	relays map[uint32]string // that rules name, broken ones too, and those that are gone: their mails that wait go nowhere else; empty: none is named
 }
 
 // newRule is a rule that came, or changed, since the daemon was started.
@@ -103,9 +106,7 @@ func (l *live) register(ctx context.Context, store outbox.Store) error {
 	}
 	l.relays = make(map[uint32]string)
 	for i, r := range all {
-		if r.Relay != "" {
-			l.relays[ids[i]] = r.Relay
-		}
+		l.relays[ids[i]] = r.Relay
 	}
 	l.ids = make(map[*rules.Rule]uint32, len(l.rules.Rules))
 	l.byID = make(map[uint32]*rules.Rule, len(l.rules.Rules))
@@ -188,6 +189,35 @@ func priority(p rules.Priority) outbox.Priority {
 	case rules.Normal:
 	}
 	return outbox.Normal
+}
+
+// relaysNote is the note of which relay each rule named last, by its number.
+const relaysNote = "relays"
+
+// keepRelays has mails of rules that are gone stay with the relay that these named last. It comes before the set goes live.
+func (d *Daemon) keepRelays(ctx context.Context, l *live) error {
+	kept := make(map[uint32]string)
+	text, err := d.store.Note(ctx, d.source.ID, relaysNote)
+	if err == nil {
+		err = json.Unmarshal(text, &kept)
+	}
+	if err != nil && !errors.Is(err, outbox.ErrNotFound) {
+		return fmt.Errorf("reading which relays rules named: %w", err)
+	}
+	for rule, relay := range kept {
+		if _, there := l.relays[rule]; !there {
+			l.relays[rule] = relay
+		}
+	}
+	named := maps.Clone(l.relays)
+	maps.DeleteFunc(named, func(_ uint32, relay string) bool { return relay == "" })
+	if text, err = json.Marshal(named); err != nil || len(named)+len(kept) == 0 {
+		return err
+	}
+	if err := d.note(ctx, relaysNote, text); err != nil {
+		return fmt.Errorf("noting which relays rules name: %w", err)
+	}
+	return nil
 }
 
 // relayOf is the relay that a rule names, as it is live: who moves a rule to another relay means the mails that wait as well.

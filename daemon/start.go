@@ -43,6 +43,9 @@ func (d *Daemon) Start(ctx context.Context) (err error) {
 	if err := set.register(ctx, d.store); err != nil {
 		return err
 	}
+	if err := d.keepRelays(ctx, set); err != nil {
+		return err
+	}
 	d.goLive(set)
 	if err := d.recover(ctx); err != nil {
 		return err

@@ -201,10 +201,14 @@ func (d *Dispatcher) goOn(via *transport, ms []outbox.Message) {
 	}
 }
 
-// submitMade brings a message that has its bytes to a lane, unless nothing may go out.
+// submitMade brings a message that has its bytes to a lane, unless nothing may go out, or nobody knows which way.
 func (d *Dispatcher) submitMade(via *transport, m outbox.Message) {
 	if d.silent(m.Silent) {
 		d.done(via, m, outbox.Outcome{State: outbox.MessageNotSent, Reason: notSent})
+		return
+	}
+	if name := d.stray(m.Rule); name != "" && !m.Released {
+		d.done(via, m, outbox.Outcome{State: outbox.MessageHeld, Due: time.Now(), Reason: "its rule was deleted, and relay " + name + ", which it named, is there no more: a release sends it over the first"})
 		return
 	}
 	d.submit(&job{message: m, via: via})

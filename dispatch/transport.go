@@ -95,6 +95,14 @@ func (d *Dispatcher) named(rule uint32) *transport {
 	return nil
 }
 
+// stray is the relay that a rule named which is there no more. It is a rule that was deleted: others name relays that there are.
+func (d *Dispatcher) stray(rule uint32) string {
+	if d.o.Route == nil || d.named(rule) != nil {
+		return ""
+	}
+	return d.o.Route(rule)
+}
+
 // trouble opens a relay's breaker and tells people, once. What waits for it goes another way, or waits in the store.
 func (d *Dispatcher) trouble(ctx context.Context, via *transport, why string) {
 	err := fmt.Errorf("relay %s: %s; nothing is sent over it until it answers, and no message is lost", via.relay, why)

@@ -123,6 +123,37 @@ func TestRoute(t *testing.T) {
 	})
 }
 
+// TestStrayRelay: what was tried over a relay that is gone, for a rule that is gone, is held; a release sends it over the first.
+func TestStrayRelay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		route := ""
+		fake := smtptest.NewFake(smtptest.Script{Steps: map[string][]smtptest.Step{"RCPT": {smtptest.Reply("451 4.3.0 later")}}})
+		w := newWorld(t, setup{fake: fake, tune: func(o *Options) {
+			o.Route = func(uint32) string {
+				mu.Lock()
+				defer mu.Unlock()
+				return route
+			}
+		}})
+		w.emit("reset", reset("kim@example.com"))
+		w.eventually("it is put off", func() bool { return len(w.messages()) == 1 && w.messages()[0].Attempts == 1 })
+		mu.Lock()
+		route = "backup"
+		mu.Unlock()
+		w.eventually("it is held", func() bool { return w.messages()[0].State == outbox.MessageHeld })
+		if m := w.messages()[0]; !strings.Contains(m.Reason, "relay backup, which it named, is there no more") || time.Since(m.Due) > time.Minute {
+			t.Errorf("held since %s: %s", m.Due, m.Reason)
+		}
+		must(w.store.Act(t.Context(), outbox.Release, outbox.Filter{Address: "kim@example.com"}, "", time.Now()))
+		w.Wake()
+		if got := w.settled()["kim@example.com"]; got != "sent" {
+			t.Error(got)
+		}
+	})
+}
+
 // TestRate counts out a relay's mails: never more in a time than it says, and no fewer.
 func TestRate(t *testing.T) {
 	t.Parallel()
