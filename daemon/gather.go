@@ -258,6 +258,14 @@ func (g *gathering) verify(at position.LSN) {
 	g.seen = at
 }
 
+// parted notes that the server is another one, which has in common with the one that was looked at what is stored, and perhaps no more: behind
+// that, its log tells of something else.
+func (g *gathering) parted() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.seen = min(g.seen, g.stored)
+}
+
 // verified is up to where that was.
 func (g *gathering) verified() position.LSN {
 	g.mu.Lock()

@@ -94,6 +94,7 @@ func (d *Daemon) lookWith(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
+	d.outlook.verified = min(d.outlook.verified, d.batch.verified()) // another server may have taken over since
 	known, covered := d.server(), d.batch.durable()
 	db, err := cdc.Inspect(ctx, conn, d.config.Slot)
 	if err != nil {

@@ -108,6 +108,9 @@ func (p *preparation) run(ctx context.Context) (outbox.Source, error) {
 		if err := p.unrefuse(ctx, *src); err != nil {
 			return outbox.Source{}, err
 		}
+		if src.Server.Timeline != db.Timeline { // what was looked at behind the checkpoint may have been another server's
+			src.Verified = min(lastLooked(src), src.Checkpoint)
+		}
 	case a.step == stepTurn:
 		if *src, err = p.turn(ctx, *src, a); err != nil {
 			return outbox.Source{}, err

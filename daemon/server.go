@@ -157,6 +157,7 @@ func (d *Daemon) saveServer(ctx context.Context, s outbox.Server) error {
 
 // moved notes that the stream goes on with a standby that was promoted.
 func (d *Daemon) moved(ctx context.Context, timeline int32) error {
+	d.batch.parted()
 	return d.saveServer(ctx, outbox.Server{Timeline: timeline, Publications: d.server().Publications})
 }
 

@@ -72,6 +72,20 @@ func TestBrokenUnderAnotherName(t *testing.T) {
 	}
 }
 
+// What a server was seen to publish holds for the one that takes over up to where both are the same: the standby may have lacked the rest, and
+// its positions recur.
+func TestLookedAtBeforeAFailover(t *testing.T) {
+	t.Parallel()
+	d := recording(t)
+	source := d.source
+	source.Checkpoint, source.Verified = 100, 100
+	d.batch = newGathering(source)
+	d.verify(200)
+	if err := d.moved(t.Context(), 2); err != nil || d.batch.verified() != 100 {
+		t.Errorf("it is taken for looked at up to %s (%v)", d.batch.verified(), err)
+	}
+}
+
 // numbers are those that the rules have in the store.
 func (w *world) numbers(d *Daemon) map[string]uint32 {
 	w.t.Helper()

@@ -36,7 +36,8 @@ type Store interface {
 	Sources(ctx context.Context) ([]Source, error)
 	// SaveSource adds a source (ID 0; it returns with its own) or changes its state, epoch, checkpoint, arming and server.
 	SaveSource(ctx context.Context, s Source) (Source, error)
-	// SaveServer changes what is known of a source's server, beside whoever moves its checkpoint.
+	// SaveServer changes what is known of a source's server, beside whoever moves its checkpoint. Of one that has moved to another timeline
+	// nothing is verified behind the checkpoint.
 	SaveServer(ctx context.Context, source uint32, s Server) error
 
 	// RuleIDs allots numbers to rules, for ever, one after the other and all of them or none, and returns them in the same order. A

@@ -55,6 +55,9 @@ func testSources(r *rig) {
 	r.equal("the source", got, second)
 	second.Server = outbox.Server{Timeline: 2, Restart: 7}
 	r.ok(r.store.SaveServer(r.Context(), second.ID, second.Server))
+	second.Server.Timeline++
+	second.Verified = second.Checkpoint
+	r.ok(r.store.SaveServer(r.Context(), second.ID, second.Server))
 	if err := r.store.SaveServer(r.Context(), 77, second.Server); !errors.Is(err, outbox.ErrNotFound) {
 		r.Errorf("the server of a source that is not there: %v", err)
 	}

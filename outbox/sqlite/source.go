@@ -104,8 +104,11 @@ func (w *writer) changeServer(source uint32, server outbox.Server) error {
 	if !ok {
 		return fmt.Errorf("source %d: %w", source, outbox.ErrNotFound)
 	}
-	_, err := w.exec(`UPDATE sources SET timeline = ?, publications = ?, restart = ? WHERE id = ?`,
-		server.Timeline, server.Publications, int64(server.Restart), source)
+	if before := known.Server.Timeline; before != 0 && before != server.Timeline { // behind the checkpoint its log is another one
+		known.Verified = min(known.Verified, known.Checkpoint)
+	}
+	_, err := w.exec(`UPDATE sources SET timeline = ?, publications = ?, restart = ?, verified = ? WHERE id = ?`,
+		server.Timeline, server.Publications, int64(server.Restart), int64(known.Verified), source)
 	known.Server = server
 	w.known.sources[source] = known
 	return err
