@@ -110,6 +110,8 @@ func TestBehind(t *testing.T) {
 		"gone after the first dot":        {map[string][]smtptest.Step{"DOT": {smtptest.Drop}}, "uncertain sent sent", 2, 3},
 		"gone at the one behind":          {map[string][]smtptest.Step{"MAIL": {usual, smtptest.Drop}}, "sent sent sent", 2, 3},
 		"421 to the one behind":           {map[string][]smtptest.Step{"MAIL": {usual, {Reply: "421 4.4.2 enough", Close: true}}}, "sent sent sent", 2, 3},
+		"452 to the one behind":           {map[string][]smtptest.Step{"MAIL": {usual, smtptest.Reply("452 4.3.0 enough")}, "RCPT": {usual, smtptest.Reply("503 no")}, "DATA": {usual, smtptest.Reply("503 no")}}, "sent sent sent", 2, 3},
+		"452 to the one behind, then 354": {map[string][]smtptest.Step{"MAIL": {usual, smtptest.Reply("452 4.3.0 enough")}, "RCPT": {usual, smtptest.Reply("250 ok")}, "DATA": {usual, smtptest.Reply("354 go")}}, "sent sent sent", 2, 3},
 		"gone at the content behind":      {map[string][]smtptest.Step{"DOT": {usual, smtptest.Drop}}, "sent uncertain sent", 2, 3},
 		"half a reply":                    {map[string][]smtptest.Step{"DOT": {{Reply: "250-ok", Close: true}}}, "uncertain sent sent", 2, 3},
 		"two replies to one dot":          {map[string][]smtptest.Step{"DOT": {{Reply: "250 ok\r\n250 again"}}}, "sent queued sent", 2, 2},

@@ -203,7 +203,7 @@ func (g *gate) place(address string) string {
 // pass lets a mail through that may go now. Called with mu held.
 func (g *gate) pass(p outbox.Priority, place string) bool {
 	now := time.Now()
-	if g.left(p) <= 0 || place != "" && g.domains[place] >= g.limits.PerDomain || g.quota.ended(p, int64(g.inside), now) || !g.token(now) {
+	if g.left(p) <= 0 || g.crowded(place) || g.quota.ended(p, int64(g.inside), now) || !g.token(now) {
 		return false
 	}
 	g.inside++
@@ -213,7 +213,13 @@ func (g *gate) pass(p outbox.Priority, place string) bool {
 	if place != "" {
 		g.domains[place]++
 	}
+	g.count(p)
 	return true
+}
+
+// crowded says whether a domain has all that it may have. Called with mu held.
+func (g *gate) crowded(place string) bool {
+	return place != "" && g.domains[place] >= g.limits.PerDomain
 }
 
 // token takes one; false: there is none, and those who wait are woken when there is. Called with mu held.
@@ -260,12 +266,12 @@ func (g *gate) behind(p outbox.Priority) bool {
 	return false
 }
 
-// enter waits to pass until the context ends.
+// enter waits to pass until the context ends, or the domain has all that it may have: others must not wait behind one that waits for that.
 func (g *gate) enter(ctx context.Context, p outbox.Priority, place string) bool {
 	defer context.AfterFunc(ctx, g.wake)()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !g.crowded(place) {
 		if !g.behind(p) && g.pass(p, place) {
 			return true
 		}
@@ -273,6 +279,7 @@ func (g *gate) enter(ctx context.Context, p outbox.Priority, place string) bool 
 		g.news.Wait()
 		g.asking[p]--
 	}
+	g.news.Broadcast() // those behind it may have been woken for what it does not take
 	return false
 }
 
@@ -312,11 +319,11 @@ func (g *gate) take(ctx context.Context) []*job {
 }
 
 // worth says whether it is worth a commit to take jobs out, of which so many are already: while no connection is about to be without a mail, they wait
-// until half of what is in reserve was used. High priority does not. Called with mu held.
+// until half of what is in reserve was used. High priority does not, nor does what a relay is tried with again. Called with mu held.
 func (g *gate) worth(taken int) bool {
 	limit := g.limit(outbox.Normal)
 	said := g.climb.now * min(2, g.depth()) // or about to be
-	return taken > 0 || len(g.ready[outbox.High]) > 0 || g.inside <= said+(limit-said)/2
+	return taken > 0 || g.state != RelayUp || len(g.ready[outbox.High]) > 0 || g.inside <= said+(limit-said)/2
 }
 
 // turns is how many mails of normal priority go before one of bulk does.
@@ -338,7 +345,6 @@ func (g *gate) next() *job {
 			}
 			if g.pass(p, j.place) {
 				g.ready[p] = slices.Delete(g.ready[p], i, i+1)
-				g.count(p)
 				return j
 			}
 		}
@@ -346,10 +352,10 @@ func (g *gate) next() *job {
 	return nil
 }
 
-// asked says whether somebody asks for a place for a mail of higher priority. Called with mu held.
+// asked says whether somebody asks for a place for a mail that goes first. Called with mu held.
 func (g *gate) asked(p outbox.Priority) bool {
 	for q := range p {
-		if g.asking[q] > 0 {
+		if g.asking[q] > 0 && (q == outbox.High || g.turn < turns) {
 			return true
 		}
 	}

@@ -149,3 +149,85 @@ func TestGateCrowd(t *testing.T) {
 		t.Errorf("%d free, at most %d inside", g.free(outbox.Normal), most.Load())
 	}
 }
+
+// TestGateBulkBesideThoseWhoAsk: however many normal mails ask for a place without an end, bulk gets one.
+func TestGateBulkBesideThoseWhoAsk(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(Limits{Connections: 1}, func() {})
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				for g.enter(ctx, outbox.Normal, "") {
+					all.Go(func() {
+						time.Sleep(time.Millisecond)
+						g.leave(outbox.Normal, "")
+					})
+				}
+			})
+		}
+		synctest.Wait()
+		g.push(&job{message: outbox.Message{Priority: outbox.Bulk}})
+		late, end := context.WithTimeout(ctx, time.Minute)
+		defer end()
+		jobs := g.take(late)
+		if len(jobs) == 0 {
+			t.Error("no bulk mail went in a minute")
+		}
+		for range jobs {
+			g.leave(outbox.Bulk, "")
+		}
+		cancel()
+		all.Wait()
+	})
+}
+
+// TestGateCrowdedDomain: a mail of high priority to a domain that has all that it may have keeps nothing else back.
+func TestGateCrowdedDomain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(Limits{Connections: 4, PerDomain: 1}, func() {})
+		if !g.tryEnter(outbox.Normal, "slow.example") {
+			t.Fatal("an empty gate lets nothing through")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), highPatience)
+		defer cancel()
+		go g.enter(ctx, outbox.High, "slow.example")
+		synctest.Wait()
+		if !g.tryEnter(outbox.Normal, "other.example") {
+			t.Error("a mail to another domain waits behind it")
+		}
+		g.push(&job{message: outbox.Message{Priority: outbox.Bulk}, place: "third.example"})
+		soon, end := context.WithTimeout(t.Context(), time.Second)
+		defer end()
+		if len(g.take(soon)) != 1 {
+			t.Error("what is ready waits behind it")
+		}
+	})
+}
+
+// TestGateTriedAgain: a relay that has mails from before the trouble is tried with one that waits all the same.
+func TestGateTriedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(Limits{Connections: 4}, func() {})
+		g.connected(true)
+		g.took(time.Millisecond)
+		for range 40 {
+			if !g.tryEnter(outbox.Normal, "") {
+				t.Fatal("there is no room")
+			}
+		}
+		g.trouble(errors.New("it hangs"))
+		g.probing()
+		if !g.push(&job{message: outbox.Message{Priority: outbox.Normal}}) {
+			t.Fatal("a relay that is tried again takes nothing")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if n := len(g.take(ctx)); n != 1 {
+			t.Errorf("%d mails went", n)
+		}
+	})
+}
