@@ -65,7 +65,8 @@ func (d *Daemon) lookAtHeld(ctx context.Context, now time.Time) error {
 	return errors.Join(append(errs, d.tellHeld(ctx, waiting, now), d.expireSingle(ctx, now))...)
 }
 
-// expireSingle discards what is held by itself, in no batch, and was released by nobody for as long as a batch has.
+// expireSingle discards what is held by itself, in no batch, and was released by nobody for as long as a batch has. People are told before: if the process
+// dies between, they are told twice.
 func (d *Daemon) expireSingle(ctx context.Context, now time.Time) error {
 	keep := time.Duration(d.config.HoldExpires)
 	if keep <= 0 {
@@ -77,17 +78,17 @@ func (d *Daemon) expireSingle(ctx context.Context, now time.Time) error {
 	for _, f := range []outbox.Filter{{Apart: true, MatchStates: []outbox.MatchState{outbox.MatchHeld}}, {MessageStates: []outbox.MessageState{outbox.MessageHeld}}} {
 		f.Due = now.Add(-keep)
 		found, err := d.store.Affected(ctx, outbox.Discard, f)
-		if err == nil && len(found.Matches)+len(found.Messages) > 0 {
-			_, err = d.store.Act(ctx, outbox.Discard, f, why, now)
-		}
-		if err != nil {
-			return fmt.Errorf("discarding what was held: %w", err)
-		}
 		for _, g := range found.Matches {
 			d.tellExpired(ctx, g.Rule, counted(g.Count, "match", "matches"))
 		}
 		for _, g := range found.Messages {
 			d.tellExpired(ctx, g.Rule, counted(g.Count, "message", "messages"))
+		}
+		if err == nil && len(found.Matches)+len(found.Messages) > 0 {
+			_, err = d.store.Act(ctx, outbox.Discard, f, why, now)
+		}
+		if err != nil {
+			return fmt.Errorf("discarding what was held: %w", err)
 		}
 	}
 	return nil
@@ -97,7 +98,8 @@ func (d *Daemon) tellExpired(ctx context.Context, rule, what string) {
 	d.report.warn(ctx, fmt.Errorf("%s of rule %s held one by one: nobody released them, and they are discarded\n  → postman outbox list --rule %[2]s --state discarded tells which they were", what, rule), rule, classHeld)
 }
 
-// carryOut goes on with an order that the last process did not finish, and gives one where the time is up; false: the batch waits for one.
+// carryOut goes on with an order that the last process did not finish, and gives one where the time is up; false: the batch waits for one. That the time is
+// up is told before: if the process dies between, it is told twice.
 func (d *Daemon) carryOut(ctx context.Context, b *outbox.HeldBatch, now time.Time) (acted bool, err error) {
 	action, why := b.Action, b.Reason
 	expired := action == "" && b.Held > 0 && !b.Expires.IsZero() && !now.Before(b.Expires)
@@ -107,6 +109,9 @@ func (d *Daemon) carryOut(ctx context.Context, b *outbox.HeldBatch, now time.Tim
 	if action == "" {
 		return false, nil
 	}
+	if expired {
+		d.report.warn(ctx, fmt.Errorf("%s of rule %s: nobody released it, and it is discarded: %s\n  → postman outbox list --batch %[1]s tells which they were", b.Name(), b.RuleName, counted(b.Held, "match", "matches")), b.RuleName, classHeld)
+	}
 	d.acting.Lock()
 	moved, err := d.store.ActOnBatch(ctx, b.ID, action, why, now)
 	d.acting.Unlock()
@@ -114,11 +119,9 @@ func (d *Daemon) carryOut(ctx context.Context, b *outbox.HeldBatch, now time.Tim
 		return true, err
 	}
 	d.wake()
-	if expired {
-		d.report.warn(ctx, fmt.Errorf("%s of rule %s: nobody released it, and it is discarded: %s\n  → postman outbox list --batch %[1]s tells which they were", b.Name(), b.RuleName, counted(moved, "match", "matches")), b.RuleName, classHeld)
-		return true, nil
+	if !expired {
+		d.log.Info("went on with what was ordered before", "batch", b.Name(), "action", action, "matches", moved)
 	}
-	d.log.Info("went on with what was ordered before", "batch", b.Name(), "action", action, "matches", moved)
 	return true, nil
 }
 

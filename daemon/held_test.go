@@ -18,11 +18,15 @@ import (
 type heldLog struct {
 	mu   sync.Mutex
 	text bytes.Buffer
+	seen func(line string) // before it is kept; nil: nobody looks
 }
 
 func (l *heldLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.seen != nil {
+		l.seen(string(p))
+	}
 	return l.text.Write(p)
 }
 
@@ -30,6 +34,21 @@ func (l *heldLog) count(what string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Count(l.text.String(), what)
+}
+
+// toldFirst looks that people are told of what expires while so many matches are held still: a process that dies behind that tells it again.
+func (w *world) toldFirst(l *heldLog, d *Daemon, want int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen = func(line string) {
+		if !strings.Contains(line, "nobody released") {
+			return
+		}
+		held, err := d.store.Matches(w.t.Context(), outbox.Filter{MatchStates: []outbox.MatchState{outbox.MatchHeld}})
+		if err != nil || len(held) != want {
+			w.t.Errorf("told while %d matches are held, want %d; %v", len(held), want, err)
+		}
+	}
 }
 
 const heldRules = `
@@ -160,6 +179,7 @@ func TestHeldIsToldAndExpires(t *testing.T) {
 
 	w.config.HoldExpires = 0
 	d = w.start()
+	w.toldFirst(log, d, 11)
 	if err := d.lookAtHeld(t.Context(), time.Now().Add(8*24*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
@@ -214,6 +234,7 @@ rules:
   - {name: many, on: {table: visits, ops: [insert]}, to: {query: "select email from staff"}, max_recipients: 1, template: visit, load: {who: "select 'x' as name"}}
 `)
 	d := w.start()
+	w.toldFirst(log, d, 2)
 	w.sql(`insert into visits (kind, staff_id) values ('visit', 1)`, `insert into visits (kind, staff_id) values ('visit', 1)`)
 	w.matches(d, 2, outbox.MatchHeld)
 	if err := d.lookAtHeld(t.Context(), time.Now().Add(6*24*time.Hour)); err != nil {
