@@ -383,9 +383,9 @@ func TestStreamedByAnOlderSet(t *testing.T) {
 		}
 	}
 	do(`begin; insert into visits (kind, staff_id, note) select 'visit', 99, repeat('x', 1000) from generate_series(1, 200)`)
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) { // until parts of it are here
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) { // until parts of both are here
 		var sent int64
-		if err := pgtest.Connect(t, w.url).QueryRow(t.Context(), "select stream_bytes from pg_stat_replication_slots where slot_name = $1", w.config.Slot).Scan(&sent); err == nil && sent > 0 {
+		if err := pgtest.Connect(t, w.url).QueryRow(t.Context(), "select stream_txns from pg_stat_replication_slots where slot_name = $1", w.config.Slot).Scan(&sent); err == nil && sent > 1 {
 			break
 		}
 		if time.Now().After(deadline) {
