@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -12,6 +14,9 @@ import (
 type AffectedView struct {
 	Messages []GroupView `json:"messages"`
 	Matches  []GroupView `json:"matches"`
+	// Refused is why the action would be refused as it stands, and move nothing of it: what is named and is in no state that it takes from. Empty: it
+	// would not.
+	Refused string `json:"refused,omitempty"`
 }
 
 // GroupView is how many of a rule stand in a state.
@@ -37,8 +42,17 @@ func (a *api) affected(w http.ResponseWriter, r *http.Request) {
 	action, f, _, err := a.order(r)
 	view := AffectedView{Messages: []GroupView{}, Matches: []GroupView{}}
 	if err == nil {
+		err = a.fits(r.Context(), action, &f)
+		if refused, ok := errors.AsType[badRequest](err); ok {
+			view.Refused, err = refused.what, nil
+		}
+	}
+	for _, part := range parts(&f) {
+		if err != nil {
+			break
+		}
 		var found outbox.Affected
-		found, err = a.store.Affected(r.Context(), action, f)
+		found, err = a.store.Affected(r.Context(), action, part)
 		for _, g := range found.Messages {
 			view.Messages = append(view.Messages, GroupView{g.Rule, g.State.String(), g.Count})
 		}
@@ -65,9 +79,7 @@ func (a *api) order(r *http.Request) (action outbox.Action, f outbox.Filter, rea
 		err = a.knownRule(r.Context(), sel.Rule)
 	}
 	if err == nil && len(f.Batches) > 0 {
-		err = a.fitsBatches(r.Context(), action, &sel)
-	} else if err == nil {
-		err = a.fits(r.Context(), action, &f)
+		err = wholeBatches(action, sel)
 	}
 	return action, f, sel.Reason, err
 }
@@ -75,18 +87,43 @@ func (a *api) order(r *http.Request) (action outbox.Action, f outbox.Filter, rea
 // act moves what is selected.
 func (a *api) act(w http.ResponseWriter, r *http.Request) {
 	action, f, reason, err := a.order(r)
+	if err == nil {
+		err = a.fits(r.Context(), action, &f)
+	}
 	var moved outbox.Acted
 	switch {
 	case err != nil:
 	case len(f.Batches) > 0:
 		moved.Matches, err = a.actOnBatches(r.Context(), action, f.Batches, reason)
 	default:
-		moved, err = a.store.Act(r.Context(), action, f, reason, time.Now())
+		moved, err = a.actOnAll(r.Context(), action, &f, reason)
 	}
 	if a.acted != nil && moved != (outbox.Acted{}) {
 		a.acted()
 	}
 	reply(w, ActedView(moved), err)
+}
+
+// parts are a filter's: of messages and matches that are named, each is meant, while a filter selects what all of it holds for.
+func parts(f *outbox.Filter) []outbox.Filter {
+	if len(f.Messages) == 0 || len(f.Matches) == 0 {
+		return []outbox.Filter{*f}
+	}
+	messages, matches := *f, *f
+	messages.Matches, matches.Messages = nil, nil
+	return []outbox.Filter{messages, matches}
+}
+
+// actOnAll moves what a filter selects.
+func (a *api) actOnAll(ctx context.Context, action outbox.Action, f *outbox.Filter, reason string) (all outbox.Acted, err error) {
+	for _, part := range parts(f) {
+		moved, err := a.store.Act(ctx, action, part, reason, time.Now())
+		all.Messages, all.Matches = all.Messages+moved.Messages, all.Matches+moved.Matches
+		if err != nil {
+			return all, err
+		}
+	}
+	return all, nil
 }
 
 // sometime reads a time, or how long ago it was; nothing is no time.

@@ -285,9 +285,15 @@ func notFound(err error) error {
 	return outbox.ErrNotFound
 }
 
+// mostWrong is how many that cannot be taken are named.
+const mostWrong = 10
+
 // fits refuses an action on matches and messages that are named by their ids and are in no state that it takes from. Nobody should
 // believe that something was done.
 func (a *api) fits(ctx context.Context, action outbox.Action, f *outbox.Filter) error {
+	if len(f.Batches) > 0 {
+		return a.fitsBatches(ctx, action, f.Batches)
+	}
 	var wrong []string
 	fromMatches, fromMessages := action.From()
 	for _, id := range f.Messages {
@@ -318,6 +324,9 @@ func (a *api) fits(ctx context.Context, action outbox.Action, f *outbox.Filter) 
 	}
 	if len(wrong) == 0 {
 		return nil
+	}
+	if more := len(wrong) - mostWrong; more > 0 {
+		wrong = append(wrong[:mostWrong], "and "+Grouped(int64(more))+" more")
 	}
 	return badRequest{fmt.Sprintf("%s\n  → %s takes matches that are %s and messages that are %s; nothing was changed",
 		strings.Join(wrong, "\n"), action, stateNames(fromMatches), stateNames(fromMessages))}

@@ -57,16 +57,20 @@ func (a *api) batch(ctx context.Context, id int64) (b outbox.HeldBatch, err erro
 	return all[0], nil
 }
 
-// fitsBatches refuses an action on batches that are not there, or of which nothing waits any more, or that was ordered otherwise.
-func (a *api) fitsBatches(ctx context.Context, action outbox.Action, sel *Selection) error {
-	alone := *sel
-	if alone.Batches = nil; !alone.empty() {
+// wholeBatches refuses what is no action on batches.
+func wholeBatches(action outbox.Action, sel Selection) error {
+	if sel.Batches = nil; !sel.empty() {
 		return badRequest{"a batch is taken as a whole: what else is meant goes into a command of its own"}
 	}
 	if action != outbox.Release && action != outbox.Discard {
 		return badRequest{fmt.Sprintf("what waits in a batch is released or discarded, and not: %s", action)}
 	}
-	for _, id := range sel.Batches {
+	return nil
+}
+
+// fitsBatches refuses an action on batches that are not there, or of which nothing waits any more, or that was ordered otherwise.
+func (a *api) fitsBatches(ctx context.Context, action outbox.Action, ids []int64) error {
+	for _, id := range ids {
 		b, err := a.batch(ctx, id)
 		switch {
 		case err != nil:

@@ -140,7 +140,7 @@ func number(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one
 	}
-	return grouped(int64(n)) + " " + many
+	return daemon.Grouped(int64(n)) + " " + many
 }
 
 // printPlan tells of each rule which changes it is tried on.

@@ -10,7 +10,7 @@ import (
 // againstText tells what rules that differ from the live ones make of the journal.
 func againstText(in paint, a *daemon.AgainstReport) string {
 	w := &printer{in: in}
-	w.printf("since %s: %s changes\n", place(a.From), grouped(a.Changes))
+	w.printf("since %s: %s changes\n", place(a.From), daemon.Grouped(a.Changes))
 	for _, n := range a.Notes {
 		w.WriteString("  " + n + "\n")
 	}
@@ -35,12 +35,12 @@ func difference(in paint, r *daemon.AgainstRule) string {
 	if r.Excluded != "" {
 		return in.in(yellow, "not tried: "+r.Excluded)
 	}
-	parts := []string{in.in(green, "+"+grouped(int64(r.Added.Matches))) + " / " + in.in(red, "−"+grouped(int64(r.Taken.Matches)))}
+	parts := []string{in.in(green, "+"+daemon.Grouped(int64(r.Added.Matches))) + " / " + in.in(red, "−"+daemon.Grouped(int64(r.Taken.Matches)))}
 	if r.Hour != nil {
-		parts = append(parts, fmt.Sprintf("at most %s an hour", grouped(int64(r.Hour.Matches))))
+		parts = append(parts, fmt.Sprintf("at most %s an hour", daemon.Grouped(int64(r.Hour.Matches))))
 	}
 	if r.Held > 0 {
-		parts = append(parts, in.in(yellow, fmt.Sprintf("%s of %s would be held", grouped(int64(r.Held)), grouped(int64(r.After)))))
+		parts = append(parts, in.in(yellow, fmt.Sprintf("%s of %s would be held", daemon.Grouped(int64(r.Held)), daemon.Grouped(int64(r.After)))))
 	}
 	return strings.Join(parts, ", ")
 }

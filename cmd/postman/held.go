@@ -111,7 +111,7 @@ func printSample(w *strings.Builder, sample []daemon.HeldSample) {
 }
 
 // announce says how much of the batches an action is about to move, before it does.
-func (a *actFlags) announce(p *program, ids []int64, action string) error {
+func announce(p *program, ids []int64, action string) error {
 	for _, id := range ids {
 		view, _, err := p.batch(id)
 		if err != nil {

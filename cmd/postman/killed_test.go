@@ -287,7 +287,7 @@ func TestReleaseKilled(t *testing.T) {
 	if text := s.run("outbox", "show", "b1"); !strings.Contains(text, "to          5000@example.com") || !strings.Contains(text, "postman outbox release b1") {
 		t.Errorf("shown as\n%s", text)
 	}
-	command := s.start("outbox", "release", "b1", "--reason", "it is right")
+	command := s.start("outbox", "release", "b1", "--reason", "it is right", "--yes")
 	s.stepwise(d, "some is released", func() bool { return s.counts().Matches[outbox.MatchHeld] < n })
 	if s.counts().Matches[outbox.MatchHeld] == 0 {
 		t.Fatal("all is released: it was killed too late")

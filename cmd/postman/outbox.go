@@ -271,12 +271,7 @@ func (a *actFlags) act(p *program, action, done string) error {
 		return err
 	}
 	sel.Reason = a.Reason
-	if len(sel.Batches) > 0 && !a.JSON {
-		if err := a.announce(p, sel.Batches, action); err != nil {
-			return err
-		}
-	}
-	if len(a.IDs) == 0 || len(sel.Batches) > 0 && a.DryRun {
+	if a.DryRun || len(a.IDs) == 0 || len(sel.Batches) > 0 {
 		if ok, err := a.agreed(p, action, &sel); err != nil || !ok {
 			return err
 		}

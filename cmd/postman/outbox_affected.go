@@ -11,7 +11,8 @@ import (
 	"postman/daemon"
 )
 
-// agreed shows what an action would move that was selected by what it is and not by its ids, and asks. False: nothing is to be done.
+// agreed shows what an action would move, and asks. False: nothing is to be done. What an action is about that names single matches and messages is
+// known to who gives it: that one asks nobody, and comes here for --dry-run alone.
 func (a *actFlags) agreed(p *program, action string, sel *daemon.Selection) (bool, error) {
 	if a.JSON && a.Yes && !a.DryRun {
 		return true, nil
@@ -26,10 +27,11 @@ func (a *actFlags) agreed(p *program, action string, sel *daemon.Selection) (boo
 		_, err := p.stdout.Write(text)
 		return false, err
 	}
-	if !a.JSON {
-		if err := printAffected(p.stdout, &view); err != nil {
-			return false, err
-		}
+	if view.Refused != "" && !a.DryRun {
+		return false, usageError{errors.New(view.Refused)}
+	}
+	if err := a.tell(p, action, sel, &view); err != nil {
+		return false, err
 	}
 	switch {
 	case a.DryRun || messages+matches == 0:
@@ -40,6 +42,22 @@ func (a *actFlags) agreed(p *program, action string, sel *daemon.Selection) (boo
 		return false, usageError{errors.New("nothing was done: there is nobody to ask\n  → with --yes it is done without asking; with --dry-run it is only shown")}
 	}
 	return p.confirm(p.ctx, fmt.Sprintf("%s %s and %s", action, number(messages, "message", "messages"), number(matches, "match", "matches")))
+}
+
+// tell says, to people, what would be moved, and what of it cannot be.
+func (a *actFlags) tell(p *program, action string, sel *daemon.Selection, v *daemon.AffectedView) (err error) {
+	switch {
+	case a.JSON:
+		return nil
+	case len(sel.Batches) > 0 && v.Refused == "":
+		err = announce(p, sel.Batches, action)
+	default:
+		err = printAffected(p.stdout, v)
+	}
+	if err == nil && v.Refused != "" {
+		_, err = fmt.Fprintf(p.stdout, "\nas it stands it would be refused, and nothing moved:\n%s\n", v.Refused)
+	}
+	return err
 }
 
 // printAffected prints what would be moved, by rule and state.

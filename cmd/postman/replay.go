@@ -242,14 +242,5 @@ func (b *bar) clear() {
 func barText(p *daemon.Progress) string {
 	const width = 24
 	full := min(width, int(p.Done*width))
-	return fmt.Sprintf("%-10s %s%s %3.0f %%  %s changes, %s matches", p.Phase, strings.Repeat("█", full), strings.Repeat("░", width-full), 100*p.Done, grouped(p.Changes), grouped(p.Matches))
-}
-
-// grouped is a number with its thousands apart.
-func grouped(n int64) string {
-	text := fmt.Sprint(n)
-	for at := len(text) - 3; at > 0; at -= 3 {
-		text = text[:at] + "," + text[at:]
-	}
-	return text
+	return fmt.Sprintf("%-10s %s%s %3.0f %%  %s changes, %s matches", p.Phase, strings.Repeat("█", full), strings.Repeat("░", width-full), 100*p.Done, daemon.Grouped(p.Changes), daemon.Grouped(p.Matches))
 }

@@ -12,7 +12,7 @@ import (
 // planText is a plan as people read it.
 func planText(in paint, v *daemon.ReplayPlan, samples bool) string {
 	w := &printer{in: in}
-	w.table([][]string{{"from", place(v.From)}, {"to", place(v.To)}, {"", fmt.Sprintf("%s changes in %s transactions", grouped(v.Changes), grouped(v.Transactions))}})
+	w.table([][]string{{"from", place(v.From)}, {"to", place(v.To)}, {"", fmt.Sprintf("%s changes in %s transactions", daemon.Grouped(v.Changes), daemon.Grouped(v.Transactions))}})
 	w.rules(v)
 	if v.Recipients != nil {
 		w.biggest(v)
@@ -42,7 +42,7 @@ func (w *printer) rules(v *daemon.ReplayPlan) {
 			for _, n := range r.Known {
 				known += n
 			}
-			rows = append(rows, []string{r.Rule, grouped(int64(r.Matches)), grouped(int64(known)), grouped(int64(r.Sent)), grouped(int64(r.Queue + r.Resend)), hour(r.Hour)})
+			rows = append(rows, []string{r.Rule, daemon.Grouped(int64(r.Matches)), daemon.Grouped(int64(known)), daemon.Grouped(int64(r.Sent)), daemon.Grouped(int64(r.Queue + r.Resend)), hour(r.Hour)})
 		}
 		w.title("rules")
 		w.table(rows)
@@ -61,7 +61,7 @@ func hour(h *daemon.BusyHour) string {
 	if h == nil {
 		return "–"
 	}
-	return fmt.Sprintf("%s at %s", grouped(int64(h.Matches)), h.Start.Local().Format("2006-01-02 15:04"))
+	return fmt.Sprintf("%s at %s", daemon.Grouped(int64(h.Matches)), h.Start.Local().Format("2006-01-02 15:04"))
 }
 
 // asides are what is to be known of a rule beside its numbers.
@@ -96,7 +96,7 @@ func (w *printer) biggest(v *daemon.ReplayPlan) {
 	who := v.Recipients
 	title := "recipients"
 	if who.Asked < who.Of {
-		title = fmt.Sprintf("recipients, of a sample: %s of %s matches were asked about", grouped(int64(who.Asked)), grouped(int64(who.Of)))
+		title = fmt.Sprintf("recipients, of a sample: %s of %s matches were asked about", daemon.Grouped(int64(who.Asked)), daemon.Grouped(int64(who.Of)))
 	}
 	if v.Redirect != "" {
 		title += ", in whose place " + v.Redirect + " gets all of it (mode redirect)"
@@ -192,7 +192,7 @@ func summary(v *daemon.ReplayPlan) string {
 		parts = append(parts, number(v.Resend, "message", "messages")+" once more")
 	}
 	if v.Hour != nil {
-		parts = append(parts, fmt.Sprintf("at most %s an hour", grouped(int64(v.Hour.Matches))))
+		parts = append(parts, fmt.Sprintf("at most %s an hour", daemon.Grouped(int64(v.Hour.Matches))))
 	}
 	if who := v.Recipients; who != nil && who.People > 0 {
 		people := number(who.People, "person", "people")
