@@ -326,6 +326,9 @@ func (d *Daemon) rulesStatus(gaps []GapStatus) RulesStatus {
 	return s
 }
 
+// deadFor is how long a mail that died is told of, unless somebody has it retried.
+const deadFor = 24 * time.Hour
+
 // StoreStatus is what a store alone tells.
 func StoreStatus(ctx context.Context, store outbox.Store) Status {
 	s := Status{Version: Version(), Sources: []SourceStatus{}, Gaps: []GapStatus{}}
@@ -333,7 +336,11 @@ func StoreStatus(ctx context.Context, store outbox.Store) Status {
 	gaps, errGaps := store.Gaps(ctx)
 	counts, errCounts := store.Count(ctx)
 	held, errHeld := heldNow(ctx, store)
-	if err := errors.Join(errSources, errGaps, errCounts, errHeld); err != nil {
+	dead, errDead := store.Dead(ctx, time.Now().Add(-deadFor))
+	if dead.Messages > 0 {
+		s.Dead = &dead
+	}
+	if err := errors.Join(errSources, errGaps, errCounts, errHeld, errDead); err != nil {
 		s.Trouble = append(s.Trouble, "reading the store: "+err.Error())
 	}
 	s.Outbox, s.Held = counts, held

@@ -29,7 +29,8 @@ type Status struct {
 
 	Sources []SourceStatus `json:"sources"`
 	Outbox  outbox.Counts  `json:"outbox"`
-	Held    []HeldView     `json:"held"` // what hold_over holds, as batches
+	Dead    *outbox.Dead   `json:"dead,omitempty"` // messages that died in the last 24 hours; nil: none
+	Held    []HeldView     `json:"held"`           // what hold_over holds, as batches
 	Gaps    []GapStatus    `json:"gaps"`
 }
 

@@ -30,6 +30,8 @@ type breaker struct {
 	cause   error
 	rest    time.Duration // before it is tried again
 	denials int           // mails in a row that were refused for what may be our fault with the relay, see denied
+	refused int           // mails in a row that it refused for good, or with a policy, since it took one
+	words   string        // its words to the last of these
 	taken   time.Time     // when it took a mail last
 	broken  int           // conversations in a row that broke or hung after the relay had taken the names
 
@@ -177,11 +179,19 @@ func (g *gate) denied() bool {
 	return g.denials > 1
 }
 
+// refuses notes that the relay refused a mail in words that end it, or may.
+func (g *gate) refuses(words string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.refused++
+	g.words = words
+}
+
 // decided notes that the relay answered to a message, and whether it took it: it works. True: that is news.
 func (g *gate) decided(taken bool) (time.Duration, bool) {
 	g.mu.Lock()
 	if taken {
-		g.denials, g.taken = 0, time.Now()
+		g.denials, g.refused, g.words, g.taken = 0, 0, "", time.Now()
 		if g.state == RelayUp {
 			g.cause = nil
 		}

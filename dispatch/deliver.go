@@ -128,6 +128,9 @@ func (d *Dispatcher) judge(ctx context.Context, j *job, r reply, started time.Ti
 	} else {
 		j.via.gate.moves()
 	}
+	if c := r.class(); (c == permanent || c == denied) && !r.own {
+		j.via.gate.refuses(r.String())
+	}
 	switch r.class() {
 	case sent:
 		o.State, o.Burned, o.Reason = outbox.MessageSent, true, j.letter.note

@@ -36,6 +36,7 @@ type Dispatcher struct {
 
 	tasks    *desk
 	outcomes chan outcome
+	deaths   deaths
 	wake     chan struct{} // the feeder is to look at the store
 	aborted  chan struct{}
 	abort    sync.Once
@@ -116,6 +117,7 @@ func New(o Options) (*Dispatcher, error) {
 		o: o, composer: c, outcomes: make(chan outcome, mostRecords),
 		wake: make(chan struct{}, 1), aborted: make(chan struct{}), parked: make(map[*task]*time.Timer),
 	}
+	d.deaths.log = o.Log
 	d.newTransports()
 	d.tasks = newDesk(o.Lookup.Conns())
 	d.shapes.store = o.Store
@@ -345,16 +347,22 @@ type RelayStatus struct {
 	State       RelayState `json:"state"`
 	Since       time.Time  `json:"since"` // of State; up and probing count as one
 	LastError   string     `json:"last_error,omitempty"`
-	Paused      time.Time  `json:"paused,omitzero"` // it throttles: nothing is sent over it before
-	Most        int        `json:"max_connections"` // as configured
-	Takes       int        `json:"takes"`           // connections that it is given mails over, of these
-	Connections int        `json:"connections"`     // that are open
-	InFlight    int        `json:"in_flight"`       // messages that have a connection, or are ready to
+	Refused     int        `json:"refused"`           // mails in a row that it refused with 5xx since it took one
+	Refusal     string     `json:"refusal,omitempty"` // its words to the last of these
+	Denies      bool       `json:"denies,omitzero"`   // it refused two in a row by a policy, and took none since
+	Paused      time.Time  `json:"paused,omitzero"`   // it throttles: nothing is sent over it before
+	Most        int        `json:"max_connections"`   // as configured
+	Takes       int        `json:"takes"`             // connections that it is given mails over, of these
+	Connections int        `json:"connections"`       // that are open
+	InFlight    int        `json:"in_flight"`         // messages that have a connection, or are ready to
 	Rate        Rate       `json:"rate,omitzero"`
 	Month       string     `json:"month,omitempty"` // with Quota
 	Used        int64      `json:"used"`            // mails of the month
 	Quota       int64      `json:"quota,omitempty"`
 }
+
+// mostRefused is how many mails in a row a relay refuses because of their recipients, and no sooner for a reason of its own.
+const mostRefused = 10
 
 // Up says whether the relay takes mail.
 func (r *RelayStatus) Up() bool { return r.State == RelayUp }
@@ -373,6 +381,8 @@ func (r *RelayStatus) Trouble() string {
 		return name + " is down: " + r.LastError
 	case !r.Paused.IsZero():
 		return fmt.Sprintf("%s throttles, and is left alone until %s: %s", name, r.Paused.Format(time.TimeOnly), r.LastError)
+	case r.Refused >= mostRefused || r.Denies:
+		return fmt.Sprintf("%s took none of the last %d mails: %s", name, r.Refused, r.Refusal)
 	case r.Quota > 0 && r.Used >= r.Quota:
 		return fmt.Sprintf("%s has taken all %d mails of the month: nothing is sent over it until the next", name, r.Quota)
 	case r.Quota > 0 && r.Used >= r.Quota-int64(reservedShare*float64(r.Quota)):

@@ -85,6 +85,7 @@ func (g *gate) describe(s *RelayStatus) {
 	if g.cause != nil {
 		s.LastError = g.cause.Error()
 	}
+	s.Refused, s.Refusal, s.Denies = g.refused, g.words, g.denials > 1
 	if time.Now().Before(g.until) {
 		s.Paused = g.until
 	}

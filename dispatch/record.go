@@ -37,6 +37,7 @@ func (d *Dispatcher) record(hard context.Context) {
 		d.recordAll(ctx, batch)
 		rest.Reset(min(restTimes*time.Since(started), restMost))
 	}
+	d.deaths.end()
 }
 
 // gather is the outcomes that come until the rest is over, and those that are there then.
@@ -76,6 +77,11 @@ func (d *Dispatcher) recordAll(ctx context.Context, batch []outcome) {
 		return
 	}
 	d.o.Log.DebugContext(ctx, "outcomes stored", "count", len(batch), "took", time.Since(started))
+	for _, o := range batch {
+		if o.State == outbox.MessageDead {
+			d.deaths.note(&o)
+		}
+	}
 	if d.o.Observe != nil {
 		for _, o := range batch {
 			d.o.Observe(o.message, o.Outcome)

@@ -157,6 +157,8 @@ type Store interface {
 	Count(ctx context.Context) (Counts, error)
 	// Failures lists the rules of which matches or messages have failed, and wait for a retry; of either, it counts the latest [MostFailures].
 	Failures(ctx context.Context) ([]Failure, error)
+	// Dead tells of the messages that died since a time, and are dead still; it counts the latest [MostFailures].
+	Dead(ctx context.Context, since time.Time) (Dead, error)
 	// Act moves what the filter selects and the action applies to, and returns how many it moved. Where only message ids or
 	// states, or an address, are given, it moves messages only; where only match states are, matches only; ids of matches
 	// move these and their messages. Messages that are sending stay as they are. A retry begins to count attempts anew. A filter
@@ -247,6 +249,14 @@ type Failure struct {
 	Rule              string
 	Matches, Messages int
 	Reason            string // of the latest
+}
+
+// Dead is what died: how many messages, and of the latest its rule, when that was and why. Messages 0: none.
+type Dead struct {
+	Messages int       `json:"messages"`
+	Rule     string    `json:"rule"`
+	Reason   string    `json:"reason"`
+	Last     time.Time `json:"last"`
 }
 
 // Counts holds the number of matches and messages in each state.

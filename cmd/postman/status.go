@@ -197,11 +197,15 @@ func relayState(r *daemon.Relay) string {
 	if r.Quota > 0 {
 		busy += fmt.Sprintf(", %d of %d mails in %s (%d %%)", r.Used, r.Quota, r.Month, 100*r.Used/r.Quota)
 	}
+	refused := ""
+	if r.Refused > 0 {
+		refused = fmt.Sprintf("; refused the last %s: %s", number(r.Refused, "mail", "mails"), r.Refusal)
+	}
 	switch {
 	case r.Up():
-		return string(r.State) + ", " + busy
+		return string(r.State) + ", " + busy + refused
 	case r.Probing():
-		return "answers again, and the next mail shows whether it takes them; " + busy
+		return "can be connected to again, and the next mail shows whether it takes them; " + busy + refused
 	}
 	return strings.ToUpper(string(r.State)) + " since " + r.Since.Local().Format(time.TimeOnly) + ": " + r.LastError
 }
@@ -214,6 +218,10 @@ func firstLine(s string) string {
 func printCounts(w *strings.Builder, s *daemon.Status) {
 	fmt.Fprintf(w, "\nmatches    %s\n", counts(s.Outbox.Matches))
 	fmt.Fprintf(w, "messages   %s\n", counts(s.Outbox.Messages))
+	if d := s.Dead; d != nil {
+		fmt.Fprintf(w, "  ! %s in the last 24 hours, the latest of rule %s at %s: %s\n    → postman outbox list --state dead\n",
+			number(d.Messages, "mail died", "mails died"), d.Rule, d.Last.Local().Format(time.DateTime), firstLine(d.Reason))
+	}
 }
 
 // counts prints the states that occur, in the order of their life.

@@ -225,6 +225,34 @@ func testFailures(r *rig) {
 	r.equal("of very many, the latest", list(), []outbox.Failure{{Rule: "notify", Matches: outbox.MostFailures, Reason: "poison"}})
 }
 
+// testDead: what died since a time is told, with the latest's reason; what is retried is dead no more.
+func testDead(r *rig) {
+	die := func(reason string) int64 {
+		m := r.append(r.match())[0]
+		g := r.expand(m.ID, outbox.MessageSending)[0]
+		r.record(outbox.Outcome{Message: g.ID, State: outbox.MessageDead, Reason: reason})
+		return g.ID
+	}
+	dead := func(since time.Time) outbox.Dead {
+		d, err := r.store.Dead(r.Context(), since)
+		r.ok(err)
+		return d
+	}
+	before := time.Now().Add(-time.Hour)
+	r.equal("of none", dead(before), outbox.Dead{})
+	die("550 first")
+	last := die("550 and last")
+	got := dead(before)
+	if got.Last.IsZero() {
+		r.Error("nobody knows when the last died")
+	}
+	got.Last = time.Time{}
+	r.equal("of two", got, outbox.Dead{Messages: 2, Rule: "notify", Reason: "550 and last"})
+	r.equal("since later", dead(time.Now().Add(time.Hour)).Messages, 0)
+	r.act(outbox.Retry, outbox.Filter{Messages: []int64{last}})
+	r.equal("once one is retried", dead(before).Messages, 1)
+}
+
 func testBlankingAtExpiry(r *rig) {
 	deadline := past.Add(time.Hour)
 	sensitive := func(m *outbox.NewMatch) {

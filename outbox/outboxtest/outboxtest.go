@@ -53,6 +53,7 @@ func Run(t *testing.T, open Open) {
 		"resend":                testResend,
 		"resend of the erased":  testResendErased,
 		"failures":              testFailures,
+		"the dead":              testDead,
 		"resend silent":         testResendSilent,
 		"known matches":         testKnownMatches,
 		"mend gap":              testMendGap,

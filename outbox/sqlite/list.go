@@ -228,6 +228,25 @@ func (s *Store) Failures(ctx context.Context) ([]outbox.Failure, error) {
 	return found, nil
 }
 
+// selectDead goes by the index of states, as selectFailures does.
+var selectDead = fmt.Sprintf(`
+	SELECT count(*), coalesce(r.name, ''), coalesce(d.reason, ''), max(d.finished) FROM (
+		SELECT * FROM messages INDEXED BY messages_state WHERE state <> 0 AND state = %d ORDER BY id DESC LIMIT %d
+	) d JOIN matches t ON t.id = d.match JOIN rules r ON r.id = t.rule WHERE d.finished >= ?`, outbox.MessageDead, outbox.MostFailures)
+
+// Dead tells of the messages that died since a time.
+func (s *Store) Dead(ctx context.Context, since time.Time) (d outbox.Dead, err error) {
+	var last sql.NullInt64
+	_, err = rows(s.reading(ctx), func(scan scanner) (struct{}, error) {
+		return struct{}{}, scan(&d.Messages, &d.Rule, &d.Reason, &last)
+	}, selectDead, since.UnixMicro())
+	if err != nil {
+		return d, fmt.Errorf("reading what is dead: %w", explain(err))
+	}
+	d.Last = moment(last)
+	return d, nil
+}
+
 type count struct {
 	what  string
 	state uint8

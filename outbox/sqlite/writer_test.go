@@ -269,21 +269,23 @@ func TestPlans(t *testing.T) {
 	}
 }
 
-// TestPlanOfFailures: what monitoring asks for every few seconds reads what has failed, and nothing else, however much there is.
+// TestPlanOfFailures: what monitoring asks for every few seconds reads what has failed or died, and nothing else, however much there is.
 func TestPlanOfFailures(t *testing.T) {
 	t.Parallel()
 	s := openInside(t)
 	defer s.Close()
-	plan, err := rows(s.reading(t.Context()), func(scan scanner) (detail string, err error) {
-		var id, parent, unused int
-		err = scan(&id, &parent, &unused, &detail)
-		return detail, err
-	}, "EXPLAIN QUERY PLAN "+selectFailures)
-	if err != nil {
-		t.Fatal(err)
-	}
-	steps := strings.Join(plan, "\n")
-	if strings.Contains(steps, "SCAN matches") || strings.Contains(steps, "SCAN messages") || !strings.Contains(steps, "USING INDEX matches_state") || !strings.Contains(steps, "USING INDEX messages_state") {
-		t.Errorf("it reads\n%s", steps)
+	for _, query := range []string{selectFailures, selectDead} {
+		plan, err := rows(s.reading(t.Context()), func(scan scanner) (detail string, err error) {
+			var id, parent, unused int
+			err = scan(&id, &parent, &unused, &detail)
+			return detail, err
+		}, "EXPLAIN QUERY PLAN "+query, make([]any, strings.Count(query, "?"))...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps := strings.Join(plan, "\n")
+		if strings.Contains(steps, "SCAN matches") || strings.Contains(steps, "SCAN messages") || query == selectFailures && !strings.Contains(steps, "USING INDEX matches_state") || !strings.Contains(steps, "USING INDEX messages_state") {
+			t.Errorf("it reads\n%s", steps)
+		}
 	}
 }
