@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -54,7 +55,7 @@ func tryConnect(ctx context.Context, c daemon.Config) (*client, error) {
 		return nil, fmt.Errorf("talking to the running postman: %w", err)
 	}
 	if _, err := os.Stat(c.StorePath()); err != nil {
-		return nil, usageError{fmt.Errorf("there is no store at %s: %w\n  → postman run makes it; or name another one with STORE_URL", c.StorePath(), err)}
+		return nil, noStore(c.StorePath(), err)
 	}
 	api, closeStore, err := daemon.OpenAPI(ctx, c)
 	if err != nil {
@@ -167,4 +168,14 @@ func firstOf(a, b string) string {
 		return a
 	}
 	return b
+}
+
+// noStore is what keeps a command from opening a store that is not there. Where its path is relative that may be for the folder: a mail server, or a
+// unit, starts it in one of its own.
+func noStore(path string, err error) error {
+	at, folder := path, ""
+	if wd, wdErr := os.Getwd(); wdErr == nil && !filepath.IsAbs(path) {
+		at, folder = filepath.Join(wd, path), fmt.Sprintf(" (%s is relative to the folder that the command is started in: name the whole path, store_url: sqlite:/…)", path)
+	}
+	return usageError{fmt.Errorf("there is no store at %s: %w%s\n  → postman run makes it; or name another one with STORE_URL", at, err, folder)}
 }

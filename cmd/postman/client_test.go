@@ -2,7 +2,10 @@ package main
 
 import (
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,5 +27,20 @@ func TestStoreOfSomebodyElse(t *testing.T) {
 	}
 	if err := <-given; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestNoStoreInThisFolder: a mail server's pipe runs in a folder of its own, and an error that names none sends people looking elsewhere.
+func TestNoStoreInThisFolder(t *testing.T) {
+	t.Parallel()
+	wd, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := noStore("postman.db", fs.ErrNotExist).Error(); !strings.Contains(got, "no store at "+filepath.Join(wd, "postman.db")) || !strings.Contains(got, "name the whole path") {
+		t.Error(got)
+	}
+	if got := noStore("/var/lib/postman.db", fs.ErrNotExist).Error(); strings.Contains(got, "relative") {
+		t.Error(got)
 	}
 }
