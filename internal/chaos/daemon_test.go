@@ -109,6 +109,20 @@ func (p *postman) cleanUp(t *testing.T) {
 		text, _ := os.ReadFile(p.log.Name())
 		const most = 20_000
 		t.Logf("what postman said last:\n%s", text[max(0, len(text)-most):])
+		p.keep(t)
+	}
+}
+
+// keep has the store outlive a test that failed, where it has a folder for that (-artifacts): it says what was decided, when and why.
+func (p *postman) keep(t *testing.T) {
+	for _, file := range []string{"postman.db", "postman.db-wal"} {
+		store, err := os.ReadFile(filepath.Join(p.dir, file))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(t.ArtifactDir(), file), store, 0o600)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Logf("keeping the store: %v", err)
+		}
 	}
 }
 

@@ -69,7 +69,7 @@ func (e edition) text() string {
 		if template == "booked" {
 			b.WriteString("    load:\n      customer: select name, phone from customers where id = @new.customer_id\n")
 		}
-		fmt.Fprintf(&b, "    to: %s\n    template: %s\n    hold_over: {transaction: 1000000, minute: 1000000}\n", to, template)
+		fmt.Fprintf(&b, "    to: %s\n    template: %s\n    hold_over: {transaction: 1000000, minute: 1000000, row: 1000000}\n", to, template)
 	}
 	const staff = `{query: "select email, name from staff where id = @new.staff_id"}`
 	for i := range filler * (e.number % editions) {

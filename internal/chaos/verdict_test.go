@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"postman/internal/smtptest"
 )
@@ -23,12 +24,13 @@ import (
 // verdict is what came of it.
 type verdict struct {
 	mails      int
-	lost       []int64  // changes without a mail
-	invented   []int64  // changes that are mailed and were not due
-	emptied    int      // mails of truncates, beyond those that were due, or short of them
-	wrong      []string // mails to somebody else, or with another text; copies with another Message-ID; a Message-ID of two changes; unreadable mails
-	duplicates int      // mails beyond the first of a change
-	unforced   []string // duplicates that no failure explains
+	lost       []int64          // changes without a mail
+	invented   []int64          // changes that are mailed and were not due
+	ids        map[int64]string // of the first mail of each change; a Message-ID begins with the commit and the change's place in it
+	emptied    int              // mails of truncates, beyond those that were due, or short of them
+	wrong      []string         // mails to somebody else, or with another text; copies with another Message-ID; a Message-ID of two changes; unreadable mails
+	duplicates int              // mails beyond the first of a change
+	unforced   []string         // duplicates that no failure explains
 }
 
 // came is a mail that the relay took.
@@ -74,7 +76,7 @@ func judge(due *dues, mails []smtptest.Mail, kills []kill, broken []breakage) (v
 			v.wrong = append(v.wrong, fmt.Sprintf("change %d came as %+v; want %+v", m.change, m.mail, want))
 		}
 	}
-	v.lost, v.invented = missing(due.mails, first), missing(first, due.mails)
+	v.lost, v.invented, v.ids = missing(due.mails, first), missing(first, due.mails), first
 	return v
 }
 
@@ -186,7 +188,7 @@ func (v *verdict) check(t *testing.T, app *application, o *oracle) {
 		case change <= app.changes.Load():
 			why = "which was not committed"
 		}
-		t.Errorf("one of %d invented mails: of change %d, %s", len(v.invented), change, why)
+		t.Errorf("one of %d invented mails: of change %d, %s: %s", len(v.invented), change, why, v.ids[change])
 	}
 	if v.emptied != 0 {
 		t.Errorf("of truncates there are %+d mails", v.emptied)
@@ -272,7 +274,7 @@ func TestJudge(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if diff := cmp.Diff(test.want, judge(test.due, test.mails, test.kills, test.broken), cmp.AllowUnexported(verdict{})); diff != "" {
+			if diff := cmp.Diff(test.want, judge(test.due, test.mails, test.kills, test.broken), cmp.AllowUnexported(verdict{}), cmpopts.IgnoreFields(verdict{}, "ids")); diff != "" {
 				t.Error(diff)
 			}
 		})
