@@ -78,10 +78,26 @@ func (a *api) order(r *http.Request) (action outbox.Action, f outbox.Filter, rea
 	if err == nil {
 		err = a.knownRule(r.Context(), sel.Rule)
 	}
+	if err == nil && f.Limit != 0 {
+		err = someOnly(action, f.Limit, &sel)
+	}
 	if err == nil && len(f.Batches) > 0 {
 		err = wholeBatches(action, sel)
 	}
 	return action, f, sel.Reason, err
+}
+
+// someOnly refuses a limit where nothing has an order by which some would be first, or all are named.
+func someOnly(action outbox.Action, limit int, sel *Selection) error {
+	switch {
+	case limit < 0:
+		return badRequest{"a limit is above zero"}
+	case action != outbox.Release && action != outbox.Discard:
+		return badRequest{fmt.Sprintf("a limit is for what is released or discarded, and not: %s", action)}
+	case len(sel.Messages)+len(sel.Matches) > 0:
+		return badRequest{"a limit is for batches and filters: of ids, all that are named are meant"}
+	}
+	return nil
 }
 
 // act moves what is selected.
@@ -93,7 +109,7 @@ func (a *api) act(w http.ResponseWriter, r *http.Request) {
 	var moved outbox.Acted
 	switch {
 	case err != nil:
-	case len(f.Batches) > 0:
+	case len(f.Batches) > 0 && f.Limit == 0:
 		moved.Matches, err = a.actOnBatches(r.Context(), action, f.Batches, reason)
 	default:
 		moved, err = a.actOnAll(r.Context(), action, &f, reason)

@@ -162,7 +162,7 @@ type Store interface {
 	// Act moves what the filter selects and the action applies to, and returns how many it moved. Where only message ids or
 	// states, or an address, are given, it moves messages only; where only match states are, matches only; ids of matches
 	// move these and their messages. Messages that are sending stay as they are. A retry begins to count attempts anew. A filter
-	// with Before or Limit is an error: those page through lists.
+	// with Before is an error: that pages through lists. With Limit it takes that many at most, messages before matches, of each state the oldest first.
 	//
 	// It goes in small steps, so that nobody waits for it. After an error, or the end of the process, some may have moved, and the same call goes on.
 	Act(ctx context.Context, a Action, f Filter, reason string, now time.Time) (Acted, error)

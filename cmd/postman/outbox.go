@@ -265,12 +265,13 @@ type actFlags struct {
 	Yes    bool     `short:"y" help:"Do not ask."`
 }
 
-func (a *actFlags) act(p *program, action, done string) error {
+// act does it, to at most so many; 0: to all.
+func (a *actFlags) act(p *program, action, done string, limit int) error {
 	sel, err := a.selection(a.IDs)
 	if err != nil {
 		return err
 	}
-	sel.Reason = a.Reason
+	sel.Reason, sel.Limit = a.Reason, limit
 	if a.DryRun || len(a.IDs) == 0 || len(sel.Batches) > 0 {
 		if ok, err := a.agreed(p, action, &sel); err != nil || !ok {
 			return err
@@ -296,18 +297,24 @@ func (a *actFlags) act(p *program, action, done string) error {
 type (
 	retryCmd   struct{ actFlags }
 	cancelCmd  struct{ actFlags }
-	releaseCmd struct{ actFlags }
-	discardCmd struct{ actFlags }
+	releaseCmd struct {
+		actFlags
+		Limit int `help:"Only so many of a batch or a filter, the oldest first." placeholder:"N"`
+	}
+	discardCmd struct {
+		actFlags
+		Limit int `help:"Only so many of a batch or a filter, the oldest first." placeholder:"N"`
+	}
 )
 
 // Run queues again what is dead, failed or uncertain.
-func (a *retryCmd) Run(p *program) error { return a.act(p, "retry", "queued again:") }
+func (a *retryCmd) Run(p *program) error { return a.act(p, "retry", "queued again:", 0) }
 
 // Run cancels what waits.
-func (a *cancelCmd) Run(p *program) error { return a.act(p, "cancel", "cancelled:") }
+func (a *cancelCmd) Run(p *program) error { return a.act(p, "cancel", "cancelled:", 0) }
 
 // Run lets go what is held.
-func (a *releaseCmd) Run(p *program) error { return a.act(p, "release", "released:") }
+func (a *releaseCmd) Run(p *program) error { return a.act(p, "release", "released:", a.Limit) }
 
 // Run discards what is held.
-func (a *discardCmd) Run(p *program) error { return a.act(p, "discard", "discarded:") }
+func (a *discardCmd) Run(p *program) error { return a.act(p, "discard", "discarded:", a.Limit) }

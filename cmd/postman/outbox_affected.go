@@ -50,7 +50,10 @@ func (a *actFlags) tell(p *program, action string, sel *daemon.Selection, v *dae
 	case a.JSON:
 		return nil
 	case len(sel.Batches) > 0 && v.Refused == "":
-		err = announce(p, sel.Batches, action)
+		if err = announce(p, sel.Batches, action); err == nil && sel.Limit > 0 {
+			_, matches := v.Total()
+			_, err = fmt.Fprintf(p.stdout, "of these, the oldest %d\n", matches)
+		}
 	default:
 		err = printAffected(p.stdout, v)
 	}

@@ -81,6 +81,7 @@ func testAffected(r *rig) {
 			Messages: messages{message("notify", outbox.MessageHeld, 1)}, Matches: matches{match("careful", outbox.MatchHeld, 2), match("notify", outbox.MatchHeld, 1)},
 		}},
 		{outbox.Release, outbox.Filter{Rules: []string{"careful"}}, outbox.Affected{Matches: matches{match("careful", outbox.MatchHeld, 2)}}},
+		{outbox.Release, outbox.Filter{Rules: []string{"careful"}, Limit: 1}, outbox.Affected{Matches: matches{match("careful", outbox.MatchHeld, 1)}}},
 		{outbox.Retry, outbox.Filter{}, outbox.Affected{
 			Messages: messages{message("notify", outbox.MessageDead, 1), message("notify", outbox.MessageFailed, 1)}, Matches: matches{match("careful", outbox.MatchFailed, 1)},
 		}},
@@ -93,7 +94,7 @@ func testAffected(r *rig) {
 			r.equal("of "+string(c.action), got, c.want)
 		}
 	}
-	if _, err := r.store.Affected(r.Context(), outbox.Retry, outbox.Filter{Limit: 1}); err == nil {
+	if _, err := r.store.Affected(r.Context(), outbox.Retry, outbox.Filter{Before: 1}); err == nil {
 		r.Error("it took a filter that is for lists")
 	}
 	if _, err := r.store.Affected(r.Context(), "burn", outbox.Filter{}); err == nil {

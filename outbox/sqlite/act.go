@@ -63,10 +63,27 @@ func (s *Store) Act(ctx context.Context, a outbox.Action, f outbox.Filter, reaso
 		return acted, err
 	}
 	what := acting{s, fmt.Sprintf("acting on the outbox (%s)", a), reason, now}
-	if acted.Messages, err = moveAll(ctx, &what, "messages", messageMoves[a], &f, fromMessages); err == nil {
+	if acted.Messages, err = moveAll(ctx, &what, "messages", messageMoves[a], &f, fromMessages); err == nil && left(&f, acted.Messages) {
 		acted.Matches, err = moveAll(ctx, &what, "matches", matchMoves[a], &f, fromMatches)
 	}
 	return acted, err
+}
+
+// left takes what was found from a filter's limit, and says whether anything more is to be.
+func left(f *outbox.Filter, found int) bool {
+	if f.Limit == 0 {
+		return true
+	}
+	f.Limit = max(0, f.Limit-found)
+	return f.Limit > 0
+}
+
+// oldest are the first of a filter's rows, as far as its limit goes.
+func oldest(f *outbox.Filter) string {
+	if f.Limit == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" ORDER BY m.id LIMIT %d", f.Limit)
 }
 
 // from are the states that an action takes from where a filter selects. A filter that names only what messages have means messages, and
@@ -75,8 +92,8 @@ func from(a outbox.Action, f *outbox.Filter) (fromMatches []outbox.MatchState, f
 	if _, known := messageMoves[a]; !known {
 		return nil, nil, fmt.Errorf("there is no action %q", a)
 	}
-	if f.Before != 0 || f.Limit != 0 {
-		return nil, nil, errors.New("an action takes all that its filter selects: Before and Limit are for lists")
+	if f.Before != 0 {
+		return nil, nil, errors.New("an action begins with the oldest that its filter selects: Before is for lists")
 	}
 	fromMatches, fromMessages = a.By(f)
 	fromMatches, fromMessages = both(fromMatches, f.MatchStates), both(fromMessages, f.MessageStates)
@@ -104,8 +121,9 @@ type acting struct {
 
 // moveAll makes a move of all that the filter selects of a table in some states, and returns how many it moved.
 func moveAll[S state](ctx context.Context, a *acting, table string, m move[S], f *outbox.Filter, from []S) (n int, err error) {
+	rest := *f
 	for _, state := range from {
-		text, args := chosen(table, state, f)
+		text, args := chosen(table, state, &rest)
 		ids, err := rows(a.reading(ctx), func(scan scanner) (id int64, err error) { err = scan(&id); return id, err }, text, args...)
 		if err != nil {
 			return n, fmt.Errorf("%s: %w", a.what, explain(err))
@@ -117,6 +135,9 @@ func moveAll[S state](ctx context.Context, a *acting, table string, m move[S], f
 			}
 			n += moved
 		}
+		if !left(&rest, len(ids)) {
+			break
+		}
 	}
 	return n, nil
 }
@@ -124,7 +145,7 @@ func moveAll[S state](ctx context.Context, a *acting, table string, m move[S], f
 // chosen is what the filter selects of a table in a state.
 func chosen[S state](table string, from S, f *outbox.Filter) (text string, args []any) {
 	c := where(table, f).with(inState(from))
-	return fmt.Sprintf(`SELECT m.id FROM %s AS m%s WHERE %s`, table, by(table, from, f), c), c.args
+	return fmt.Sprintf(`SELECT m.id FROM %s AS m%s WHERE %s%s`, table, by(table, from, f), c, oldest(f)), c.args
 }
 
 // step moves those of these that are still in a state, and returns how many that were.
@@ -167,7 +188,7 @@ func (s *Store) Affected(ctx context.Context, a outbox.Action, f outbox.Filter) 
 	if err == nil {
 		all.Messages, err = countAll(ctx, s, "messages", &f, fromMessages)
 	}
-	if err == nil {
+	if err == nil && left(&f, total(all.Messages)) {
 		all.Matches, err = countAll(ctx, s, "matches", &f, fromMatches)
 	}
 	if err != nil {
@@ -179,8 +200,9 @@ func (s *Store) Affected(ctx context.Context, a outbox.Action, f outbox.Filter) 
 // countAll counts what the filter selects of a table in some states.
 func countAll[S outbox.MatchState | outbox.MessageState](ctx context.Context, s *Store, table string, f *outbox.Filter, from []S) ([]outbox.Group[S], error) {
 	var all []outbox.Group[S]
+	rest := *f
 	for _, state := range from {
-		text, args := countOf(table, state, f)
+		text, args := countOf(table, state, &rest)
 		found, err := rows(s.reading(ctx), func(scan scanner) (outbox.Group[S], error) {
 			g := outbox.Group[S]{State: state}
 			err := scan(&g.Rule, &g.Count)
@@ -190,6 +212,9 @@ func countAll[S outbox.MatchState | outbox.MessageState](ctx context.Context, s 
 			return nil, err
 		}
 		all = append(all, found...)
+		if !left(&rest, total(found)) {
+			break
+		}
 	}
 	slices.SortFunc(all, func(a, b outbox.Group[S]) int {
 		return cmp.Or(cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.State, b.State))
@@ -197,8 +222,16 @@ func countAll[S outbox.MatchState | outbox.MessageState](ctx context.Context, s 
 	return all, nil
 }
 
+// total is how many there are of all rules and states.
+func total[S outbox.MatchState | outbox.MessageState](all []outbox.Group[S]) (n int) {
+	for _, g := range all {
+		n += g.Count
+	}
+	return n
+}
+
 // countOf counts, by rule, what the filter selects of a table in a state.
 func countOf[S outbox.MatchState | outbox.MessageState](table string, state S, f *outbox.Filter) (text string, args []any) {
 	c := where(table, f).with(inState(state))
-	return fmt.Sprintf(`SELECT (SELECT name FROM rules WHERE id = m.rule), count(*) FROM %s AS m%s WHERE %s GROUP BY m.rule`, table, by(table, state, f), c), c.args
+	return fmt.Sprintf(`SELECT (SELECT name FROM rules WHERE id = x.rule), count(*) FROM (SELECT m.rule FROM %s AS m%s WHERE %s%s) AS x GROUP BY x.rule`, table, by(table, state, f), c, oldest(f)), c.args
 }
