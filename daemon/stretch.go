@@ -127,6 +127,12 @@ func (r *reach) locate(ctx context.Context, from, to string) (first, last spot, 
 	if from == "" {
 		return first, last, badRequest{"name where to begin: --from\n  → " + momentForms}
 	}
+	// Both are compared as they are asked for, too: one that lies before the journal is no place that could be.
+	if a, err := parseMoment(from, r.zone, r.now); err == nil && to != "" && a.lsn == 0 {
+		if b, err := parseMoment(to, r.zone, r.now); err == nil && b.lsn == 0 && b.at.Before(a.at) {
+			return first, last, badRequest{fmt.Sprintf("--to %s (%s) lies before --from %s (%s)", to, r.clock(b.at), from, r.clock(a.at))}
+		}
+	}
 	if first, err = r.first(ctx, from); err != nil {
 		return first, last, err
 	}

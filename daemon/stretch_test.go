@@ -71,6 +71,7 @@ func TestReachAcrossEpochs(t *testing.T) {
 		{"0/2500", "0/3500", "[{1 0/2500 0/3500}]"}, // the command of the gap
 		{"0/800", "", "lies before the journal, which begins at 0/1000"},
 		{"0/2000", "0/1900", "lies before --from"},
+		{stamp(5), stamp(-100), "lies before --from"},
 		{"0/4000", "", "ahead of all that is stored, which ends at 0/2008"},
 	} {
 		first, last, err := r.locate(ctx, c.from, c.to)

@@ -85,6 +85,10 @@ func Prove(ctx context.Context, r Relay, m *ProofMail, t Timeouts) (*Proof, erro
 	p.Took = float64(time.Since(started).Microseconds()) / 1000
 	if got.class() != sent {
 		p.Problem, p.Advice = got.String(), advise(r, got)
+		if got.phase == dialing && got.code/100 == 2 && r.heard.mechanism != "" { // RFC 4954, section 4: 235 is the one that lets in
+			p.Problem = fmt.Sprintf("it answered AUTH with %d %s, where 235 is due", got.code, oneLine(got.text))
+			p.Advice = "nobody is logged in by that: what speaks there is no relay that knows AUTH; leave user and password out of smtp_url if it needs none"
+		}
 	}
 	p.Lines, p.Offers, p.TLS, p.Auth = r.heard.lines, r.heard.offers, r.heard.protected, r.heard.mechanism
 	return p, nil

@@ -96,6 +96,19 @@ func TestProve(t *testing.T) {
 	}
 }
 
+// TestProveStrangeLogin: a relay that takes a login with another 2xx than RFC 4954's has not let us in, and is not said to refuse the machine.
+func TestProveStrangeLogin(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fake := smtptest.NewFake(smtptest.Script{Extensions: []string{"AUTH PLAIN"}, Always: map[string]smtptest.Step{"AUTH": smtptest.Reply("250 2.0.0 Ok")}})
+		defer fake.Close()
+		p, err := Prove(t.Context(), Relay{Host: "127.0.0.1", Port: 25, Security: Plain, User: "kim", Password: "s3cret", dial: fake.Dial}, testMail, Timeouts{})
+		if err != nil || !strings.Contains(p.Problem, "answered AUTH with 250 2.0.0 Ok, where 235 is due") || strings.Contains(p.Advice, "this machine") {
+			t.Errorf("%v, %+v", err, p)
+		}
+	})
+}
+
 // TestProveRefused has the relay refuse at each step: the advice speaks of that, and nothing is said twice.
 func TestProveRefused(t *testing.T) {
 	t.Parallel()

@@ -9,12 +9,14 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	_ "time/tzdata" // recipients' time zones, wherever the binary runs
 
 	"github.com/alecthomas/kong"
 
 	"postman/daemon"
+	"postman/rules"
 )
 
 // Exit codes: 0 clean, 1 failed while running, 2 usage or configuration. `postman bounce` has its own.
@@ -87,7 +89,7 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		return complain(stderr, tryLater{err})
 	}
 	if err != nil {
-		return complain(stderr, usageError{fmt.Errorf("%w\n  → postman --help lists the commands and flags", err)})
+		return complain(stderr, usageError{fmt.Errorf("%w%s\n  → %s --help lists the commands and flags", err, meant(err), mistaken(err))})
 	}
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -96,6 +98,43 @@ func run(args []string, stdout, stderr io.Writer) (code int) {
 		return complain(stderr, err)
 	}
 	return 0
+}
+
+// mistaken is the command, as far as it was understood, whose help tells what a call should have been.
+func mistaken(err error) string {
+	name := "postman"
+	e, ok := errors.AsType[*kong.ParseError](err)
+	if !ok || e.Context == nil {
+		return name
+	}
+	for _, step := range e.Context.Path {
+		if step.Command != nil && step.Command.Name != "list" {
+			name += " " + step.Command.Name
+		}
+	}
+	return name
+}
+
+// meant asks whether a command was meant that is written nearly so, where one takes the place of what its default takes: kong finds others itself.
+func meant(err error) string {
+	e, ok := errors.AsType[*kong.ParseError](err)
+	word, found := strings.CutPrefix(err.Error(), "unexpected argument ")
+	if !ok || !found || e.Context == nil || strings.Contains(word, ",") {
+		return ""
+	}
+	for _, step := range slices.Backward(e.Context.Path) {
+		if step.Command == nil || len(step.Command.Children) == 0 {
+			continue
+		}
+		var names []string
+		for _, c := range step.Command.Children {
+			names = append(names, c.Name)
+		}
+		if near := rules.Nearest(word, names); near != "" {
+			return ": " + near
+		}
+	}
+	return ""
 }
 
 // complain prints an error and returns the exit code that it means.

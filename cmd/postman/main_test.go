@@ -210,3 +210,20 @@ func TestUsageIsExitCode2(t *testing.T) {
 		t.Errorf("postman version exited %d", code)
 	}
 }
+
+// A mistake in the call names the help of the command that it is in.
+func TestUsageNamesTheHelp(t *testing.T) {
+	t.Parallel()
+	for want, args := range map[string][]string{
+		"→ postman --help":             {"fly"},
+		"→ postman outbox show --help": {"outbox", "show"},
+		"→ postman replay --help":      {"replay", "--wings"},
+		"→ postman outbox --help":      {"outbox", "lst"},
+		"did you mean list?":           {"outbox", "lst"},
+	} {
+		var errs strings.Builder
+		if code := run(args, io.Discard, &errs); code != exitUsage || !strings.Contains(errs.String(), want) {
+			t.Errorf("postman %v exited %d: %s; want %q", args, code, errs.String(), want)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"postman/daemon"
+	"postman/dispatch"
 )
 
 type sendTestCmd struct {
@@ -20,6 +21,9 @@ type sendTestCmd struct {
 func (s *sendTestCmd) Run(p *program) error {
 	view, err := s.send(p)
 	if err != nil {
+		return err
+	}
+	if err := s.warn(p, view); err != nil {
 		return err
 	}
 	text, err := indented(view)
@@ -56,6 +60,20 @@ func (s *sendTestCmd) send(p *program) (*daemon.TestView, error) {
 	view := new(daemon.TestView)
 	_, err = to.call(p.ctx, http.MethodPost, "/v1/send-test", order, view)
 	return view, errors.Join(err, to.close())
+}
+
+// warn says, beside the answer, that the daemon has gone by its own relays where another is named here.
+func (s *sendTestCmd) warn(p *program, v *daemon.TestView) error {
+	c, err := p.flags.resolve()
+	if err != nil || c.SMTPURL == "" || s.Relay != "" {
+		return err
+	}
+	relay, err := dispatch.ParseRelay(string(c.SMTPURL))
+	if err == nil && relay.String() == v.Relay {
+		return nil
+	}
+	_, err = fmt.Fprintln(p.stderr, "sent by the running daemon over its relays; SMTP_URL here is not used")
+	return err
 }
 
 // sentText is the conversation, and what came of it.
