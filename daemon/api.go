@@ -392,11 +392,11 @@ func nearState(name string) string {
 	for _, s := range outbox.MatchStates() {
 		all = append(all, s.String())
 	}
-	return didYouMean(name, all)
+	return DidYouMean(name, all)
 }
 
-// didYouMean names the nearest of what there is; empty: nothing is near.
-func didYouMean(name string, all []string) string {
+// DidYouMean asks for the nearest of what there is, as the end of a message: ": did you mean list?"; empty: nothing is near.
+func DidYouMean(name string, all []string) string {
 	if hint := rules.Nearest(name, all); hint != "" {
 		return ": " + hint
 	}
@@ -412,7 +412,7 @@ func (a *api) knownRule(ctx context.Context, name string) error {
 	if err != nil || slices.Contains(names, name) {
 		return err
 	}
-	return badRequest{fmt.Sprintf("the outbox knows no rule %s%s", name, didYouMean(name, names))}
+	return badRequest{fmt.Sprintf("the outbox knows no rule %s%s", name, DidYouMean(name, names))}
 }
 
 // badRequest is a mistake of the caller's.

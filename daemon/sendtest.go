@@ -86,6 +86,15 @@ func (c *Config) modeNote() string {
 	return "mode " + cmp.Or(c.Mode, "none") + ": what rules make is not sent; this mail alone is, since you name its address"
 }
 
+// FirstRelay is the relay of SMTP_URL as a [TestView] calls it, without user and password; empty: there is none, or its URL is no URL.
+func (c *Config) FirstRelay() string {
+	r, err := c.relayNamed("")
+	if err != nil {
+		return ""
+	}
+	return r.String()
+}
+
 // relayNamed is one of the configured relays, by its name or else the first.
 func (c *Config) relayNamed(name string) (dispatch.Relay, error) {
 	if c.SMTPURL == "" {

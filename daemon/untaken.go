@@ -55,7 +55,7 @@ func (in *intake) tellUntaken(t *transaction) {
 			}
 		}
 		err := fmt.Errorf("no rule takes the message %s%s of the transaction at %s, so that nothing comes of it%s\n  → on: {message: %s} in a rule takes it; later ones of this name are counted in postman status alone",
-			messagePrefix, name, t.tx.Commit, didYouMean(name, names), name)
+			messagePrefix, name, t.tx.Commit, DidYouMean(name, names), name)
 		in.report(context.Background(), err, "", "message")
 	}
 }

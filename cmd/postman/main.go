@@ -16,7 +16,6 @@ import (
 	"github.com/alecthomas/kong"
 
 	"postman/daemon"
-	"postman/rules"
 )
 
 // Exit codes: 0 clean, 1 failed while running, 2 usage or configuration. `postman bounce` has its own.
@@ -130,8 +129,8 @@ func meant(err error) string {
 		for _, c := range step.Command.Children {
 			names = append(names, c.Name)
 		}
-		if near := rules.Nearest(word, names); near != "" {
-			return ": " + near
+		if near := daemon.DidYouMean(word, names); near != "" {
+			return near
 		}
 	}
 	return ""

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"postman/daemon"
-	"postman/dispatch"
 )
 
 type sendTestCmd struct {
@@ -68,8 +67,7 @@ func (s *sendTestCmd) warn(p *program, v *daemon.TestView) error {
 	if err != nil || c.SMTPURL == "" || s.Relay != "" {
 		return err
 	}
-	relay, err := dispatch.ParseRelay(string(c.SMTPURL))
-	if err == nil && relay.String() == v.Relay {
+	if c.FirstRelay() == v.Relay {
 		return nil
 	}
 	_, err = fmt.Fprintln(p.stderr, "sent by the running daemon over its relays; SMTP_URL here is not used")
