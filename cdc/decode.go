@@ -24,6 +24,8 @@ type decoder struct {
 	// resolve finds the types that are not Postgres' own, for a transaction that has just committed, or for xid 0 those that are
 	// to be seen now.
 	resolve func(ctx context.Context, xid uint32, oids []uint32) (map[uint32]value.Type, error)
+	// rolledBack says whether one of some subtransactions was, of a transaction that has committed.
+	rolledBack func(ctx context.Context, xids []uint32) (bool, error)
 	// refuse takes note of a message that no transaction carries.
 	refuse func(prefix string)
 

@@ -158,7 +158,8 @@ func newDecoder(h Handler) *decoder {
 	return &decoder{
 		handler: h, announced: make(map[uint32]*Table), relations: make(map[uint32]*Table),
 		typeNames: make(map[uint32]string), streams: make(map[uint32]*streamed), refuse: func(string) {},
-		resolve: func(context.Context, uint32, []uint32) (map[uint32]value.Type, error) { return nil, nil },
+		resolve:    func(context.Context, uint32, []uint32) (map[uint32]value.Type, error) { return nil, nil },
+		rolledBack: func(context.Context, []uint32) (bool, error) { return false, nil },
 	}
 }
 

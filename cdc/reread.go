@@ -61,7 +61,8 @@ func rereading(change func(*Change) error) *decoder {
 	return &decoder{
 		handler: rereader{change: change}, open: true, refuse: func(string) {},
 		announced: make(map[uint32]*Table), relations: make(map[uint32]*Table), typeNames: make(map[uint32]string),
-		resolve: func(context.Context, uint32, []uint32) (map[uint32]value.Type, error) { return nil, nil },
+		resolve:    func(context.Context, uint32, []uint32) (map[uint32]value.Type, error) { return nil, nil },
+		rolledBack: func(context.Context, []uint32) (bool, error) { return false, nil }, // what is kept was looked at
 	}
 }
 

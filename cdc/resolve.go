@@ -3,6 +3,7 @@ package cdc
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -27,45 +28,88 @@ func (s *Stream) resolve(ctx context.Context, xid uint32, oids []uint32) (map[ui
 	if len(unknown) == 0 {
 		return s.types, nil
 	}
+	err := s.ask(ctx, "asking for the types of a table that changed", func(ctx context.Context, conn *pgx.Conn) error {
+		found, err := resolveTypes(ctx, conn, xid, unknown)
+		for oid, t := range found {
+			s.types[oid] = t.Type
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.types, nil
+}
+
+// mostAsked is how many subtransactions are asked for at once: a loop in PL/pgSQL can make a million.
+const mostAsked = 20_000
+
+// rolledBack says whether one of some subtransactions was.
+func (s *Stream) rolledBack(ctx context.Context, xids []uint32) (found bool, err error) {
+	for some := range slices.Chunk(xids, mostAsked) {
+		err := s.ask(ctx, "asking which savepoints a transaction rolled back", func(ctx context.Context, conn *pgx.Conn) (err error) {
+			found, err = anyRolledBack(ctx, conn, some)
+			return err
+		})
+		if found || err != nil {
+			return found, err
+		}
+	}
+	return false, nil
+}
+
+// anyRolledBack asks for the fates of transactions by their numbers of 32 bits, which are taken for the nearest ones of 64.
+func anyRolledBack(ctx context.Context, conn *pgx.Conn, xids []uint32) (found bool, err error) {
+	numbers := make([]int64, len(xids))
+	for i, xid := range xids {
+		numbers[i] = int64(xid)
+	}
+	err = conn.QueryRow(ctx, `
+		select exists (
+		  select from unnest($1::bigint[]) x, (select pg_snapshot_xmax(pg_current_snapshot())::text::bigint - (1::bigint << 31) as base) now
+		   where pg_xact_status((base + ((x - base) & 4294967295))::text::xid8) = 'aborted')`, numbers).Scan(&found)
+	if err != nil {
+		return false, fmt.Errorf("asking for the fates of %d subtransactions: %w", len(xids), err)
+	}
+	return found, nil
+}
+
+// ask asks the database until it answers, on a connection of its own: the stream's is busy.
+func (s *Stream) ask(ctx context.Context, what string, question func(context.Context, *pgx.Conn) error) error {
 	defer s.hold(nil)
 	for wait := firstBackOff; ; wait = min(2*wait, lastBackOff) {
-		found, err := s.askTypes(ctx, xid, unknown)
-		if err == nil {
-			for oid, t := range found {
-				s.types[oid] = t.Type
-			}
-			return s.types, nil
+		err := s.askOnce(ctx, question)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case !Passing(err):
+			return permanent(err, s.slot)
 		}
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		if !Passing(err) {
-			return nil, permanent(err, s.slot)
-		}
-		s.hold(fmt.Errorf("asking for the types of a table that changed: %w", err))
+		s.hold(fmt.Errorf("%s: %w", what, err))
 		select {
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return context.Cause(ctx)
 		case <-time.After(wait):
 		}
 	}
 }
 
-// askTypes asks once, on a connection of its own: the stream's is busy.
-func (s *Stream) askTypes(ctx context.Context, xid uint32, oids []uint32) (map[uint32]pgType, error) {
+func (s *Stream) askOnce(ctx context.Context, question func(context.Context, *pgx.Conn) error) error {
 	config, err := ordinary(s.url)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	config.RuntimeParams["statement_timeout"] = strconv.FormatInt(resolvePatience.Milliseconds(), 10) // should we be gone by then
 	ctx, cancel := context.WithTimeout(ctx, resolvePatience)
 	defer cancel()
 	conn, err := connect(ctx, config)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer hangUp(ctx, conn)
-	return resolveTypes(ctx, conn, xid, oids)
+	return question(ctx, conn)
 }
 
 // resolveTypes finds types that a transaction used, which may have made them itself: a commit can be streamed a moment

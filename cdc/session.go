@@ -62,7 +62,7 @@ func (s *Stream) streamOnce(ctx context.Context, h Handler) error {
 	}
 	x := &session{Stream: s, conn: conn, link: link, handler: h, silence: s.patience(timeout), began: time.Now(), asked: make(chan struct{}, 1)}
 	x.decoder = decoder{
-		handler: h, done: s.resume(), announced: s.announced, resolve: s.resolve, refuse: x.refuse,
+		handler: h, done: s.resume(), announced: s.announced, resolve: s.resolve, rolledBack: s.rolledBack, refuse: x.refuse,
 		relations: make(map[uint32]*Table), typeNames: make(map[uint32]string), streams: make(map[uint32]*streamed),
 		quarantine: quarantine{suspects: s.suspects},
 	}

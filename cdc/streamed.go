@@ -112,6 +112,19 @@ var ErrLater = errors.New("it cannot be decided before the commit")
 // errUnowned: a savepoint was rolled back, and the message before it may have been emitted before the savepoint or behind it.
 var errUnowned = errors.New("it rolled back a savepoint behind a logical message, and Postgres does not tell which came first")
 
+// errUntold: Postgres takes nothing back of a subtransaction that it had on its own disk when it sent it for the first and only time, which happens to what
+// was in progress when a session began (14 to 17, and likely 18: ReorderBufferTruncateTXN marks as streamed only those that have changes in memory).
+var errUntold = errors.New("it rolled back a savepoint of which Postgres sent the changes, and said nothing")
+
+// numbers are those of the subtransactions of which something is left.
+func (s *streamed) numbers() []uint32 {
+	all := make([]uint32, len(s.subs))
+	for i, t := range s.subs {
+		all[i] = s.xid + t.age
+	}
+	return all
+}
+
 // wholeError says that a transaction cannot be taken in while it is in progress. It has to be read again, after its end.
 type wholeError struct {
 	xid uint32
@@ -202,6 +215,13 @@ func (d *decoder) streamCommit(ctx context.Context, r *reader) error {
 	s := d.streams[tx.XID]
 	delete(d.streams, tx.XID)
 	known := tx.Commit < d.done // it was handed over before
+	if s != nil && len(s.subs) > 0 && !known {
+		if untold, err := d.rolledBack(ctx, s.numbers()); err != nil {
+			return err
+		} else if untold {
+			return &wholeError{tx.XID, errUntold}
+		}
+	}
 	if s != nil {
 		tx.Origin = s.origin
 		if err := d.adopt(ctx, s); err != nil {

@@ -640,6 +640,44 @@ func TestStreamedKilled(t *testing.T) {
 	}
 }
 
+// TestStreamedUntold rolls back a savepoint of which Postgres sends the changes without taking them back: they were on its own disk, since the transaction
+// was in progress when the session began, and it sends them but once.
+func TestStreamedUntold(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Database(t)
+	pgtest.Exec(t, url, "create table t (id bigint primary key, x text)")
+	slot, start := provide(t, url, all("t")...)
+	options := Options{URL: url + "&logical_decoding_work_mem=64kB", Slot: slot, Start: start}
+	r := newRecorder(t)
+	s, stop := run(t, options, r)
+	large := pgtest.Connect(t, url)
+	do := func(statements ...string) {
+		t.Helper()
+		for _, sql := range statements {
+			if _, err := large.Exec(t.Context(), sql); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	do("begin", "insert into t values (0)", "savepoint s", "insert into t select n, repeat('x', 100) from generate_series(1, 5000) n")
+	pgtest.Exec(t, url, "insert into t values (-1)")
+	confirmedReaches(t, url, slot, r.transactions(1)[0].End)
+	_ = stop()
+	do("insert into t select n, repeat('x', 100) from generate_series(5001, 5050) n", "rollback to s", "insert into t values (6000)", "commit")
+
+	next := newRecorder(t)
+	next.done, next.last = r.done, r.last
+	options.Start = s.Status().Confirmed
+	s, _ = run(t, options, next)
+	all := next.transactions(len(r.done) + 1)
+	if diff := cmp.Diff([]int64{0, 6000}, ids(all[len(all)-1])); diff != "" {
+		t.Error(diff)
+	}
+	if told := s.Status().LastError; told != "" && !strings.Contains(told, errUntold.Error()) && !strings.Contains(told, errWhole.Error()) {
+		t.Error(told)
+	}
+}
+
 // TestStreamedCuts holds the bookkeeping of savepoints against that of a transaction which knows the owner of each change.
 func TestStreamedCuts(t *testing.T) {
 	t.Parallel()
