@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -47,5 +48,20 @@ func TestAcceptingAGapWhileTheSlotIsRead(t *testing.T) {
 	w.eventually("the reader has gone", func() bool { return w.inspect().Slot.ActivePID == 0 })
 	w.refused("made again")
 	d = w.accept(2)
+	w.visit(d, 2)
+}
+
+// TestAcceptingTheSlotOfAnother: a store that did not make a slot takes it from nobody who reads it.
+func TestAcceptingTheSlotOfAnother(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.config.Mode = "dry-run"
+	d := w.start()
+	w.visit(d, 1)
+	other := w.config
+	other.StoreURL = "sqlite:" + filepath.Join(t.TempDir(), "other.db")
+	if _, err := Setup(t.Context(), other, SetupOptions{AcceptGap: true}); err == nil || !strings.Contains(err.Error(), "another postman's") || !strings.Contains(err.Error(), "POSTMAN_SLOT") {
+		t.Errorf("it says %v", err)
+	}
 	w.visit(d, 2)
 }

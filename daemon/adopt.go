@@ -63,7 +63,7 @@ func adopt(s situation) adoption {
 	case src == nil && slot == nil:
 		return adoption{step: stepIntend}
 	case src == nil:
-		return adoption{stepGap, 0, to, "the slot exists, and this store did not make it: the store is new or was lost, or the slot is somebody else's"}
+		return adoption{stepGap, 0, to, "the slot exists, and this store did not make it: the store is new or was lost, or the slot is another postman's: then name another one (POSTMAN_SLOT)"}
 	case src.State == outbox.SourceStreaming && s.another() != "" && s.lacksNothing():
 		return adoption{step: stepTurn, from: src.Checkpoint, to: s.left}
 	case src.State == outbox.SourceStreaming && s.another() != "":

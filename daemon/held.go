@@ -248,7 +248,14 @@ func heldTrouble(all []HeldView) (trouble []string) {
 			return append(trouble, fmt.Sprintf("so it is of %d more: postman outbox list", len(all)-i))
 		}
 		v := &all[i]
-		trouble = append(trouble, fmt.Sprintf("%s: %s of rule %s held: %s\n  → postman outbox show %[1]s, then release or discard it", v.Name(), counted(v.Held, "match is", "matches are"), v.Rule, v.Why))
+		trouble = append(trouble, fmt.Sprintf("%s: %s of rule %s %s held: %s\n  → postman outbox show %[1]s, then release or discard it", v.Name(), counted(v.Held, "match", "matches"), v.Rule, isAre(v.Held), v.Why))
 	}
 	return trouble
+}
+
+func isAre(n int) string {
+	if n == 1 {
+		return "is"
+	}
+	return "are"
 }

@@ -92,6 +92,9 @@ func (p *preparation) run(ctx context.Context) (outbox.Source, error) {
 	switch {
 	case a.step == stepGap && !p.accept:
 		return outbox.Source{}, refuseGap(ctx, p.store, p.config.Slot, known, a)
+	case a.step == stepGap && known == nil && db.Slot != nil && db.Slot.ActivePID != 0:
+		return outbox.Source{}, usage(fmt.Sprintf("slot %q is read by the server's process %d, and this store did not make it: it is another postman's\n"+
+			"  → name another one with POSTMAN_SLOT; or stop that postman first, where this one is to take its place", p.config.Slot, db.Slot.ActivePID))
 	case a.step == stepGap:
 		if known != nil && p.missed != nil && lastLooked(known) < a.from { // nobody has looked at what the stream passed before the gap
 			if err := p.missed(ctx, *src, db); err != nil {

@@ -12,7 +12,7 @@ type Suppression struct {
 	Address string // as it was given
 	Cause   Cause
 	Detail  string // what was said, by a server or by a person; empty: nothing
-	By      string // who did it; empty: postman, on what it was told from outside
+	By      string // who did it, or told of it: an operator, a provider, a report
 	Since   time.Time
 }
 

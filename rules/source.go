@@ -42,7 +42,7 @@ func Read(paths ...string) (*Source, error) {
 	for _, path := range paths {
 		files, err := ruleFiles(path)
 		if err != nil {
-			errs = append(errs, &Error{ID: "PM001", Place: Place{File: path}, Message: err.Error(), Hint: "name a rule file, or a directory with *.yaml files"})
+			errs = append(errs, &Error{ID: "PM001", Place: Place{File: path}, Message: err.Error(), Hint: "name a rule file, or a directory with *.yaml files; postman new RULE --table T writes a first one"})
 		}
 		names = append(names, files...)
 	}

@@ -12,7 +12,7 @@ import (
 // planText is a plan as people read it.
 func planText(in paint, v *daemon.ReplayPlan, samples bool) string {
 	w := &printer{in: in}
-	w.table([][]string{{"from", place(v.From)}, {"to", place(v.To)}, {"", fmt.Sprintf("%s changes in %s transactions", daemon.Grouped(v.Changes), daemon.Grouped(v.Transactions))}})
+	w.table([][]string{{"from", place(v.From)}, {"to", place(v.To)}, {"", fmt.Sprintf("%s in %s", number(int(v.Changes), "change", "changes"), number(int(v.Transactions), "transaction", "transactions"))}})
 	w.rules(v)
 	if v.Recipients != nil {
 		w.biggest(v)

@@ -180,5 +180,5 @@ func (c *suppressImportCmd) tell(p *program, total *daemon.SuppressedView) error
 	if more := len(total.Refused) - len(wrong); more > 0 {
 		wrong = append(wrong, fmt.Sprintf("and %d more", more))
 	}
-	return fmt.Errorf("%s of the list were not taken:\n%s", number(len(total.Refused), "line", "lines"), strings.Join(wrong, "\n"))
+	return fmt.Errorf("%s not taken:\n%s", number(len(total.Refused), "line of the list was", "lines of the list were"), strings.Join(wrong, "\n"))
 }

@@ -35,7 +35,7 @@ func (w *writer) bounce(b *outbox.Bounce, soft outbox.SoftLimit) (done outbox.Bo
 	if b.Address == "" {
 		return done, nil
 	}
-	p := outbox.Suppression{Address: b.Address, Detail: b.Text, Since: b.At}
+	p := outbox.Suppression{Address: b.Address, Detail: b.Text, By: b.Source, Since: b.At}
 	switch b.Kind {
 	case outbox.BounceHard:
 		p.Cause = outbox.HardBounce
