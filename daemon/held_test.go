@@ -90,7 +90,7 @@ func TestAStormIsOneThing(t *testing.T) {
 	if n := log.count("class=held"); n != 1 {
 		t.Errorf("reported %d times", n)
 	}
-	if status := d.Status(); len(status.Held) != 1 || !strings.Contains(strings.Join(status.Trouble, "\n"), "b1: 5000 matches are") {
+	if status := d.Status(); len(status.Held) != 1 || !strings.Contains(strings.Join(status.Trouble, "\n"), "b1: 5000 matches of rule import are held") {
 		t.Errorf("status: %+v", status)
 	}
 
