@@ -1,6 +1,7 @@
 package outboxtest
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -46,6 +47,10 @@ func testInterrupted(r *rig) {
 		_, err := r.store.Expand(r.Context(), outbox.Expansion{Match: again.ID, State: outbox.MatchPending, Due: past})
 		r.ok(err)
 		r.store.Release([]int64{back.ID}, nil)
+		// It is given back with whatever is committed next, and this is not.
+		if _, err := r.store.Expand(r.Context(), outbox.Expansion{Match: again.ID, State: outbox.MatchMuted}); !errors.Is(err, outbox.ErrState) {
+			r.Errorf("an expansion to muted gave %v", err)
+		}
 	})
 	if m = r.getMatch(m.ID); m.State != outbox.MatchFailed || !strings.Contains(m.Reason, fmt.Sprint(outbox.MostInterrupted, " processes")) {
 		r.Errorf("it is %s: %s", m.State, m.Reason)

@@ -83,11 +83,13 @@ func (w *writer) begun(k kind, due []claim) error {
 }
 
 // discount takes the count of claims back that came to nothing, with whatever is committed next: no claim that follows is
-// counted before.
+// counted before. Should that be taken back, so is this.
 func (w *writer) discount() error {
-	for k, ids := range w.claims.takeReleased() {
+	w.discounted = w.claims.takeReleased()
+	for k, ids := range w.discounted {
 		for _, id := range ids {
 			if _, err := w.exec(discountOnce[k], id); err != nil {
+				w.claims.putBackReleased(w.discounted)
 				return fmt.Errorf("taking back what was begun: %w", err)
 			}
 		}
@@ -100,6 +102,14 @@ func (c *claims) takeReleased() (released [2][]int64) {
 	defer c.mu.Unlock()
 	released, c.released = c.released, released
 	return released
+}
+
+func (c *claims) putBackReleased(released [2][]int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, ids := range released {
+		c.released[k] = append(c.released[k], ids...)
+	}
 }
 
 // cleared takes what came to an end off the suspects.

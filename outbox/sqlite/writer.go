@@ -49,6 +49,7 @@ type writer struct {
 	suppresses *atomic.Bool // there is an address that no mail goes to
 	claimed    []change     // what the open transaction did to claims
 	committed  []func()     // to be done when it is durable
+	discounted [2][]int64   // claims that came to nothing, whose count it took back
 }
 
 // newWriter makes the writer of a connection. No context reaches SQLite: an operation that began comes to its end.
@@ -157,6 +158,7 @@ func (w *writer) undo(why error) error {
 	// SQLite rolls back by itself after some errors of the disk; then there is nothing to roll back.
 	w.exec(`ROLLBACK`) //nolint:errcheck // if it did not succeed, the next BEGIN tells
 	w.claims.undo(w.claimed)
+	w.claims.putBackReleased(w.discounted)
 	w.stale = true // the next BEGIN mends it
 	return why
 }
