@@ -250,7 +250,9 @@ func (m *model) claimMatches(t *rapid.T) {
 	c := m.anyClaim(t)
 	got, err := m.store.ClaimMatches(t.Context(), c)
 	fatal(t, err)
-	want := m.claim(&m.turns[0], m.waitingMatches(), c)
+	want := m.claim(&m.turns[0], m.waitingMatches(), c, func(at int, n *waiting) bool {
+		return at < len(got) && n.match == m.match(matchKey{got[at].Position, got[at].Rule})
+	})
 	if len(got) != len(want) {
 		t.Fatalf("%d matches were claimed, not %d", len(got), len(want))
 	}
@@ -269,7 +271,9 @@ func (m *model) claimMessages(t *rapid.T) {
 	c := m.anyClaim(t)
 	got, err := m.store.ClaimMessages(t.Context(), c)
 	fatal(t, err)
-	want := m.claim(&m.turns[1], m.waitingMessages(), c)
+	want := m.claim(&m.turns[1], m.waitingMessages(), c, func(at int, n *waiting) bool {
+		return at < len(got) && n.message.ID == got[at].ID
+	})
 	if len(got) != len(want) {
 		t.Fatalf("%d messages were claimed, not %d", len(got), len(want))
 	}

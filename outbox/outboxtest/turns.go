@@ -58,36 +58,44 @@ func (n *waiting) like(p outbox.Priority, rule uint32, due time.Time) bool {
 	return n.priority == p && n.rule == rule && n.due.Equal(due)
 }
 
-// claim gives out what comes next of what waits, and returns it in that order.
-func (o *oracle) claim(t *oracleTurns, all []waiting, c outbox.Claim) []waiting {
+// claim gives out what comes next of what waits, and returns it in that order. Of what would be as good the one is taken that the store gave, which given
+// tells by its place in the order: what may follow depends on whether it is a suspect.
+func (o *oracle) claim(t *oracleTurns, all []waiting, c outbox.Claim, given func(at int, n *waiting) bool) []waiting {
 	all = slices.DeleteFunc(all, func(n waiting) bool { return n.due.After(c.Now) || c.Of != nil && !c.Of(n.rule, n.priority) })
-	var given []waiting
-	for len(given) < c.Most {
-		next := o.next(t, all)
+	var order []waiting
+	for len(order) < c.Most {
+		next := o.next(t, all, func(n *waiting) bool { return given(len(order), n) })
 		if next < 0 {
 			break
 		}
-		given = append(given, all[next])
+		order = append(order, all[next])
 		*all[next].claimed = true
 		all = slices.Delete(all, next, next+1)
 	}
-	for _, n := range given { // by whom, is for the caller to see
+	for _, n := range order { // by whom, is for the caller to see
 		*n.claimed = false
 	}
-	return given
+	return order
 }
 
-// next is which comes next; -1: none may.
-func (o *oracle) next(t *oracleTurns, all []waiting) int {
+// next is which comes next; -1: none may. Of those that are as good it is the given one, if that is among them.
+func (o *oracle) next(t *oracleTurns, all []waiting, given func(*waiting) bool) int {
 	best := -1
 	for i, n := range all {
 		if o.admits(n.suspect) && (best < 0 || slices.Compare(t.rank(n), t.rank(all[best])) < 0) {
 			best = i
 		}
 	}
-	if best >= 0 {
-		t.had(all[best])
+	if best < 0 {
+		return -1
 	}
+	first := all[best]
+	for i := range all {
+		if n := &all[i]; given(n) && n.like(first.priority, first.rule, first.due) && o.admits(n.suspect) {
+			best = i
+		}
+	}
+	t.had(all[best])
 	return best
 }
 
